@@ -1,0 +1,55 @@
+//! What an executor can be asked. The set is closed: a bridge knows every action by name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::template::{Step, Values};
+
+/// The work of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Commands on the bridge's own machine.
+    Local(Local),
+}
+
+/// The kinds of [`Action`], as a bridge advertises them and a policy names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    /// [`Action::Local`].
+    Local,
+}
+
+/// Commands on the bridge's own machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The values of the inputs that the steps name.
+    pub values: Values,
+    /// Environment variables besides the fixed minimal set; the bridge's policy must allow each name.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute; the attempt's own empty directory when absent.
+    pub directory: Option<String>,
+    /// The user to run as; the first that the bridge's policy names when absent.
+    pub run_as: Option<String>,
+}
+
+impl Action {
+    /// The kind of this action.
+    pub const fn kind(&self) -> ActionKind {
+        match self {
+            Self::Local(_) => ActionKind::Local,
+        }
+    }
+}
+
+impl ActionKind {
+    /// The word for this kind in templates, policies and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Frames: what travels on the control stream between hub and bridge, and between link and runner.
+//!
+//! On a stream each frame is its length (four bytes, little endian) and then its encoding.
+//! Variants are only ever added at the end: the order is the encoding.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::ActionKind;
+use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId};
+use crate::job::{Digest, Exit, Job};
+use crate::sign::{Payload, Signed};
+use crate::time::Timestamp;
+
+/// From the hub to a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToBridge {
+    /// The first frame of a connection; the Hello must answer it.
+    Challenge(Challenge),
+    /// The bridge is connected; what the hub already has of its output.
+    Welcome(Welcome),
+    /// A job to accept or refuse.
+    Offer(Signed<Job>),
+    /// The hub's last word before an attempt starts.
+    Permit(Signed<Permit>),
+    /// The attempt must not start.
+    PermitRefused(Signed<PermitRefused>),
+    /// The attempt must end.
+    Cancel(Signed<Cancel>),
+    /// How much of an attempt's output the hub has on disk, and whether its end.
+    Ack(Signed<Ack>),
+    /// A new certificate for the link.
+    Renewed(Renewed),
+}
+
+/// From a bridge to the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToHub {
+    /// The first frame of a connection; it opens the stream.
+    Greeting(Greeting),
+    /// The runner's account of itself, over the hub's challenge.
+    Hello(Signed<Hello>),
+    /// What became of an attempt.
+    Receipt(Signed<Receipt>),
+    /// The runner's state has changed.
+    Status(Signed<Status>),
+    /// The link asks for a new certificate.
+    Renew(Renew),
+}
+
+/// From the link to the runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRunner {
+    /// A frame from the hub.
+    Hub(ToBridge),
+    /// The hub cannot be reached.
+    Down,
+}
+
+/// From the runner to the link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToLink {
+    /// A frame for the hub's control stream.
+    Hub(ToHub),
+    /// Bytes of an attempt's log for its own stream.
+    Output {
+        /// The nonce of the hub's challenge on the connection that it is for; on another one it is stale.
+        connection: [u8; 16],
+        /// The attempt.
+        attempt: AttemptId,
+        /// Where in the log the bytes begin.
+        position: u64,
+        /// The bytes; empty when nothing more will come.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+}
+
+/// Opens the control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The program's version.
+    pub version: String,
+}
+
+/// Makes a Hello fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Random; used for one connection.
+    pub nonce: [u8; 16],
+    /// The hub's clock.
+    pub hub_time: Timestamp,
+}
+
+/// The runner's account of itself (`hello.v1`), signed with its receipt key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The hub's nonce.
+    pub nonce: [u8; 16],
+    /// The journal in use.
+    pub journal: JournalId,
+    /// The highest `seq` that this journal has seen; 0 for none.
+    pub seq: u64,
+    /// The machine's boot id.
+    pub boot_id: [u8; 16],
+    /// The bridge's wall clock.
+    pub wall: Timestamp,
+    /// The program's version.
+    pub version: String,
+    /// What it can execute.
+    pub executors: Vec<ActionKind>,
+    /// SHA-256 of the policy file in force; absent when there is none that can be used.
+    pub policy: Option<Digest>,
+    /// Locked by the bridge's own operator: it starts nothing.
+    pub locked: bool,
+    /// Attempts it may have open at one time.
+    pub concurrent: u32,
+    /// Attempts that the hub has not settled yet.
+    pub open: Vec<OpenAttempt>,
+}
+
+/// An attempt that the bridge has in its journal and the hub has not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAttempt {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its job.
+    pub job: JobId,
+    /// Its fence.
+    pub fence: u64,
+}
+
+/// The runner's state has changed (`status.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// SHA-256 of the policy file in force; absent when there is none that can be used.
+    pub policy: Option<Digest>,
+    /// Locked by the bridge's own operator.
+    pub locked: bool,
+    /// Attempts it may have open at one time.
+    pub concurrent: u32,
+    /// The bridge's wall clock.
+    pub wall: Timestamp,
+}
+
+/// The bridge is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The hub's clock.
+    pub hub_time: Timestamp,
+    /// For each open attempt that the hub knows: how many bytes of its log it has on disk.
+    pub have: Vec<(AttemptId, u64)>,
+}
+
+/// The hub's last word before an attempt starts (`permit.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub fence: u64,
+    /// The nonce of the request that it answers.
+    pub nonce: [u8; 16],
+    /// How long after the request the start is allowed, by the bridge's own boot clock.
+    pub valid_for_ms: u64,
+}
+
+/// The attempt must not start (`permit-refused.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitRefused {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub fence: u64,
+    /// The nonce of the request that it answers.
+    pub nonce: [u8; 16],
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The attempt must end (`cancel.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub fence: u64,
+}
+
+/// What the hub has on disk of an attempt (`ack.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub fence: u64,
+    /// Bytes of the log, from its beginning, that the hub will never ask for again.
+    pub through: u64,
+    /// The hub has the attempt's end as well: the bridge may forget it.
+    pub settled: bool,
+}
+
+/// What became of an attempt (`receipt.v1`), signed with the bridge's receipt key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The journal that holds it.
+    pub journal: JournalId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub fence: u64,
+    /// What happened.
+    pub event: ReceiptEvent,
+    /// The bridge's wall clock.
+    pub wall: Timestamp,
+    /// The bridge's boot clock, in milliseconds.
+    pub boot_ms: u64,
+}
+
+/// What happened to an attempt at the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReceiptEvent {
+    /// Verified, admitted by the policy, and in the journal.
+    Accepted,
+    /// Not admitted; the clause that says so.
+    Refused(Refusal),
+    /// Ready to start: asks for the permit.
+    StartRequest {
+        /// Random; used for this request only.
+        nonce: [u8; 16],
+    },
+    /// The start is in the journal; the command is about to be started.
+    Started,
+    /// It is proven that nothing was started, and nothing will be.
+    NotStarted {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It has ended.
+    Exited(Exit),
+}
+
+/// Why a bridge refuses a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What refused: `signature`, `replay`, `expired`, `locked`, or a clause of the policy file
+    /// such as `policy.local.binaries`.
+    pub clause: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// The link asks for a new certificate; only the public key is taken from the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    /// PKCS#10 signing request, DER.
+    #[serde(with = "serde_bytes")]
+    pub request: Vec<u8>,
+}
+
+/// The answer to [`Renew`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The certificate, DER; empty when the request was refused.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// The request that it answers.
+    pub request: Digest,
+}
+
+/// The first bytes of an output stream, framed; the rest of the stream is the log from `position` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputHeader {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Where in the log the stream begins.
+    pub position: u64,
+}
+
+impl Payload for Hello {
+    const TYPE: &'static str = "application/vnd.steward.hello.v1+bincode";
+}
+
+impl Payload for Status {
+    const TYPE: &'static str = "application/vnd.steward.status.v1+bincode";
+}
+
+impl Payload for Permit {
+    const TYPE: &'static str = "application/vnd.steward.permit.v1+bincode";
+}
+
+impl Payload for PermitRefused {
+    const TYPE: &'static str = "application/vnd.steward.permit-refused.v1+bincode";
+}
+
+impl Payload for Cancel {
+    const TYPE: &'static str = "application/vnd.steward.cancel.v1+bincode";
+}
+
+impl Payload for Ack {
+    const TYPE: &'static str = "application/vnd.steward.ack.v1+bincode";
+}
+
+impl Payload for Receipt {
+    const TYPE: &'static str = "application/vnd.steward.receipt.v1+bincode";
+}

@@ -1,0 +1,235 @@
+//! The signed content of one attempt (`job.v1`), and what is said about it later.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::action::Action;
+use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId};
+use crate::time::Timestamp;
+
+/// SHA-256 of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let digits = text.as_bytes();
+        if digits.len() != 64
+            || !digits
+                .iter()
+                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Err(ParseDigestError);
+        }
+        let mut out = [0; 32];
+        for (to, at) in out.iter_mut().zip((0..64).step_by(2)) {
+            let byte = text
+                .get(at..at + 2)
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *to = byte.ok_or(ParseDigestError)?;
+        }
+        Ok(Self(out))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// The text is not a SHA-256 in lower-case hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-256: expected 64 lower-case hex digits")]
+pub struct ParseDigestError;
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut out = [0; 32];
+        out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+        Self(out)
+    }
+}
+
+/// Everything that one attempt is: immutable, signed whole by the hub, bound to one bridge and one journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The run that it belongs to.
+    pub run: RunId,
+    /// The job.
+    pub job: JobId,
+    /// This try of the job.
+    pub attempt: AttemptId,
+    /// Which try it is, from 1.
+    pub number: u32,
+    /// Grows with every attempt of the cluster; a bridge obeys only the highest it has seen for a job.
+    pub fence: u64,
+    /// The bridge that may run it.
+    pub bridge: BridgeId,
+    /// SHA-256 of that bridge's receipt key.
+    pub bridge_key: Digest,
+    /// The journal in which that bridge must write it.
+    pub journal: JournalId,
+    /// Grows with every offer to that bridge.
+    pub seq: u64,
+    /// When the hub signed it.
+    pub issued_at: Timestamp,
+    /// No start before this, by the bridge's clock, and coarse.
+    pub not_before: Timestamp,
+    /// No start after this, by the bridge's clock, and coarse.
+    pub not_after: Timestamp,
+    /// The longest it may run, measured by the bridge from the start.
+    pub runtime_ms: u64,
+    /// The project, by name; a bridge's policy may restrict it.
+    pub project: String,
+    /// The template that it was made from.
+    pub template: TemplateRef,
+    /// Where it acts.
+    pub target: TargetRef,
+    /// What it does.
+    pub action: Action,
+    /// What it may use up.
+    pub limits: JobLimits,
+    /// What becomes of it when the bridge loses the hub.
+    pub on_disconnect: OnDisconnect,
+    /// What becomes of it when the bridge's spool is full.
+    pub on_full: OnFull,
+    /// Who asked for it.
+    pub requester: String,
+    /// Why; empty when no reason was given.
+    pub reason: String,
+    /// The ticket that covers it; empty when there is none.
+    pub ticket: String,
+}
+
+/// The template version that a job was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRef {
+    /// The version's id.
+    pub id: TemplateId,
+    /// Its name.
+    pub name: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// SHA-256 of the manifest's canonical form.
+    pub sha256: Digest,
+}
+
+/// The target that a job acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetRef {
+    /// Its id.
+    pub id: TargetId,
+    /// Its name.
+    pub name: String,
+    /// Host name or address.
+    pub address: String,
+}
+
+/// What an attempt may use up; 0 means that the bridge's own bound is the only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLimits {
+    /// Bytes of output, both streams together.
+    pub output_bytes: u64,
+    /// Bytes of memory, all processes together where the machine can count that.
+    pub memory_bytes: u64,
+    /// Processes at one time.
+    pub processes: u32,
+}
+
+/// What becomes of a running attempt when the bridge loses the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDisconnect {
+    /// It goes on; its deadline holds.
+    Continue,
+    /// It is stopped when the hub has been away for this many milliseconds.
+    StopAfter(u64),
+}
+
+/// What becomes of a running attempt when its spool is full because the hub takes no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFull {
+    /// The command waits in its write.
+    Block,
+    /// It is stopped.
+    Kill,
+}
+
+/// How an attempt that started has ended, as the bridge saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The end.
+    pub outcome: Outcome,
+    /// The step that decided it, from 0.
+    pub step: u16,
+    /// From the start to the end, in milliseconds.
+    pub runtime_ms: u64,
+    /// The whole log.
+    pub log: Extent,
+    /// What was written to standard output.
+    pub stdout: Extent,
+    /// What was written to standard error.
+    pub stderr: Extent,
+    /// Whether it is proven that no process of the attempt is left.
+    pub all_dead: bool,
+    /// A sentence for people where the outcome alone does not tell; else empty.
+    pub message: String,
+}
+
+/// Length and SHA-256 of a byte stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Its digest; absent when the bridge's runner died after it had handed over the beginning.
+    pub sha256: Option<Digest>,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Stopped by request after it had started; it may have done part of its work.
+    Cancelled,
+    /// The deciding step ended with a code that is not success.
+    Exited(i32),
+    /// The bridge or its host died; the command is dead too.
+    Interrupted,
+    /// Stopped because it used up what it may; the name of the limit.
+    LimitExceeded(String),
+    /// The deciding step was ended by a signal that Steward did not send.
+    Signalled(i32),
+    /// Every step succeeded; the last one's exit code.
+    Succeeded(i32),
+    /// Stopped at its deadline.
+    TimedOut,
+    /// It may have gone on after the bridge lost sight of it.
+    Unknown,
+}

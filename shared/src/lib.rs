@@ -1,0 +1,23 @@
+//! What hub and bridge say to each other, and what both must understand alike.
+//!
+//! Nothing here opens a file or a socket.
+//! Modules are declared from the lowest to the highest; each imports only those above it.
+
+pub mod id;
+pub mod limits;
+pub mod secret;
+pub mod stop;
+pub mod time;
+
+pub mod template;
+
+pub mod action;
+
+pub mod job;
+
+pub mod codec;
+
+pub mod sign;
+
+pub mod frame;
+pub mod log;

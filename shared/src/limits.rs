@@ -1,0 +1,78 @@
+//! Every bound on what hub and bridge exchange, and the relations between them.
+
+use std::time::Duration;
+
+/// Bytes of one encoded frame on the control stream.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one signed body; smaller than a frame, so that an envelope always fits.
+pub const BODY_BYTES_MAX: usize = 224 * 1024;
+
+/// Bytes of one request or answer on an enrolment connection.
+pub const ENROL_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of output in one record of an attempt's log.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Attempts that a bridge may have open, and that a Hello may list.
+pub const OPEN_ATTEMPTS_MAX: usize = 1024;
+
+/// Steps of a template.
+pub const STEPS_MAX: usize = 64;
+
+/// Words of one command.
+pub const WORDS_MAX: usize = 256;
+
+/// Inputs of a template.
+pub const INPUTS_MAX: usize = 64;
+
+/// Bytes of one value given to a template.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a script step's text.
+pub const SCRIPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a template's YAML.
+pub const TEMPLATE_BYTES_MAX: usize = 128 * 1024;
+
+/// Characters of a name that people give.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Characters of a free text: a reason, a refusal's message.
+pub const TEXT_CHARS_MAX: usize = 1024;
+
+/// Output of an attempt whose template sets no limit.
+pub const OUTPUT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// The most output a template may ask for.
+pub const OUTPUT_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+
+/// How long an attempt may run whose template sets no timeout.
+pub const RUNTIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
+/// The longest timeout that a template may set.
+pub const RUNTIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long a permit is good for, from the bridge's request to the start.
+pub const PERMIT_VALID_FOR: Duration = Duration::from_secs(10);
+
+/// The clocks of hub and bridge may differ by this much before new jobs are refused.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// QUIC: silence after which a connection is lost, so that a partition is seen within 10 s.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// QUIC: how often an idle connection is kept alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// From the first packet of a peer to its valid Hello.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// No contact for this long makes a permitted attempt *unreachable*.
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
+
+const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(SCRIPT_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(KEEP_ALIVE.as_secs() * 2 < IDLE_TIMEOUT.as_secs());
+const _: () = assert!(IDLE_TIMEOUT.as_secs() < UNREACHABLE_AFTER.as_secs());

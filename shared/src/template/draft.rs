@@ -1,0 +1,297 @@
+//! A template as it stands in its file, and what must hold before it becomes a manifest.
+//!
+//! Called by the manifest only; steps are in their own file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use super::character::shown;
+use super::declaration::InputDraft;
+use super::document::{Entries, TemplateError};
+use super::environment;
+use super::input::Input;
+use super::kind::InputKind;
+use super::manifest::{Executor, Limits, Manifest};
+use super::name::{OBJECT_GRAMMAR, is_object, suggestion};
+use super::quantity::{DURATION_GRAMMAR, SIZE_GRAMMAR, duration_ms, size_bytes};
+use super::steps::{Scope, StepDraft};
+use crate::limits::{
+    INPUTS_MAX, OUTPUT_BYTES_DEFAULT, OUTPUT_BYTES_MAX, RUNTIME_DEFAULT, RUNTIME_MAX, STEPS_MAX,
+    TEXT_CHARS_MAX,
+};
+
+/// The keys of a template.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Draft {
+    template: Spanned<String>,
+    title: Option<Spanned<String>>,
+    help: Option<Spanned<String>>,
+    executor: Spanned<String>,
+    #[serde(default)]
+    tags: Vec<Spanned<String>>,
+    #[serde(default)]
+    inputs: Entries<InputDraft>,
+    steps: Spanned<Vec<Spanned<StepDraft>>>,
+    ok: Option<Spanned<Vec<i32>>>,
+    timeout: Option<Spanned<String>>,
+    #[serde(default)]
+    limits: LimitsDraft,
+    #[serde(default)]
+    environment: Entries<Spanned<String>>,
+    directory: Option<Spanned<String>>,
+    run_as: Option<Spanned<String>>,
+    #[serde(default)]
+    retry_safe: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsDraft {
+    output: Option<Spanned<String>>,
+    memory: Option<Spanned<String>>,
+    processes: Option<Spanned<u32>>,
+}
+
+impl Draft {
+    /// The manifest, or the first thing that is wrong.
+    pub(super) fn manifest(self) -> Result<Manifest, TemplateError> {
+        let name = object_name(self.template)?;
+        let executor = executor(&self.executor)?;
+        let places: Vec<_> = self
+            .inputs
+            .0
+            .iter()
+            .map(|(name, _)| name.referenced)
+            .collect();
+        let inputs = inputs(self.inputs)?;
+        let ok = self.ok.map_or_else(|| Ok(vec![0]), exit_codes)?;
+        let mut scope = Scope {
+            inputs: &inputs,
+            ok: &ok,
+            used: BTreeSet::new(),
+        };
+        if self.steps.value.is_empty() {
+            return Err(TemplateError::at(
+                self.steps.referenced,
+                "a template has a step or more",
+            ));
+        }
+        if let Some(step) = self.steps.value.get(STEPS_MAX) {
+            return Err(TemplateError::at(
+                step.referenced,
+                format!("more than {STEPS_MAX} steps"),
+            ));
+        }
+        let steps = self
+            .steps
+            .value
+            .into_iter()
+            .map(|draft| draft.value.step(draft.referenced, &mut scope))
+            .collect::<Result<_, _>>()?;
+        for (input, place) in inputs.iter().zip(places) {
+            if !scope.used.contains(&input.name) {
+                let message = format!("the input \"{}\" is not used by any step", input.name);
+                return Err(TemplateError::at(place, message));
+            }
+        }
+        let default_ms = u64::try_from(RUNTIME_DEFAULT.as_millis()).unwrap_or(u64::MAX);
+        Ok(Manifest {
+            name,
+            title: title(self.title)?,
+            help: description(self.help)?,
+            executor,
+            tags: tags(self.tags)?,
+            timeout_ms: self.timeout.as_ref().map_or(Ok(default_ms), timeout_ms)?,
+            limits: self.limits.limits()?,
+            environment: environment::variables(self.environment)?,
+            directory: self
+                .directory
+                .map(|d| of_kind(d, InputKind::Path))
+                .transpose()?,
+            run_as: self
+                .run_as
+                .map(|user| of_kind(user, InputKind::Username))
+                .transpose()?,
+            retry_safe: self.retry_safe,
+            inputs,
+            steps,
+        })
+    }
+}
+
+impl LimitsDraft {
+    fn limits(self) -> Result<Limits, TemplateError> {
+        let output_bytes = match self.output {
+            Some(text) => size(&text, 1, OUTPUT_BYTES_MAX)?,
+            None => OUTPUT_BYTES_DEFAULT,
+        };
+        let memory_bytes = match self.memory {
+            Some(text) => size(&text, MEMORY_BYTES_MIN, u64::MAX)?,
+            None => 0,
+        };
+        let processes = match self.processes {
+            Some(number) if number.value == 0 => {
+                return Err(TemplateError::at(
+                    number.referenced,
+                    "processes must be 1 or more",
+                ));
+            }
+            Some(number) => number.value,
+            None => 0,
+        };
+        Ok(Limits {
+            output_bytes,
+            memory_bytes,
+            processes,
+        })
+    }
+}
+
+/// The name of a template, a task, a target or a site.
+pub(super) fn object_name(name: Spanned<String>) -> Result<String, TemplateError> {
+    if is_object(&name.value) {
+        return Ok(name.value);
+    }
+    let message = format!("\"{}\" is not a name: {OBJECT_GRAMMAR}", shown(&name.value));
+    Err(TemplateError::at(name.referenced, message))
+}
+
+/// A name for people: one short line.
+pub(super) fn title(text: Option<Spanned<String>>) -> Result<Option<String>, TemplateError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let title = text.value.trim_end_matches('\n');
+    if title.is_empty() || title.chars().count() > TITLE_CHARS_MAX || title.contains(['\n', '\t']) {
+        let message = format!("expected one line of 1 to {TITLE_CHARS_MAX} characters");
+        return Err(TemplateError::at(text.referenced, message));
+    }
+    Ok(Some(title.to_owned()))
+}
+
+/// A description for people.
+pub(super) fn description(text: Option<Spanned<String>>) -> Result<Option<String>, TemplateError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    if text.value.chars().count() > TEXT_CHARS_MAX {
+        let message = format!("the text has more than {TEXT_CHARS_MAX} characters");
+        return Err(TemplateError::at(text.referenced, message));
+    }
+    Ok(Some(text.value.trim_end_matches('\n').to_owned()))
+}
+
+/// Exit codes that mean success.
+pub(super) fn exit_codes(codes: Spanned<Vec<i32>>) -> Result<Vec<i32>, TemplateError> {
+    if codes.value.is_empty() || codes.value.iter().any(|code| !(0..=255).contains(code)) {
+        let message = "ok is a list of one or more exit codes from 0 to 255";
+        return Err(TemplateError::at(codes.referenced, message));
+    }
+    Ok(codes
+        .value
+        .into_iter()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect())
+}
+
+/// A timeout within what the product allows.
+pub(super) fn timeout_ms(text: &Spanned<String>) -> Result<u64, TemplateError> {
+    let most = u64::try_from(RUNTIME_MAX.as_millis()).unwrap_or(u64::MAX);
+    duration_ms(&text.value)
+        .filter(|ms| (1..=most).contains(ms))
+        .ok_or_else(|| {
+            let days = RUNTIME_MAX.as_secs() / 86_400;
+            let found = shown(&text.value);
+            let message = format!("\"{found}\" is not {DURATION_GRAMMAR}, at most {days}d");
+            TemplateError::at(text.referenced, message)
+        })
+}
+
+/// A constant that must be as a value of this kind would have to be.
+fn of_kind(text: Spanned<String>, kind: InputKind) -> Result<String, TemplateError> {
+    if kind.read(&text.value).is_some() && !text.value.contains(['\n', '\t']) {
+        return Ok(text.value);
+    }
+    let message = format!("\"{}\" is not {}", shown(&text.value), kind.describe());
+    Err(TemplateError::at(text.referenced, message))
+}
+
+fn inputs(entries: Entries<InputDraft>) -> Result<Vec<Input>, TemplateError> {
+    if let Some((name, _)) = entries.0.get(INPUTS_MAX) {
+        return Err(TemplateError::at(
+            name.referenced,
+            format!("more than {INPUTS_MAX} inputs"),
+        ));
+    }
+    entries
+        .0
+        .into_iter()
+        .map(|(name, draft)| draft.input(name))
+        .collect()
+}
+
+fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {
+    let later = ["ssh", "telnet", "http", "sql", "file"];
+    match name.value.as_str() {
+        "local" => Ok(Executor::Local),
+        known if later.contains(&known) || known.starts_with("plugin/") => {
+            let message = format!(
+                "the executor \"{}\" is not supported by this version, only local is",
+                shown(known)
+            );
+            Err(TemplateError::at(name.referenced, message))
+        }
+        unknown => {
+            let hint = suggestion(unknown, ["local"]);
+            let message = format!("unknown executor \"{}\"{hint}", shown(unknown));
+            Err(TemplateError::at(name.referenced, message))
+        }
+    }
+}
+
+fn tags(tags: Vec<Spanned<String>>) -> Result<Vec<String>, TemplateError> {
+    if let Some(tag) = tags.get(TAGS_MAX) {
+        return Err(TemplateError::at(
+            tag.referenced,
+            format!("more than {TAGS_MAX} tags"),
+        ));
+    }
+    let places: Vec<Location> = tags.iter().map(|tag| tag.referenced).collect();
+    let tags = tags
+        .into_iter()
+        .map(object_name)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut places_of = BTreeMap::new();
+    for (tag, place) in tags.iter().zip(places) {
+        if places_of.insert(tag, place).is_some() {
+            return Err(TemplateError::at(
+                place,
+                format!("the tag \"{tag}\" is given twice"),
+            ));
+        }
+    }
+    Ok(tags)
+}
+
+fn size(text: &Spanned<String>, least: u64, most: u64) -> Result<u64, TemplateError> {
+    let Some(bytes) = size_bytes(&text.value) else {
+        let message = format!("\"{}\" is not {SIZE_GRAMMAR}", shown(&text.value));
+        return Err(TemplateError::at(text.referenced, message));
+    };
+    if bytes < least || bytes > most {
+        let message = format!("{} is not from {least} to {most} bytes", text.value);
+        return Err(TemplateError::at(text.referenced, message));
+    }
+    Ok(bytes)
+}
+
+const TITLE_CHARS_MAX: usize = 120;
+
+const TAGS_MAX: usize = 16;
+
+/// Less than this and not even a shell starts.
+const MEMORY_BYTES_MIN: u64 = 1024 * 1024;

@@ -1,0 +1,30 @@
+//! Templates: the manifest people write, its typed inputs, and what a bridge makes of both.
+//!
+//! A bridge evaluates nothing but names, exit codes and linear-time patterns.
+
+mod character;
+mod command;
+mod declaration;
+mod document;
+mod draft;
+mod environment;
+mod input;
+mod kind;
+mod manifest;
+mod name;
+mod quantity;
+mod schema;
+mod step;
+mod steps;
+mod task;
+mod value;
+mod word;
+
+pub use document::{Document, TemplateError, parse_documents};
+pub use input::{Input, InputCode, InputError, Pattern, PatternError};
+pub use kind::InputKind;
+pub use manifest::{Executor, Limits, Manifest};
+pub use step::{Step, StepKind, When};
+pub use task::{SiteDocument, TargetDocument, Task, TaskRules, TaskTargets};
+pub use value::{Value, Values};
+pub use word::{ARGUMENT_BYTES_MAX, Piece, RenderError, SplitError, Word, argv, split};

@@ -1,0 +1,222 @@
+//! Steps as they stand in a template's file, and what must hold for them.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use super::character::shown;
+use super::document::{Short, TemplateError};
+use super::draft::{exit_codes, timeout_ms};
+use super::input::Input;
+use super::name::{BUILT_IN, is_built_in, suggestion};
+use super::step::{Step, StepKind, When};
+use super::word::{self, Word, split};
+use crate::limits::SCRIPT_BYTES_MAX;
+
+/// The keys of a step.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepDraft {
+    run: Option<Spanned<String>>,
+    script: Option<Spanned<Short<ScriptDraft>>>,
+    when: Option<Spanned<Short<WhenDraft>>>,
+    ok: Option<Spanned<Vec<i32>>>,
+    timeout: Option<Spanned<String>>,
+    stdin: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScriptDraft {
+    interpreter: Vec<String>,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhenDraft {
+    input: String,
+    is: String,
+}
+
+/// What the steps of one template share.
+pub(super) struct Scope<'a> {
+    /// The inputs that may be named.
+    pub(super) inputs: &'a [Input],
+    /// Exit codes for steps without their own.
+    pub(super) ok: &'a [i32],
+    /// The inputs that have been named so far.
+    pub(super) used: BTreeSet<String>,
+}
+
+impl StepDraft {
+    /// The step, or the first thing that is wrong with it.
+    pub(super) fn step(
+        self,
+        place: Location,
+        scope: &mut Scope<'_>,
+    ) -> Result<Step, TemplateError> {
+        let when = self.when.map(|when| condition(when, scope)).transpose()?;
+        let kind = match (self.run, self.script) {
+            (Some(command), None) => {
+                let words = split(&command.value)
+                    .map_err(|error| TemplateError::at(command.referenced, error.to_string()))?;
+                for word in &words {
+                    scope.check(word, when.as_ref(), command.referenced)?;
+                }
+                let stdin = self
+                    .stdin
+                    .map(|text| input_text(&text, when.as_ref(), scope));
+                StepKind::Run {
+                    words,
+                    stdin: stdin.transpose()?,
+                }
+            }
+            (None, Some(script)) => {
+                if let Some(stdin) = self.stdin {
+                    let message = "a script is its interpreter's stdin: leave out stdin";
+                    return Err(TemplateError::at(stdin.referenced, message));
+                }
+                constant_script(script, scope)?
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                let message = "a step has either run or script";
+                return Err(TemplateError::at(place, message));
+            }
+        };
+        Ok(Step {
+            kind,
+            when,
+            ok: self.ok.map_or_else(|| Ok(scope.ok.to_vec()), exit_codes)?,
+            timeout_ms: self.timeout.as_ref().map_or(Ok(0), timeout_ms)?,
+        })
+    }
+}
+
+impl Scope<'_> {
+    /// The input of this name, which is used from now on.
+    fn input(&mut self, name: &str, place: Location) -> Result<&Input, TemplateError> {
+        let Some(input) = self.inputs.iter().find(|input| input.name == name) else {
+            let known = self
+                .inputs
+                .iter()
+                .map(|input| input.name.as_str())
+                .chain(BUILT_IN);
+            let hint = suggestion(name, known);
+            let message = format!("\"{}\" is not an input of this template{hint}", shown(name));
+            return Err(TemplateError::at(place, message));
+        };
+        self.used.insert(name.to_owned());
+        Ok(input)
+    }
+
+    fn check(
+        &mut self,
+        word: &Word,
+        when: Option<&When>,
+        place: Location,
+    ) -> Result<(), TemplateError> {
+        for name in word.names().filter(|name| !is_built_in(name)) {
+            let input = self.input(name, place)?;
+            // A bridge has no rule for a word without a value, so it never meets one.
+            if input.optional && when.is_none_or(|when| when.input != name) {
+                let message = format!(
+                    "the input \"{name}\" may be left out: \
+                     add \"when: {name}\" to the step, or a default to the input"
+                );
+                return Err(TemplateError::at(place, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn condition(
+    when: Spanned<Short<WhenDraft>>,
+    scope: &mut Scope<'_>,
+) -> Result<When, TemplateError> {
+    let place = when.referenced;
+    match when.value {
+        Short::Text(name) => {
+            scope.input(&name, place)?;
+            Ok(When {
+                input: name,
+                is: None,
+            })
+        }
+        Short::Full(WhenDraft { input: name, is }) => {
+            let input = scope.input(&name, place)?;
+            let is = input
+                .parse(&serde_json::Value::String(is))
+                .map_err(|error| TemplateError::at(place, format!("when: {}", error.message)))?;
+            Ok(When {
+                input: name,
+                is: Some(is),
+            })
+        }
+    }
+}
+
+fn input_text(
+    text: &Spanned<String>,
+    when: Option<&When>,
+    scope: &mut Scope<'_>,
+) -> Result<Word, TemplateError> {
+    let word = word::text(&text.value)
+        .map_err(|error| TemplateError::at(text.referenced, error.to_string()))?;
+    scope.check(&word, when, text.referenced)?;
+    Ok(word)
+}
+
+fn constant_script(
+    script: Spanned<Short<ScriptDraft>>,
+    scope: &mut Scope<'_>,
+) -> Result<StepKind, TemplateError> {
+    let place = script.referenced;
+    let (interpreter, text) = match script.value {
+        Short::Full(ScriptDraft { interpreter, text }) => (interpreter, text),
+        Short::Text(text) => (vec!["/bin/sh".to_owned(), "-s".to_owned()], text),
+    };
+    if !interpreter
+        .first()
+        .is_some_and(|path| path.starts_with('/'))
+    {
+        let message = "the interpreter is a list that begins with an absolute path";
+        return Err(TemplateError::at(place, message));
+    }
+    let is_bad = |part: &String| part.is_empty() || part.contains("{{");
+    if interpreter.len() > INTERPRETER_WORDS_MAX || interpreter.iter().any(is_bad) {
+        let message = format!("the interpreter is at most {INTERPRETER_WORDS_MAX} constant words");
+        return Err(TemplateError::at(place, message));
+    }
+    if text.trim().is_empty() || text.len() > SCRIPT_BYTES_MAX {
+        let message = format!("the text of a script has 1 to {SCRIPT_BYTES_MAX} bytes");
+        return Err(TemplateError::at(place, message));
+    }
+    if let Some(name) = placeholder(&text) {
+        let message = format!(
+            "{{{{ {name} }}}} stands in a script, which is constant: \
+             its inputs are environment variables, used as \"$NAME\""
+        );
+        return Err(TemplateError::at(place, message));
+    }
+    for input in scope.inputs {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if text.split(|c| !is_part(c)).any(|part| part == input.name) {
+            scope.used.insert(input.name.clone());
+        }
+    }
+    Ok(StepKind::Script { interpreter, text })
+}
+
+/// The first thing in a script that would be a placeholder in a command.
+fn placeholder(text: &str) -> Option<&str> {
+    text.split("{{").skip(1).find_map(|after| {
+        let (inside, _) = after.split_once("}}")?;
+        let name = inside.trim_matches([' ', '\t']);
+        (super::name::is_input(name) || is_built_in(name)).then_some(name)
+    })
+}
+
+const INTERPRETER_WORDS_MAX: usize = 16;
