@@ -1,0 +1,92 @@
+//! Every bound that a bridge sets by itself, and the relations between them.
+
+use std::time::Duration;
+
+use steward_shared::limits::RECORD_BYTES_MAX;
+
+/// Bytes of a policy file.
+pub const POLICY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Output of one attempt that the hub has not acknowledged.
+pub const SPOOL_ATTEMPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Output of all attempts that the hub has not acknowledged.
+pub const SPOOL_BRIDGE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Output that waits in memory for the disk, per attempt; as much again may be on its way there.
+pub const SPOOL_PENDING_BYTES: usize = 256 * 1024;
+
+/// A log that grows steadily is made durable this often, and more often where it grows fast.
+pub const SPOOL_SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a log that met a full disk tries again.
+pub const SPOOL_RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Acknowledged output is given back to the disk in pieces of at least this.
+pub const SPOOL_PUNCH_BYTES: u64 = 1024 * 1024;
+
+/// Writes to the disk at one time, all logs together.
+pub const SPOOL_WRITES_MAX: usize = 16;
+
+/// Bytes read from a command's pipe at once.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// Size of a command's pipes, where the kernel allows it.
+pub const PIPE_BYTES: i32 = 1024 * 1024;
+
+/// Files that a process of an attempt may have open.
+pub const OPEN_FILES_MAX: u64 = 4096;
+
+/// From the polite request to end to the kill.
+pub const TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the death of a killed tree is waited for.
+pub const KILL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long what a command left behind may hold its output open.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(READ_BYTES <= RECORD_BYTES_MAX);
+const _: () = assert!(READ_BYTES < SPOOL_PENDING_BYTES);
+const _: () = assert!((SPOOL_PENDING_BYTES as u64) < SPOOL_ATTEMPT_BYTES_MAX);
+const _: () = assert!(SPOOL_PUNCH_BYTES < SPOOL_ATTEMPT_BYTES_MAX);
+const _: () = assert!(SPOOL_ATTEMPT_BYTES_MAX < SPOOL_BRIDGE_BYTES_MAX);
+
+/// Output in one frame to the link.
+pub const STREAM_CHUNK_BYTES: usize = 128 * 1024;
+
+/// Output on its way to the hub, all attempts together, before it is acknowledged.
+pub const STREAM_WINDOW_ALL: u64 = 32 * 1024 * 1024;
+
+/// Output of one attempt on its way to the hub, at most.
+pub const STREAM_WINDOW_MAX: u64 = 8 * 1024 * 1024;
+
+/// Output of one attempt on its way to the hub, however many others there are.
+pub const STREAM_WINDOW_MIN: u64 = 256 * 1024;
+
+/// Pieces of one attempt's output that may wait for its stream: as much as its window lets out.
+pub const LINK_PIECES: usize = 65;
+
+/// Frames that wait for the link.
+pub const LINK_QUEUE: usize = 1024;
+
+/// Events that the runner takes in one turn, and writes to its journal together.
+pub const TURN_EVENTS_MAX: usize = 256;
+
+/// How often the runner looks at the clock, the policy file and the lock.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// From one try to reach the hub to the next, at first and at most; with jitter.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How long a try to reach the hub may take.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a stopping bridge waits for its parts.
+pub const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+const _: () = assert!(STREAM_CHUNK_BYTES < steward_shared::limits::FRAME_BYTES_MAX);
+const _: () = assert!(STREAM_WINDOW_MIN <= STREAM_WINDOW_MAX);
+const _: () = assert!(STREAM_WINDOW_MAX <= SPOOL_ATTEMPT_BYTES_MAX);
+const _: () = assert!(TERM_GRACE.as_secs() + KILL_WITHIN.as_secs() < STOP_WITHIN.as_secs());
+const _: () = assert!(STREAM_WINDOW_MAX < (LINK_PIECES * STREAM_CHUNK_BYTES) as u64);

@@ -1,0 +1,186 @@
+//! The policy file: what this bridge's own operator allows, whatever the hub has signed.
+//!
+//! Below the runner: its gate calls [`Policy::admit`] for every job; `config`, `check` and `enroll`
+//! read and write the file. A policy that cannot be read is an error, and the caller then refuses
+//! every job with the clause `policy`.
+
+mod account;
+mod admission;
+mod file;
+mod hours;
+mod program;
+mod starter;
+mod unit;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use steward_shared::action::Action;
+use steward_shared::frame::Refusal;
+use steward_shared::job::{Digest, Job};
+use steward_shared::time::Timestamp;
+
+pub use account::{Account, AccountError};
+pub use admission::{Admission, Load};
+pub use program::SEARCH_PATH;
+
+use file::File;
+
+/// The policy in force.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    file: File,
+    digest: Digest,
+}
+
+/// Why there is no policy; everything is refused then.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// It could not be read.
+    #[error("cannot read policy {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error("cannot trust policy {}: {why}", path.display())]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It is not a policy of a version that this program understands.
+    #[error("cannot understand policy {}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// It contradicts itself, or asks for what this program does not have.
+    #[error("cannot apply policy {}: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Policy {
+    /// Reads the file, after making sure that only root or the current user could have written it.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; nothing may be admitted then.
+    pub fn read(path: &Path) -> Result<Self, PolicyError> {
+        let bytes = file::bytes(path)?;
+        Ok(Self {
+            file: File::parse(path, &bytes)?,
+            digest: Digest::of(&bytes),
+        })
+    }
+
+    /// A starter that allows commands which only look, as `user`.
+    pub fn starter_observe(user: &str) -> String {
+        starter::observe(user)
+    }
+
+    /// A starter that allows everything as `user`; for a throw-away bridge on one's own machine.
+    pub fn starter_dev(user: &str) -> String {
+        starter::dev(user)
+    }
+
+    /// SHA-256 of the file's bytes.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Attempts that may be open at one time.
+    pub const fn concurrent(&self) -> u32 {
+        self.file.concurrent
+    }
+
+    /// Whether, and with what, the job may run here.
+    ///
+    /// Looks programs and users up, and hashes programs whose SHA-256 is listed: it may block.
+    ///
+    /// # Errors
+    /// The refusal, with the clause of the file that says no.
+    pub fn admit(&self, job: &Job, load: &Load, now: Timestamp) -> Result<Admission, Refusal> {
+        let file = &self.file;
+        let kind = job.action.kind();
+        if !file.executors.contains(&kind) {
+            return Err(refused(
+                "policy.executors",
+                kind.as_str(),
+                "is not in the list of executors",
+            ));
+        }
+        if !named(&file.projects, &job.project) {
+            return Err(refused(
+                "policy.projects",
+                &job.project,
+                "is not in the list of projects",
+            ));
+        }
+        file.hours.admit(now)?;
+        if load.open >= file.concurrent {
+            let message = format!(
+                "{} attempts are open, and {} may be",
+                load.open, file.concurrent
+            );
+            return Err(Refusal {
+                clause: "policy.concurrent".to_owned(),
+                message,
+            });
+        }
+        if load.starts_last_minute >= file.starts_per_minute {
+            let message = format!(
+                "{} attempts started in the last minute, and {} may",
+                load.starts_last_minute, file.starts_per_minute
+            );
+            return Err(Refusal {
+                clause: "policy.starts_per_minute".to_owned(),
+                message,
+            });
+        }
+        let (account, programs) = match &job.action {
+            Action::Local(action) => admission::local(file.local.as_ref(), action)?,
+        };
+        Ok(Admission {
+            account,
+            programs,
+            runtime: Duration::from_millis(job.runtime_ms).min(file.max_runtime.0),
+            output_bytes: match job.limits.output_bytes {
+                0 => file.max_output.0,
+                asked => asked.min(file.max_output.0),
+            },
+        })
+    }
+}
+
+fn refused(clause: &str, value: &str, why: &str) -> Refusal {
+    Refusal {
+        clause: clause.to_owned(),
+        message: format!("{} {why}", quoted(value)),
+    }
+}
+
+/// A value from a job as it may stand in a message: short, on one line.
+fn quoted(value: &str) -> String {
+    let short: String = value.chars().take(200).collect();
+    format!("{short:?}")
+}
+
+/// Whether a list names the value, or has the wildcard.
+fn named(list: &[String], value: &str) -> bool {
+    list.iter().any(|name| name == value || name == "*")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
