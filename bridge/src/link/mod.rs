@@ -1,0 +1,242 @@
+//! The link: the process that faces the network and can run nothing by itself.
+//!
+//! It holds the TLS key and nothing else: frames go through it, and what they mean is the runner's.
+
+pub mod enrolment;
+pub mod identity;
+
+mod relay;
+mod renewal;
+mod transport;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, Endpoint};
+use steward_certs::tls::Refusal;
+use steward_shared::stop::Stop;
+use steward_shared::time::{Clock, SystemClock};
+use tokio::io::DuplexStream;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::limits::{CONNECT_WITHIN, RECONNECT};
+use identity::{Identity, IdentityError};
+
+/// Why the link cannot work, or not right now.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The bridge's identity cannot be used.
+    #[error("the link has no identity")]
+    Identity(#[from] IdentityError),
+    /// No hub can be reached.
+    #[error("cannot reach the hub at {address}")]
+    Unreachable {
+        /// The address that was tried last.
+        address: String,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The other side is not the hub that this bridge was enrolled with.
+    #[error("{address} is not this bridge's hub")]
+    OtherHub {
+        /// The address.
+        address: String,
+        /// What is wrong with its certificate.
+        #[source]
+        source: Refusal,
+    },
+    /// There is no runner to talk to.
+    #[error("cannot reach the runner")]
+    NoRunner(#[source] std::io::Error),
+    /// The connection has ended.
+    #[error("the connection to the hub has ended: {0}")]
+    Ended(String),
+    /// TLS cannot be configured.
+    #[error("cannot configure TLS")]
+    Tls(#[from] steward_certs::tls::TlsError),
+    /// QUIC cannot be configured.
+    #[error("cannot configure QUIC")]
+    Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// How the link reaches the runner.
+#[derive(Debug, Clone)]
+pub enum Dial {
+    /// In the same process: the runner gets the other end.
+    Memory(mpsc::Sender<DuplexStream>),
+    /// Through a socket.
+    Socket(PathBuf),
+}
+
+/// The link.
+#[derive(Debug)]
+pub struct Link {
+    folder: PathBuf,
+    /// Hubs from the configuration; those of the enrolment when empty.
+    hub: Vec<String>,
+    dial: Dial,
+    clock: Arc<dyn Clock>,
+}
+
+impl Link {
+    /// A link whose identity lies in `folder`.
+    ///
+    /// # Errors
+    /// [`LinkError::Identity`] when the bridge is not enrolled.
+    pub fn open(folder: PathBuf, hub: Vec<String>, dial: Dial) -> Result<Self, LinkError> {
+        Identity::read(&folder)?;
+        Ok(Self { folder, hub, dial, clock: Arc::new(SystemClock) })
+    }
+
+    /// Connects, and connects again, until told to stop. `connected` counts the times that the hub has
+    /// said Welcome.
+    pub async fn run(self, stop: Stop, connected: tokio::sync::watch::Sender<u64>) {
+        let mut wait = RECONNECT.0;
+        let mut told = String::new();
+        while !stop.is_stopped() {
+            let welcomes = *connected.borrow();
+            let ended = tokio::select! {
+                () = stop.stopped() => return,
+                ended = self.once(&stop, &connected) => ended,
+            };
+            if *connected.borrow() > welcomes {
+                wait = RECONNECT.0;
+                told.clear();
+            }
+            let again = match ended {
+                Ok(relay::End::Renewed) => continue,
+                Ok(relay::End::Lost(error)) | Err(error) => error,
+            };
+            // The same trouble is told once, not at every try.
+            let text = chain(&again);
+            if text != told {
+                tracing::warn!(error = text, "not connected; trying again");
+                told = text;
+            }
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = tokio::time::sleep(jitter(wait)) => (),
+            }
+            wait = (wait * 2).min(RECONNECT.1);
+        }
+    }
+
+    async fn once(
+        &self,
+        stop: &Stop,
+        connected: &tokio::sync::watch::Sender<u64>,
+    ) -> Result<relay::End, LinkError> {
+        let identity = Identity::read(&self.folder)?;
+        let (endpoint, connection) = self.connect(&identity).await?;
+        let runner = self.runner().await?;
+        let renewal = renewal::Renewal::new(&self.folder, &identity, Arc::clone(&self.clock))?;
+        let inner = stop.child();
+        let end = relay::relay(&connection, runner, &identity, renewal, &inner, connected).await;
+        inner.stop();
+        connection.close(transport::LEAVING, b"the link is done");
+        // Streams that were being written end with their connection; the close must get out.
+        drop(tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await);
+        end
+    }
+
+    async fn connect(&self, identity: &Identity) -> Result<(Endpoint, Connection), LinkError> {
+        let config = transport::client(identity.tls(Arc::clone(&self.clock))?)?;
+        let addresses = if self.hub.is_empty() { &identity.hub } else { &self.hub };
+        connect_any(addresses, &config).await
+    }
+
+    async fn runner(&self) -> Result<Runner, LinkError> {
+        match &self.dial {
+            Dial::Memory(runner) => {
+                let (ours, theirs) = tokio::io::duplex(1024 * 1024);
+                let gone = |_| LinkError::NoRunner(std::io::ErrorKind::NotConnected.into());
+                runner.send(theirs).await.map_err(gone)?;
+                let (read, write) = tokio::io::split(ours);
+                Ok(Runner { read: Box::new(read), write: Box::new(write) })
+            }
+            Dial::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(LinkError::NoRunner)?;
+                let (read, write) = stream.into_split();
+                Ok(Runner { read: Box::new(read), write: Box::new(write) })
+            }
+        }
+    }
+}
+
+/// The runner's end.
+struct Runner {
+    read: Box<dyn tokio::io::AsyncRead + Unpin + Send>,
+    write: Box<dyn tokio::io::AsyncWrite + Unpin + Send>,
+}
+
+/// Connects to the first of these addresses that answers as the hub.
+async fn connect_any(
+    addresses: &[String],
+    config: &quinn::ClientConfig,
+) -> Result<(Endpoint, Connection), LinkError> {
+    let mut last = LinkError::Ended("no address of a hub is known".to_owned());
+    for address in addresses {
+        match tokio::time::timeout(CONNECT_WITHIN, connect(address, config)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => last = error,
+            Err(elapsed) => {
+                last = LinkError::Unreachable { address: address.clone(), source: Box::new(elapsed) };
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn connect(address: &str, config: &quinn::ClientConfig) -> Result<(Endpoint, Connection), LinkError> {
+    let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| LinkError::Unreachable {
+        address: address.to_owned(),
+        source,
+    };
+    let mut last = unreachable("the name has no address".into());
+    let resolved = tokio::net::lookup_host(address).await.map_err(|error| unreachable(Box::new(error)))?;
+    for remote in resolved {
+        let local: SocketAddr = if remote.is_ipv4() {
+            SocketAddr::from(([0, 0, 0, 0], 0))
+        } else {
+            SocketAddr::from(([0_u16; 8], 0))
+        };
+        let endpoint = Endpoint::client(local).map_err(|error| unreachable(Box::new(error)))?;
+        // Identity is the role under the pinned authority: the name decides nothing.
+        let connecting = endpoint
+            .connect_with(config.clone(), remote, "hub.steward")
+            .map_err(|error| unreachable(Box::new(error)))?;
+        match connecting.await {
+            Ok(connection) => return Ok((endpoint, connection)),
+            Err(error) => {
+                last = match Refusal::of(&error) {
+                    Some(source) => LinkError::OtherHub { address: address.to_owned(), source },
+                    None => unreachable(Box::new(error)),
+                };
+            }
+        }
+    }
+    Err(last)
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// Between half of `wait` and all of it, so that many bridges do not come back at one moment.
+fn jitter(wait: Duration) -> Duration {
+    let random = steward_shared::id::AttemptId::random();
+    let share = u32::from(random.as_bytes().first().copied().unwrap_or(0));
+    wait / 2 + wait / 2 * share / 255
+}

@@ -1,0 +1,208 @@
+//! One connection: frames from the hub to the runner and back, output each on its own stream.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream};
+use steward_shared::frame::{Greeting, OutputHeader, ToBridge, ToHub, ToLink, ToRunner};
+use steward_shared::id::AttemptId;
+use steward_shared::stop::Stop;
+use tokio::sync::{mpsc, watch};
+
+use super::renewal::Renewal;
+use super::transport::{read_frame, write_frame};
+use super::{LinkError, Runner};
+use super::identity::Identity;
+use crate::limits::{LINK_QUEUE, LINK_PIECES};
+use crate::wire;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was lost.
+    Lost(LinkError),
+    /// There is a new certificate to connect with.
+    Renewed,
+}
+
+/// Relays until either side ends.
+pub(super) async fn relay(
+    connection: &Connection,
+    mut runner: Runner,
+    identity: &Identity,
+    renewal: Renewal,
+    stop: &Stop,
+    connected: &watch::Sender<u64>,
+) -> Result<End, LinkError> {
+    let (mut send, mut receive) =
+        connection.open_bi().await.map_err(|error| LinkError::Ended(error.to_string()))?;
+    let greeting = ToHub::Greeting(Greeting { version: env!("CARGO_PKG_VERSION").to_owned() });
+    write_frame(&mut send, &greeting).await?;
+    let (challenges, challenge) = watch::channel([0; 16]);
+    let (control, outgoing) = mpsc::channel(LINK_QUEUE);
+    let (arrived, arriving) = mpsc::channel(LINK_QUEUE);
+    let (inward, frames) = mpsc::channel(LINK_QUEUE);
+    let outputs = Outputs { connection: connection.clone(), stop: stop.clone(), streams: BTreeMap::new() };
+    let from_hub = FromHub { identity, renewal, inward, challenges, connected, control: control.clone() };
+    let end = tokio::select! {
+        end = read_hub(&mut receive, arrived) => end,
+        end = from_hub.run(arriving) => end,
+        end = write_hub(&mut send, outgoing) => end,
+        end = write_runner(&mut runner.write, frames) => end,
+        end = read_runner(&mut runner.read, control, challenge, outputs) => end,
+        () = stop.stopped() => Ok(lost("the link is stopping")),
+    };
+    // A runner that is still there must not believe that the hub is.
+    drop(tokio::time::timeout(Duration::from_secs(1), wire::write(&mut runner.write, &ToRunner::Down)).await);
+    end
+}
+
+fn lost(why: &str) -> End {
+    End::Lost(LinkError::Ended(why.to_owned()))
+}
+
+async fn read_hub(receive: &mut RecvStream, arrived: mpsc::Sender<ToBridge>) -> Result<End, LinkError> {
+    loop {
+        let frame = read_frame(receive).await?;
+        if arrived.send(frame).await.is_err() {
+            return Ok(lost("the link is stopping"));
+        }
+    }
+}
+
+async fn write_hub(send: &mut SendStream, mut outgoing: mpsc::Receiver<ToHub>) -> Result<End, LinkError> {
+    while let Some(frame) = outgoing.recv().await {
+        write_frame(send, &frame).await?;
+    }
+    Ok(lost("the runner has gone"))
+}
+
+async fn write_runner<W>(to: &mut W, mut frames: mpsc::Receiver<ToRunner>) -> Result<End, LinkError>
+where
+    W: tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(frame) = frames.recv().await {
+        if wire::write(to, &frame).await.is_err() {
+            break;
+        }
+    }
+    Ok(lost("the runner has gone"))
+}
+
+/// What becomes of the hub's frames: the certificate is the link's own business, all else the runner's.
+struct FromHub<'a> {
+    identity: &'a Identity,
+    renewal: Renewal,
+    inward: mpsc::Sender<ToRunner>,
+    challenges: watch::Sender<[u8; 16]>,
+    connected: &'a watch::Sender<u64>,
+    control: mpsc::Sender<ToHub>,
+}
+
+impl FromHub<'_> {
+    async fn run(mut self, mut arriving: mpsc::Receiver<ToBridge>) -> Result<End, LinkError> {
+        let mut welcome = false;
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let frame = tokio::select! {
+                frame = arriving.recv() => frame,
+                _ = look.tick(), if welcome => {
+                    if let Some(renew) = self.renewal.due()? {
+                        drop(self.control.send(ToHub::Renew(renew)).await);
+                    }
+                    continue;
+                }
+            };
+            let Some(frame) = frame else { return Ok(lost("the control stream has ended")) };
+            match &frame {
+                ToBridge::Renewed(answer) => {
+                    if self.renewal.take(answer, self.identity)? {
+                        return Ok(End::Renewed);
+                    }
+                    continue;
+                }
+                ToBridge::Challenge(challenge) => drop(self.challenges.send_replace(challenge.nonce)),
+                ToBridge::Welcome(_) => {
+                    tracing::info!("connected to the hub");
+                    welcome = true;
+                    self.connected.send_modify(|count| *count += 1);
+                }
+                ToBridge::Offer(_)
+                | ToBridge::Permit(_)
+                | ToBridge::PermitRefused(_)
+                | ToBridge::Cancel(_)
+                | ToBridge::Ack(_) => {}
+            }
+            if self.inward.send(ToRunner::Hub(frame)).await.is_err() {
+                return Ok(lost("the runner has gone"));
+            }
+        }
+    }
+}
+
+async fn read_runner<R>(
+    from: &mut R,
+    control: mpsc::Sender<ToHub>,
+    challenge: watch::Receiver<[u8; 16]>,
+    mut outputs: Outputs,
+) -> Result<End, LinkError>
+where
+    R: tokio::io::AsyncRead + Unpin,
+{
+    while let Ok(frame) = wire::read::<ToLink, _>(from).await {
+        match frame {
+            ToLink::Hub(frame) => {
+                if control.send(frame).await.is_err() {
+                    break;
+                }
+            }
+            ToLink::Output { connection, attempt, position, bytes } => {
+                // What was meant for an earlier connection begins at a place that the hub may not have.
+                if connection == *challenge.borrow() {
+                    outputs.piece(attempt, position, bytes)?;
+                }
+            }
+        }
+    }
+    Ok(lost("the runner has gone"))
+}
+
+/// The output streams of one connection.
+struct Outputs {
+    connection: Connection,
+    stop: Stop,
+    streams: BTreeMap<AttemptId, mpsc::Sender<Vec<u8>>>,
+}
+
+impl Outputs {
+    /// Passes a piece on; a slow stream of one attempt holds up nothing else.
+    fn piece(&mut self, attempt: AttemptId, position: u64, bytes: Vec<u8>) -> Result<(), LinkError> {
+        if bytes.is_empty() {
+            self.streams.remove(&attempt);
+            return Ok(());
+        }
+        let stream = self.streams.entry(attempt).or_insert_with(|| {
+            let (pieces, waiting) = mpsc::channel(LINK_PIECES);
+            let header = OutputHeader { attempt, position };
+            self.stop.run(send_output(self.connection.clone(), header, waiting));
+            pieces
+        });
+        let sent = stream.try_send(bytes);
+        sent.map_err(|_| LinkError::Ended("the runner sent more output than its window allows".to_owned()))
+    }
+}
+
+async fn send_output(connection: Connection, header: OutputHeader, mut pieces: mpsc::Receiver<Vec<u8>>) {
+    let Ok(mut stream) = connection.open_uni().await else { return };
+    // Control goes first, whatever there is of output.
+    drop(stream.set_priority(-1));
+    if write_frame(&mut stream, &header).await.is_err() {
+        return;
+    }
+    while let Some(bytes) = pieces.recv().await {
+        if stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    drop(stream.finish());
+}

@@ -1,0 +1,272 @@
+//! Commands on the bridge's own machine.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use steward_shared::action::{Action, Local};
+use steward_shared::id::AttemptId;
+use steward_shared::job::Outcome;
+
+use super::output::OutputError;
+use super::plan::{Planned, plan};
+use super::step::{Running, StepEnd};
+use super::{BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, StopReason, Work};
+use crate::limits::KILL_WITHIN;
+use crate::policy::Account;
+use crate::runner::spawn::{Directory, Order, Pipes, Process, Spawner, Tree, TreeLimits, Trees};
+use crate::runner::spool::SpoolError;
+
+/// Runs argv arrays and scripts.
+#[derive(Debug)]
+pub struct LocalExecutor {
+    spawner: Spawner,
+    trees: Trees,
+    folder: PathBuf,
+}
+
+/// As whom and where the steps run.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    account: &'a Account,
+    directory: Directory<'a>,
+}
+
+impl LocalExecutor {
+    /// Runs commands in `trees`; `folder` holds the working directories of attempts.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or others could write it, or there is no thread left.
+    pub fn start(trees: Trees, folder: &Path) -> io::Result<Self> {
+        // Every account passes through to its own directory, and sees no other.
+        match DirBuilder::new().mode(0o711).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => (),
+        }
+        let meta = fs::symlink_metadata(folder)?;
+        if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+            return Err(io::Error::other(
+                "the folder of working directories is not ours alone",
+            ));
+        }
+        Ok(Self {
+            spawner: Spawner::start()?,
+            trees,
+            folder: folder.to_owned(),
+        })
+    }
+
+    async fn run(
+        &self,
+        work: Work<'_>,
+        action: &Local,
+        output: &mut Output,
+        halt: &mut Halt,
+    ) -> Result<End, ExecuteError> {
+        let not_started = |why: String| ExecuteError::NotStarted(why);
+        let steps = plan(work, action).map_err(not_started)?;
+        let limits = &work.job.limits;
+        let limits = TreeLimits {
+            memory_bytes: Some(limits.memory_bytes).filter(|bytes| *bytes > 0),
+            processes: Some(limits.processes).filter(|count| *count > 0),
+        };
+        let own = self.own(work.job.attempt);
+        if action.directory.is_none() {
+            let account = &work.admission.account;
+            make(&own, account)
+                .map_err(|error| not_started(format!("no working directory: {error}")))?;
+        }
+        let directory = match &action.directory {
+            Some(path) => Directory::Given(Path::new(path)),
+            None => Directory::Own(&own),
+        };
+        let place = Place {
+            account: &work.admission.account,
+            directory,
+        };
+        let ended = match self.trees.plant(work.job.attempt, limits) {
+            Ok(tree) => self.steps(tree, &steps, place, output, halt).await,
+            Err(error) => Err(not_started(format!("no cgroup: {error}"))),
+        };
+        if action.directory.is_none() {
+            remove(own).await;
+        }
+        ended
+    }
+
+    async fn steps(
+        &self,
+        mut tree: Tree,
+        steps: &[Planned],
+        place: Place<'_>,
+        output: &mut Output,
+        halt: &mut Halt,
+    ) -> Result<End, ExecuteError> {
+        let mut step = 0;
+        let mut verdict = (Outcome::Succeeded(0), "no step's condition held".to_owned());
+        for (at, planned) in steps.iter().enumerate() {
+            step = planned.number;
+            verdict = match self.launch(&mut tree, planned, place, halt).await {
+                Ok((process, pipes)) => {
+                    let running = Running {
+                        planned,
+                        tree: &mut tree,
+                        process,
+                        pipes,
+                    };
+                    let end = running.finish(output, halt).await;
+                    judge(planned, end, &tree)?
+                }
+                Err((_, message)) if at == 0 => {
+                    tree.kill(KILL_WITHIN).await;
+                    tree.remove().await;
+                    return Err(ExecuteError::NotStarted(message));
+                }
+                Err(verdict) => verdict,
+            };
+            if !matches!(verdict.0, Outcome::Succeeded(_)) {
+                break;
+            }
+        }
+        let all_dead = tree.kill(KILL_WITHIN).await;
+        tree.remove().await;
+        let (outcome, message) = match verdict {
+            (Outcome::Interrupted, message) if !all_dead => (Outcome::Unknown, message),
+            verdict => verdict,
+        };
+        Ok(End {
+            outcome,
+            step,
+            all_dead,
+            message,
+        })
+    }
+
+    /// Starts a step; when that fails, nothing of it was executed.
+    async fn launch(
+        &self,
+        tree: &mut Tree,
+        planned: &Planned,
+        place: Place<'_>,
+        halt: &mut Halt,
+    ) -> Result<(Process, Pipes), (Outcome, String)> {
+        // Asked before, and not while the start is under way: what was begun must be known.
+        if let Some(why) = halt.is_reached().await {
+            let (outcome, message) = halted(why);
+            let before = "stopped before it was started".to_owned();
+            return Err((outcome, if message.is_empty() { before } else { message }));
+        }
+        let order = Order {
+            program: &planned.program,
+            words: &planned.words,
+            environment: &planned.environment,
+            directory: place.directory,
+            account: place.account,
+            stdin: planned.stdin.is_some(),
+        };
+        self.spawner.spawn(tree, order).await.map_err(|error| {
+            // As shells do.
+            let code = if error.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
+            let program = planned.program.display();
+            (
+                Outcome::Exited(code),
+                format!("{program} could not be started: {error}"),
+            )
+        })
+    }
+
+    fn own(&self, attempt: AttemptId) -> PathBuf {
+        self.folder.join(attempt.to_string())
+    }
+}
+
+impl Executor for LocalExecutor {
+    fn execute<'a>(
+        &'a self,
+        work: Work<'a>,
+        output: &'a mut Output,
+        halt: &'a mut Halt,
+    ) -> BoxFuture<'a, Result<End, ExecuteError>> {
+        let Action::Local(action) = &work.job.action;
+        Box::pin(self.run(work, action, output, halt))
+    }
+
+    fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let dead = self.trees.recover(attempt).await;
+            remove(self.own(attempt)).await;
+            dead
+        })
+    }
+}
+
+/// What the end of a step means for the attempt.
+fn judge(step: &Planned, end: StepEnd, tree: &Tree) -> Result<(Outcome, String), SpoolError> {
+    let plain = |outcome| Ok((outcome, String::new()));
+    match end {
+        StepEnd::Exited(status) => match (status.code(), status.signal()) {
+            (Some(code), _) if step.ok.contains(&code) => plain(Outcome::Succeeded(code)),
+            (code, signal) => match (tree.exceeded(), code, signal) {
+                (Some(limit), _, _) => plain(Outcome::LimitExceeded(limit.to_owned())),
+                (None, Some(code), _) => plain(Outcome::Exited(code)),
+                (None, None, signal) => plain(Outcome::Signalled(signal.unwrap_or(0))),
+            },
+        },
+        StepEnd::Halted(why) => Ok(halted(why)),
+        StepEnd::Lost(error) => Ok((
+            Outcome::Unknown,
+            format!("the kernel did not tell how it ended: {error}"),
+        )),
+        StepEnd::Output(OutputError::Limit) => plain(Outcome::LimitExceeded("output".to_owned())),
+        StepEnd::Output(OutputError::Spool(SpoolError::Full)) => {
+            plain(Outcome::LimitExceeded("spool".to_owned()))
+        }
+        StepEnd::Output(OutputError::Spool(error)) => Err(error),
+        StepEnd::TimedOut => Ok((
+            Outcome::TimedOut,
+            format!("step {} took longer than it may", step.number + 1),
+        )),
+    }
+}
+
+fn halted(why: Halted) -> (Outcome, String) {
+    match why {
+        Halted::Deadline => (Outcome::TimedOut, String::new()),
+        Halted::Stopped(StopReason::Cancelled) => (Outcome::Cancelled, String::new()),
+        Halted::Stopped(StopReason::Disconnected) => (
+            Outcome::Interrupted,
+            "stopped because the hub was away for too long".to_owned(),
+        ),
+        Halted::Stopped(StopReason::Shutdown) => (
+            Outcome::Interrupted,
+            "stopped because the bridge was shut down".to_owned(),
+        ),
+    }
+}
+
+/// Makes the attempt's own directory, which must be new.
+fn make(own: &Path, account: &Account) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(own)?;
+    if geteuid().is_root() {
+        chown(own, Some(account.uid), Some(account.gid))?;
+    }
+    Ok(())
+}
+
+async fn remove(own: PathBuf) {
+    let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&own) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %own.display(), "cannot remove a working directory");
+        }
+        Ok(()) | Err(_) => (),
+    });
+    drop(tokio::time::timeout(Duration::from_secs(60), removed).await);
+}

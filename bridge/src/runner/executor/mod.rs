@@ -1,0 +1,116 @@
+//! Executors: who does the work of an attempt, by the kind of its action.
+//!
+//! The attempt gives an executor its work, the way to its log and the wish to end; the executor ends
+//! what it started and says how it went. A new kind is a variant of `Action`, a file here, and a
+//! [`Executors::with`].
+
+mod halt;
+mod local;
+mod output;
+mod plan;
+mod step;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+
+use steward_shared::action::ActionKind;
+use steward_shared::id::AttemptId;
+use steward_shared::job::{Job, Outcome};
+
+use super::spool::SpoolError;
+use crate::policy::Admission;
+
+pub use halt::{Halt, Halted, StopReason};
+pub use local::LocalExecutor;
+pub use output::{Output, OutputError};
+
+/// A future behind a pointer, so that executors can be chosen while running.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One admitted attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// What was signed.
+    pub job: &'a Job,
+    /// What the policy made of it.
+    pub admission: &'a Admission,
+}
+
+/// How the work went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The end.
+    pub outcome: Outcome,
+    /// The step that decided it, from 0.
+    pub step: u16,
+    /// Whether it is proven that nothing is left of it.
+    pub all_dead: bool,
+    /// A sentence for people where the outcome alone does not tell; else empty.
+    pub message: String,
+}
+
+/// Why there is no end to tell of.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExecuteError {
+    /// Nothing was started, and nothing will be.
+    #[error("cannot start the attempt: {0}")]
+    NotStarted(String),
+    /// The disk failed, and the work was stopped.
+    #[error("cannot keep the output of the attempt")]
+    Spool(#[from] SpoolError),
+}
+
+/// Does one kind of action.
+pub trait Executor: Send + Sync {
+    /// Does the work, until it ends or is asked to. When this returns, the work has ended.
+    fn execute<'a>(
+        &'a self,
+        work: Work<'a>,
+        output: &'a mut Output,
+        halt: &'a mut Halt,
+    ) -> BoxFuture<'a, Result<End, ExecuteError>>;
+
+    /// After a restart: ends what an attempt of the runner before may have left. True when it is
+    /// proven that nothing is left.
+    fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool>;
+}
+
+/// The executors of this bridge, by the kind of action that each can do.
+#[derive(Default)]
+pub struct Executors(BTreeMap<ActionKind, Box<dyn Executor>>);
+
+impl Executors {
+    /// Adds the executor of a kind.
+    #[must_use]
+    pub fn with(mut self, kind: ActionKind, executor: impl Executor + 'static) -> Self {
+        self.0.insert(kind, Box::new(executor));
+        self
+    }
+
+    /// The executor of a kind.
+    pub fn find(&self, kind: ActionKind) -> Option<&dyn Executor> {
+        self.0.get(&kind).map(Box::as_ref)
+    }
+
+    /// After a restart: has every executor end what is left of an attempt. True when it is proven that
+    /// nothing is left.
+    pub async fn recover(&self, attempt: AttemptId) -> bool {
+        let mut dead = true;
+        for executor in self.0.values() {
+            dead &= executor.recover(attempt).await;
+        }
+        dead
+    }
+
+    /// The kinds that this bridge can do, as its Hello names them.
+    pub fn kinds(&self) -> Vec<ActionKind> {
+        self.0.keys().copied().collect()
+    }
+}
+
+impl fmt::Debug for Executors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

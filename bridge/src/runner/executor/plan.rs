@@ -1,0 +1,121 @@
+//! What the steps of a local job are for its values: every word, before anything is started.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use steward_shared::action::Local;
+use steward_shared::template::{Step, StepKind, Value, Values, Word};
+
+use super::Work;
+use crate::policy::SEARCH_PATH;
+use crate::runner::spawn::MARKER;
+
+/// One step that will run.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) number: u16,
+    pub(super) program: PathBuf,
+    pub(super) words: Vec<String>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) stdin: Option<Vec<u8>>,
+    pub(super) ok: Vec<i32>,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Renders the steps whose conditions hold.
+///
+/// # Errors
+/// Why the attempt cannot run, for people.
+pub(super) fn plan(work: Work<'_>, action: &Local) -> Result<Vec<Planned>, String> {
+    if action
+        .directory
+        .as_ref()
+        .is_some_and(|path| !path.starts_with('/'))
+    {
+        return Err("the working directory is not absolute".to_owned());
+    }
+    let mut names = action.values.clone();
+    let target = &work.job.target;
+    names.insert(
+        "target.address".to_owned(),
+        Value::Text(target.address.clone()),
+    );
+    names.insert("target.name".to_owned(), Value::Text(target.name.clone()));
+    let environment = environment(work, action);
+    let mut planned = Vec::new();
+    for (at, step) in action.steps.iter().enumerate() {
+        if step.when.as_ref().is_some_and(|when| !when.holds(&names)) {
+            continue;
+        }
+        let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
+        let program = work
+            .admission
+            .programs
+            .get(at)
+            .ok_or("a step has no program")?
+            .clone();
+        let (words, stdin) = command(step, &names)
+            .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?;
+        let mut environment = environment.clone();
+        if matches!(step.kind, StepKind::Script { .. }) {
+            // What the bridge sets itself is never covered by a value.
+            for (name, value) in &action.values {
+                environment
+                    .entry(name.clone())
+                    .or_insert_with(|| value.to_string());
+            }
+        }
+        planned.push(Planned {
+            number,
+            program,
+            words,
+            environment,
+            stdin,
+            ok: step.ok.clone(),
+            timeout: Some(step.timeout_ms)
+                .filter(|ms| *ms > 0)
+                .map(Duration::from_millis),
+        });
+    }
+    Ok(planned)
+}
+
+fn command(step: &Step, names: &Values) -> Result<(Vec<String>, Option<Vec<u8>>), String> {
+    let render = |word: &Word| word.render(names).map_err(|why| why.to_string());
+    match &step.kind {
+        StepKind::Run { words, stdin } => {
+            let words = words.iter().map(render).collect::<Result<_, _>>()?;
+            let stdin = stdin
+                .as_ref()
+                .map(render)
+                .transpose()?
+                .map(String::into_bytes);
+            Ok((words, stdin))
+        }
+        StepKind::Script { interpreter, text } => {
+            Ok((interpreter.clone(), Some(text.clone().into_bytes())))
+        }
+    }
+}
+
+/// The fixed minimal environment and what the job adds to it.
+fn environment(work: Work<'_>, action: &Local) -> BTreeMap<String, String> {
+    let account = &work.admission.account;
+    let mut all = action.environment.clone();
+    let fixed = [
+        ("HOME", account.home.to_string_lossy().into_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("LOGNAME", account.name.clone()),
+        ("PATH", SEARCH_PATH.to_owned()),
+        ("USER", account.name.clone()),
+    ];
+    for (name, value) in fixed {
+        // Only where the policy names the variable has the job brought its own.
+        all.entry(name.to_owned()).or_insert(value);
+    }
+    all.insert(MARKER.to_owned(), work.job.attempt.to_string());
+    all.insert("STEWARD_RUN".to_owned(), work.job.run.to_string());
+    all.insert("STEWARD_TARGET".to_owned(), work.job.target.name.clone());
+    all
+}

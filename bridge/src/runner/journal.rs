@@ -1,0 +1,313 @@
+//! The journal: what this bridge has accepted, started and ended, on disk before it is acted on.
+//!
+//! SQLite in WAL mode with `synchronous=FULL`. One thread writes; what one turn of the runner has to
+//! record is one commit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use steward_shared::codec;
+use steward_shared::frame::ReceiptEvent;
+use steward_shared::id::{AttemptId, JobId, JournalId};
+use steward_shared::job::OnDisconnect;
+use steward_shared::limits::{BODY_BYTES_MAX, CLOCK_SKEW_MAX};
+use steward_shared::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::session::{Entry, Held, Offered, Phase};
+
+/// The journal failed; nobody knows what is on disk but the disk, so the runner must end.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite refused or failed.
+    #[error("cannot {act}")]
+    Sqlite {
+        /// What was tried.
+        act: &'static str,
+        /// SQLite's error.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row holds something it cannot hold.
+    #[error("the journal holds a value that cannot be: {0}")]
+    Corrupt(&'static str),
+    /// The journal was made by another version of Steward.
+    #[error("the journal has version {0}, and this program knows version {SCHEMA}")]
+    Version(i64),
+    /// The writing thread has ended.
+    #[error("the journal has stopped")]
+    Stopped,
+}
+
+/// The journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    id: JournalId,
+    writer: mpsc::Sender<Batch>,
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug)]
+pub struct Contents {
+    /// Attempts, the settled ones too.
+    pub attempts: BTreeMap<AttemptId, Held>,
+    /// The highest fence of each job.
+    pub fences: BTreeMap<JobId, u64>,
+    /// The highest `seq`.
+    pub seq: u64,
+}
+
+type Batch = (Vec<(AttemptId, Entry)>, oneshot::Sender<Result<(), JournalError>>);
+
+const SCHEMA: i64 = 1;
+
+/// How long a settled attempt is remembered after its last possible start.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Journal {
+    /// Opens the journal, or begins a new one with a new id. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the runner cannot work without it.
+    pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Contents), JournalError> {
+        let connection = Connection::open(path).map_err(act("open the journal"))?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
+                 PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
+            )
+            .map_err(act("configure the journal"))?;
+        migrate(&connection)?;
+        forget_old(&connection, now)?;
+        let id = journal_id(&connection)?;
+        let contents = contents(&connection)?;
+        let (writer, batches) = mpsc::channel(16);
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write_all(&connection, batches))
+            .map_err(|_| JournalError::Stopped)?;
+        Ok((Self { id, writer }, contents))
+    }
+
+    /// The id of this journal.
+    pub const fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// Writes entries. They are on disk when this returns.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the runner must end.
+    pub async fn write(&self, entries: Vec<(AttemptId, Entry)>) -> Result<(), JournalError> {
+        let (answer, written) = oneshot::channel();
+        self.writer.send((entries, answer)).await.map_err(|_| JournalError::Stopped)?;
+        written.await.map_err(|_| JournalError::Stopped)?
+    }
+}
+
+fn write_all(connection: &Connection, mut batches: mpsc::Receiver<Batch>) {
+    while let Some((entries, answer)) = batches.blocking_recv() {
+        let written = write_batch(connection, &entries);
+        let failed = written.is_err();
+        drop(answer.send(written));
+        if failed {
+            return;
+        }
+    }
+}
+
+fn write_batch(connection: &Connection, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
+    let tx = connection.unchecked_transaction().map_err(act("begin to write the journal"))?;
+    for (attempt, entry) in entries {
+        write_entry(&tx, *attempt, entry)?;
+    }
+    tx.commit().map_err(act("commit to the journal"))
+}
+
+fn write_entry(connection: &Connection, attempt: AttemptId, entry: &Entry) -> Result<(), JournalError> {
+    match entry {
+        Entry::Accepted(offered) => add(connection, offered, "accepted", None),
+        Entry::Refused(offered, refusal) => {
+            add(connection, offered, "ended", Some(&ReceiptEvent::Refused(refusal.clone())))
+        }
+        Entry::Started => change(connection, attempt, "started", None),
+        Entry::NotStarted(reason) => {
+            change(connection, attempt, "ended", Some(&ReceiptEvent::NotStarted { reason: reason.clone() }))
+        }
+        Entry::Exited(exit) => change(connection, attempt, "ended", Some(&ReceiptEvent::Exited(exit.clone()))),
+        Entry::Settled => change(connection, attempt, "settled", None),
+    }
+}
+
+fn add(
+    connection: &Connection,
+    offered: &Offered,
+    state: &str,
+    receipt: Option<&ReceiptEvent>,
+) -> Result<(), JournalError> {
+    let stop_after = match offered.on_disconnect {
+        OnDisconnect::Continue => None,
+        OnDisconnect::StopAfter(after) => Some(number(after)),
+    };
+    let sql = "INSERT INTO attempts (id, job, fence, seq, not_after, stop_after, state, receipt)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let mut statement = connection.prepare_cached(sql).map_err(act("write an attempt"))?;
+    statement
+        .execute(params![
+            offered.attempt.to_string(),
+            offered.job.to_string(),
+            number(offered.fence),
+            number(offered.seq),
+            number(offered.not_after.as_millis()),
+            stop_after,
+            state,
+            receipt.map(encoded).transpose()?,
+        ])
+        .map_err(act("write an attempt"))?;
+    let sql = "INSERT INTO fences (job, fence, seq, not_after) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (job) DO UPDATE SET fence = max(fence, excluded.fence), seq = max(seq, excluded.seq),
+                                               not_after = max(not_after, excluded.not_after)";
+    let mut statement = connection.prepare_cached(sql).map_err(act("write a fence"))?;
+    let values = params![
+        offered.job.to_string(),
+        number(offered.fence),
+        number(offered.seq),
+        number(offered.not_after.as_millis())
+    ];
+    statement.execute(values).map_err(act("write a fence"))?;
+    let sql = "UPDATE meta SET seq = max(seq, ?1)";
+    let mut statement = connection.prepare_cached(sql).map_err(act("write the seq"))?;
+    statement.execute(params![number(offered.seq)]).map(drop).map_err(act("write the seq"))
+}
+
+fn change(
+    connection: &Connection,
+    attempt: AttemptId,
+    state: &str,
+    receipt: Option<&ReceiptEvent>,
+) -> Result<(), JournalError> {
+    let sql = "UPDATE attempts SET state = ?2, receipt = coalesce(?3, receipt) WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(act("change an attempt"))?;
+    let changed = statement
+        .execute(params![attempt.to_string(), state, receipt.map(encoded).transpose()?])
+        .map_err(act("change an attempt"))?;
+    if changed == 1 { Ok(()) } else { Err(JournalError::Corrupt("an attempt that is not there")) }
+}
+
+fn encoded(receipt: &ReceiptEvent) -> Result<Vec<u8>, JournalError> {
+    codec::encode(receipt, BODY_BYTES_MAX).map_err(|_| JournalError::Corrupt("a receipt"))
+}
+
+fn migrate(connection: &Connection) -> Result<(), JournalError> {
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(act("read the journal's version"))?;
+    match version {
+        SCHEMA => Ok(()),
+        0 => connection
+            .execute_batch(&format!(
+                "BEGIN EXCLUSIVE;
+                 CREATE TABLE meta (journal TEXT NOT NULL, seq INTEGER NOT NULL) STRICT;
+                 INSERT INTO meta VALUES ('{}', 0);
+                 CREATE TABLE attempts (
+                     id TEXT PRIMARY KEY, job TEXT NOT NULL, fence INTEGER NOT NULL, seq INTEGER NOT NULL,
+                     not_after INTEGER NOT NULL, stop_after INTEGER, state TEXT NOT NULL, receipt BLOB) STRICT;
+                 CREATE TABLE fences (
+                     job TEXT PRIMARY KEY, fence INTEGER NOT NULL, seq INTEGER NOT NULL,
+                     not_after INTEGER NOT NULL) STRICT;
+                 PRAGMA user_version={SCHEMA};
+                 COMMIT;",
+                JournalId::random()
+            ))
+            .map_err(act("make the journal")),
+        other => Err(JournalError::Version(other)),
+    }
+}
+
+fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), JournalError> {
+    let before = number(now.before(REMEMBERED + CLOCK_SKEW_MAX).as_millis());
+    connection
+        .execute("DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1", params![before])
+        .map_err(act("forget old attempts"))?;
+    connection
+        .execute(
+            "DELETE FROM fences WHERE not_after < ?1 AND job NOT IN (SELECT job FROM attempts)",
+            params![before],
+        )
+        .map(drop)
+        .map_err(act("forget old jobs"))
+}
+
+fn journal_id(connection: &Connection) -> Result<JournalId, JournalError> {
+    let text: String = connection
+        .query_row("SELECT journal FROM meta", [], |row| row.get(0))
+        .map_err(act("read the journal's id"))?;
+    text.parse().map_err(|_| JournalError::Corrupt("the journal's id"))
+}
+
+fn contents(connection: &Connection) -> Result<Contents, JournalError> {
+    let seq: i64 =
+        connection.query_row("SELECT seq FROM meta", [], |row| row.get(0)).map_err(act("read the seq"))?;
+    let mut contents = Contents { attempts: BTreeMap::new(), fences: BTreeMap::new(), seq: count(seq)? };
+    let mut statement = connection.prepare("SELECT job, fence FROM fences").map_err(act("read the fences"))?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+        .map_err(act("read the fences"))?;
+    for row in rows {
+        let (job, fence) = row.map_err(act("read a fence"))?;
+        contents.fences.insert(job.parse().map_err(|_| JournalError::Corrupt("a job"))?, count(fence)?);
+    }
+    let sql = "SELECT id, job, fence, seq, not_after, stop_after, state, receipt FROM attempts";
+    let mut statement = connection.prepare(sql).map_err(act("read the attempts"))?;
+    let mut rows = statement.query([]).map_err(act("read the attempts"))?;
+    while let Some(row) = rows.next().map_err(act("read an attempt"))? {
+        let (attempt, held) = read_held(row)?;
+        contents.attempts.insert(attempt, held);
+    }
+    Ok(contents)
+}
+
+fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError> {
+    let text = |at: usize| row.get::<_, String>(at).map_err(act("read an attempt"));
+    let number = |at: usize| row.get::<_, i64>(at).map_err(act("read an attempt"));
+    let stop_after: Option<i64> = row.get(5).map_err(act("read an attempt"))?;
+    let receipt: Option<Vec<u8>> = row.get(7).map_err(act("read an attempt"))?;
+    let phase = match text(6)?.as_str() {
+        "accepted" => Phase::Accepted { request: None },
+        "started" => Phase::Running { cancelled: false },
+        "ended" => {
+            let receipt = receipt.ok_or(JournalError::Corrupt("an end without a receipt"))?;
+            let receipt =
+                codec::decode(&receipt, BODY_BYTES_MAX).map_err(|_| JournalError::Corrupt("a receipt"))?;
+            Phase::Ended(receipt)
+        }
+        "settled" => Phase::Settled,
+        _ => return Err(JournalError::Corrupt("an attempt's state")),
+    };
+    let held = Held {
+        job: text(1)?.parse().map_err(|_| JournalError::Corrupt("a job"))?,
+        fence: count(number(2)?)?,
+        seq: count(number(3)?)?,
+        not_after: Timestamp::from_millis(count(number(4)?)?),
+        on_disconnect: match stop_after {
+            None => OnDisconnect::Continue,
+            Some(after) => OnDisconnect::StopAfter(count(after)?),
+        },
+        phase,
+    };
+    Ok((text(0)?.parse().map_err(|_| JournalError::Corrupt("an attempt's id"))?, held))
+}
+
+fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
+    move |source| JournalError::Sqlite { act, source }
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn count(number: i64) -> Result<u64, JournalError> {
+    u64::try_from(number).map_err(|_| JournalError::Corrupt("a count"))
+}

@@ -1,0 +1,82 @@
+//! What the bridge's own operator says: the policy file and the lock, as they are right now.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use steward_shared::job::Digest;
+
+use crate::config::Config;
+use crate::policy::{Policy, PolicyError};
+
+/// The policy and the lock.
+#[derive(Debug)]
+pub struct Operator {
+    policy_file: PathBuf,
+    lock_file: PathBuf,
+    mark: Option<Mark>,
+    policy: Arc<Result<Policy, PolicyError>>,
+    locked: bool,
+}
+
+/// Changes whenever the file does: the kernel sets the change time itself.
+type Mark = (u64, u64, i64, i64);
+
+impl Operator {
+    /// Reads both.
+    pub fn new(config: &Config) -> Self {
+        let policy_file = config.policy_file();
+        let mut operator = Self {
+            mark: mark(&policy_file),
+            policy: Arc::new(Policy::read(&policy_file)),
+            policy_file,
+            lock_file: config.lock_file(),
+            locked: true,
+        };
+        operator.look();
+        operator
+    }
+
+    /// Looks again; whether anything has changed.
+    pub fn look(&mut self) -> bool {
+        let before = (self.digest(), self.locked);
+        let mark = mark(&self.policy_file);
+        if mark != self.mark || mark.is_none() {
+            self.policy = Arc::new(Policy::read(&self.policy_file));
+            self.mark = mark;
+        }
+        // Whatever stands at the lock's place locks; only its certain absence does not.
+        self.locked = !matches!(
+            fs::symlink_metadata(&self.lock_file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound
+        );
+        before != (self.digest(), self.locked)
+    }
+
+    /// The policy in force, or why there is none.
+    pub fn policy(&self) -> Arc<Result<Policy, PolicyError>> {
+        Arc::clone(&self.policy)
+    }
+
+    /// SHA-256 of the policy file in force.
+    pub fn digest(&self) -> Option<Digest> {
+        self.policy.as_ref().as_ref().ok().map(Policy::digest)
+    }
+
+    /// Attempts that the policy allows at one time; one where there is no policy, so that it is refused
+    /// with its reason.
+    pub fn concurrent(&self) -> u32 {
+        self.policy.as_ref().as_ref().map_or(1, Policy::concurrent)
+    }
+
+    /// Whether the operator has locked the bridge.
+    pub const fn locked(&self) -> bool {
+        self.locked
+    }
+}
+
+fn mark(path: &std::path::Path) -> Option<Mark> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}

@@ -1,0 +1,371 @@
+//! What the bridge has accepted and what it owes: a pure state machine.
+//!
+//! It takes the time and an event and gives commands, in the order in which they must be carried out:
+//! a [`Command::Record`] must be on disk before anything after it is done. It does no I/O, reads no
+//! clock and draws no randomness.
+
+mod held;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused, ReceiptEvent, Refusal};
+use steward_shared::id::{AttemptId, JobId};
+use steward_shared::job::{Exit, OnDisconnect};
+use steward_shared::time::Timestamp;
+
+pub use held::{Held, Phase};
+
+/// The two clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock; it may jump, and decides only what is coarse.
+    pub wall: Timestamp,
+    /// The boot clock; it never goes back.
+    pub boot: Duration,
+}
+
+/// What an offer says of the attempt, once its signature has been verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its job.
+    pub job: JobId,
+    /// Its fence.
+    pub fence: u64,
+    /// Its `seq`.
+    pub seq: u64,
+    /// No start after this.
+    pub not_after: Timestamp,
+    /// What becomes of it without the hub.
+    pub on_disconnect: OnDisconnect,
+}
+
+/// What happens to the session. Messages of the hub have been verified and are for this bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The hub has this much and no more of each attempt that it knows; it can be talked to.
+    Connected,
+    /// The hub cannot be reached.
+    Down,
+    /// A job was offered, and the gate has admitted or refused it.
+    Offer(Offered, Result<(), Refusal>),
+    /// The hub gives a permit.
+    Permit(Permit),
+    /// The hub gives none.
+    PermitRefused(PermitRefused),
+    /// The hub wants the attempt to end.
+    Cancel(Cancel),
+    /// The hub has output on disk.
+    Ack(Ack),
+    /// An attempt that was started has ended.
+    Ended(AttemptId, Exit),
+    /// An attempt that was to be started was not, and that is proven.
+    NotStarted(AttemptId, String),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the session wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Write this to the journal, durably, before anything that follows.
+    Record(AttemptId, Entry),
+    /// Sign and send this receipt, if the hub can be reached.
+    Send(AttemptId, u64, ReceiptEvent),
+    /// Start the attempt.
+    Start(AttemptId),
+    /// End the attempt's processes.
+    Stop(AttemptId, StopWhy),
+    /// The hub has the log through here.
+    Release(AttemptId, u64),
+    /// The attempt is settled: its log is not needed any more.
+    Forget(AttemptId),
+}
+
+/// Why an attempt is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopWhy {
+    /// The hub wants it.
+    Cancelled,
+    /// The hub has been away for too long.
+    Disconnected,
+}
+
+/// What the journal is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// The attempt is accepted.
+    Accepted(Offered),
+    /// The attempt is refused.
+    Refused(Offered, Refusal),
+    /// The attempt is about to be started.
+    Started,
+    /// The attempt was not started and never will be.
+    NotStarted(String),
+    /// The attempt has ended.
+    Exited(Exit),
+    /// The hub has all there is to know.
+    Settled,
+}
+
+/// The session.
+#[derive(Debug, Default)]
+pub struct Session {
+    attempts: BTreeMap<AttemptId, Held>,
+    /// The highest fence of each job; what is not above it is old.
+    fences: BTreeMap<JobId, u64>,
+    /// The highest `seq` that was ever accepted or refused.
+    seq: u64,
+    /// Since when the hub cannot be reached, by the boot clock.
+    down_since: Option<Duration>,
+    /// When attempts were started in the last minute, by the boot clock.
+    starts: Vec<Duration>,
+}
+
+impl Session {
+    /// A session that goes on from what a journal holds.
+    pub fn resume(attempts: BTreeMap<AttemptId, Held>, fences: BTreeMap<JobId, u64>, seq: u64) -> Self {
+        Self { attempts, fences, seq, ..Self::default() }
+    }
+
+    /// Takes an event. `nonce` gives a new random nonce at each call.
+    pub fn handle(&mut self, now: Now, event: Event, nonce: &mut dyn FnMut() -> [u8; 16]) -> Vec<Command> {
+        let mut out = Vec::new();
+        match event {
+            Event::Connected => self.connected(now, nonce, &mut out),
+            Event::Down => self.down_since = self.down_since.or(Some(now.boot)),
+            Event::Offer(offered, verdict) => self.offer(now, offered, verdict, nonce, &mut out),
+            Event::Permit(permit) => self.permit(now, &permit, &mut out),
+            Event::PermitRefused(refused) => self.permit_refused(&refused, &mut out),
+            Event::Cancel(cancel) => self.cancel(&cancel, &mut out),
+            Event::Ack(ack) => self.ack(&ack, &mut out),
+            Event::Ended(attempt, exit) => self.ended(attempt, exit, &mut out),
+            Event::NotStarted(attempt, reason) => self.not_started(attempt, reason, &mut out),
+            Event::Tick => self.tick(now, &mut out),
+        }
+        out
+    }
+
+    /// Attempts that the hub has not settled.
+    pub fn open(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
+        self.attempts.iter().filter(|(_, held)| held.phase != Phase::Settled).map(|(id, held)| (*id, held))
+    }
+
+    /// The highest `seq` seen.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Attempts that are accepted or running.
+    pub fn active(&self) -> usize {
+        self.attempts.values().filter(|held| held.is_active()).count()
+    }
+
+    /// Starts within the last minute.
+    pub fn starts_last_minute(&self, now: Now) -> usize {
+        let minute = Duration::from_secs(60);
+        self.starts.iter().filter(|start| now.boot.saturating_sub(**start) < minute).count()
+    }
+
+    /// An attempt that is known.
+    pub fn held(&self, attempt: AttemptId) -> Option<&Held> {
+        self.attempts.get(&attempt)
+    }
+
+    /// Why an offer is a repetition of something old, if it is; a repeated offer of an attempt that is
+    /// known is not, and is answered from the journal.
+    pub fn is_replay(&self, offered: &Offered) -> Option<&'static str> {
+        if self.attempts.contains_key(&offered.attempt) {
+            return None;
+        }
+        if self.fences.get(&offered.job).is_some_and(|fence| offered.fence <= *fence) {
+            return Some("a newer attempt of this job has been offered already");
+        }
+        (offered.seq <= self.seq).then_some("this offer is older than one that was seen already")
+    }
+
+    fn connected(&mut self, now: Now, nonce: &mut dyn FnMut() -> [u8; 16], out: &mut Vec<Command>) {
+        self.down_since = None;
+        for (id, held) in &mut self.attempts {
+            match &mut held.phase {
+                Phase::Accepted { request } => {
+                    // The hub gives its answer again to the same request; one that is too old to be
+                    // answered in time is replaced.
+                    if request.is_none_or(|(_, at)| now.boot.saturating_sub(at) > REQUEST_AGE_MAX) {
+                        *request = Some((nonce(), now.boot));
+                    }
+                    out.push(Command::Send(*id, held.fence, ReceiptEvent::Accepted));
+                    let nonce = request.map_or([0; 16], |(nonce, _)| nonce);
+                    out.push(Command::Send(*id, held.fence, ReceiptEvent::StartRequest { nonce }));
+                }
+                Phase::Running { .. } => out.push(Command::Send(*id, held.fence, ReceiptEvent::Started)),
+                Phase::Ended(receipt) => out.push(Command::Send(*id, held.fence, receipt.clone())),
+                Phase::Settled => {}
+            }
+        }
+    }
+
+    fn offer(
+        &mut self,
+        now: Now,
+        offered: Offered,
+        verdict: Result<(), Refusal>,
+        nonce: &mut dyn FnMut() -> [u8; 16],
+        out: &mut Vec<Command>,
+    ) {
+        if let Some(held) = self.attempts.get(&offered.attempt) {
+            if let Some(receipt) = held.receipt() {
+                out.push(Command::Send(offered.attempt, held.fence, receipt));
+            }
+            return;
+        }
+        // An offer that is refused as a replay must not move the marks.
+        let replay = self.is_replay(&offered);
+        if replay.is_none() {
+            self.seq = offered.seq;
+            self.fences.insert(offered.job, offered.fence);
+        }
+        let verdict = match replay {
+            Some(message) => Err(Refusal { clause: "replay".to_owned(), message: message.to_owned() }),
+            None => verdict,
+        };
+        let (phase, entry) = match verdict {
+            Ok(()) => (Phase::Accepted { request: Some((nonce(), now.boot)) }, Entry::Accepted(offered)),
+            Err(refusal) => {
+                (Phase::Ended(ReceiptEvent::Refused(refusal.clone())), Entry::Refused(offered, refusal))
+            }
+        };
+        let held = Held {
+            job: offered.job,
+            fence: offered.fence,
+            seq: offered.seq,
+            not_after: offered.not_after,
+            on_disconnect: offered.on_disconnect,
+            phase,
+        };
+        out.push(Command::Record(offered.attempt, entry));
+        if let Phase::Accepted { request: Some((nonce, _)) } = held.phase {
+            out.push(Command::Send(offered.attempt, held.fence, ReceiptEvent::Accepted));
+            out.push(Command::Send(offered.attempt, held.fence, ReceiptEvent::StartRequest { nonce }));
+        } else if let Some(receipt) = held.receipt() {
+            out.push(Command::Send(offered.attempt, held.fence, receipt));
+        }
+        self.attempts.insert(offered.attempt, held);
+    }
+
+    fn permit(&mut self, now: Now, permit: &Permit, out: &mut Vec<Command>) {
+        let Some(held) = self.fenced(permit.attempt, permit.fence) else { return };
+        let Phase::Accepted { request: Some((nonce, requested)) } = held.phase else { return };
+        if nonce != permit.nonce {
+            return;
+        }
+        let age = now.boot.saturating_sub(requested);
+        if age >= Duration::from_millis(permit.valid_for_ms) {
+            // A bridge that was stopped or suspended must not start late.
+            let reason = "the permit came too late to start".to_owned();
+            return self.not_started(permit.attempt, reason, out);
+        }
+        held.phase = Phase::Running { cancelled: false };
+        let fence = held.fence;
+        self.starts.retain(|start| now.boot.saturating_sub(*start) < Duration::from_secs(60));
+        self.starts.push(now.boot);
+        out.push(Command::Record(permit.attempt, Entry::Started));
+        out.push(Command::Send(permit.attempt, fence, ReceiptEvent::Started));
+        out.push(Command::Start(permit.attempt));
+    }
+
+    fn permit_refused(&mut self, refused: &PermitRefused, out: &mut Vec<Command>) {
+        let Some(held) = self.fenced(refused.attempt, refused.fence) else { return };
+        if !matches!(held.phase, Phase::Accepted { request: Some((nonce, _)) } if nonce == refused.nonce) {
+            return;
+        }
+        self.not_started(refused.attempt, "the hub gave no permit".to_owned(), out);
+    }
+
+    fn cancel(&mut self, cancel: &Cancel, out: &mut Vec<Command>) {
+        let Some(held) = self.fenced(cancel.attempt, cancel.fence) else { return };
+        match &mut held.phase {
+            Phase::Accepted { .. } => {
+                self.not_started(cancel.attempt, "cancelled before the start".to_owned(), out);
+            }
+            Phase::Running { cancelled } => {
+                if !std::mem::replace(cancelled, true) {
+                    out.push(Command::Stop(cancel.attempt, StopWhy::Cancelled));
+                }
+            }
+            Phase::Ended(receipt) => {
+                let receipt = receipt.clone();
+                out.push(Command::Send(cancel.attempt, cancel.fence, receipt));
+            }
+            Phase::Settled => {}
+        }
+    }
+
+    fn ack(&mut self, ack: &Ack, out: &mut Vec<Command>) {
+        let Some(held) = self.fenced(ack.attempt, ack.fence) else { return };
+        let ended = matches!(held.phase, Phase::Ended(_));
+        if ack.settled && ended {
+            held.phase = Phase::Settled;
+            out.push(Command::Record(ack.attempt, Entry::Settled));
+            out.push(Command::Forget(ack.attempt));
+        } else if ack.through > 0 && held.phase != Phase::Settled {
+            out.push(Command::Release(ack.attempt, ack.through));
+        }
+    }
+
+    fn ended(&mut self, attempt: AttemptId, exit: Exit, out: &mut Vec<Command>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        if !matches!(held.phase, Phase::Running { .. }) {
+            return;
+        }
+        held.phase = Phase::Ended(ReceiptEvent::Exited(exit.clone()));
+        out.push(Command::Record(attempt, Entry::Exited(exit.clone())));
+        out.push(Command::Send(attempt, held.fence, ReceiptEvent::Exited(exit)));
+    }
+
+    fn not_started(&mut self, attempt: AttemptId, reason: String, out: &mut Vec<Command>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        if !held.is_active() {
+            return;
+        }
+        let receipt = ReceiptEvent::NotStarted { reason: reason.clone() };
+        held.phase = Phase::Ended(receipt.clone());
+        out.push(Command::Record(attempt, Entry::NotStarted(reason)));
+        out.push(Command::Send(attempt, held.fence, receipt));
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Command>) {
+        let waiting = |held: &Held| matches!(held.phase, Phase::Accepted { .. }) && now.wall > held.not_after;
+        let late: Vec<AttemptId> =
+            self.attempts.iter().filter(|(_, held)| waiting(held)).map(|(id, _)| *id).collect();
+        for attempt in late {
+            self.not_started(attempt, "its start window has closed".to_owned(), out);
+        }
+        let Some(since) = self.down_since else { return };
+        let away = now.boot.saturating_sub(since);
+        for (id, held) in &mut self.attempts {
+            let (Phase::Running { cancelled: cancelled @ false }, OnDisconnect::StopAfter(after)) =
+                (&mut held.phase, held.on_disconnect)
+            else {
+                continue;
+            };
+            if away >= Duration::from_millis(after) {
+                *cancelled = true;
+                out.push(Command::Stop(*id, StopWhy::Disconnected));
+            }
+        }
+    }
+
+    /// An attempt, unless the message is about another owner's try of it.
+    fn fenced(&mut self, attempt: AttemptId, fence: u64) -> Option<&mut Held> {
+        self.attempts.get_mut(&attempt).filter(|held| held.fence == fence)
+    }
+}
+
+/// A start request older than this is not worth an answer.
+const REQUEST_AGE_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! One turn of the runner: many events, one commit to the journal, then everything that follows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use steward_shared::frame::{
+    Challenge, Hello, OpenAttempt, Receipt, ReceiptEvent, Status, ToBridge, ToHub, ToLink, Welcome,
+};
+use steward_shared::id::AttemptId;
+use steward_shared::job::{Exit, Job};
+use steward_shared::sign::{Payload, Signed};
+use steward_shared::stop::Stop;
+use steward_shared::time::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::attempt::{AttemptError, Attempts, StopReason};
+use super::executor::Work;
+use super::gate::{self, Admitted, Facts};
+use super::journal::Journal;
+use super::operator::Operator;
+use super::session::{Command, Event, Now, Session, StopWhy};
+use super::spool::Spool;
+use super::stream::Streams;
+use super::trust::Trust;
+use super::RunnerError;
+use crate::policy::Load;
+
+/// Where a link's frames go to: control first, output when there is room.
+#[derive(Debug)]
+pub struct Link {
+    /// For the control stream.
+    pub control: mpsc::Sender<ToLink>,
+    output: mpsc::Sender<ToLink>,
+    /// The output streams of the connection that the link has, once the hub has said Welcome.
+    streams: Option<Streams>,
+    stop: Stop,
+}
+
+/// What reaches the runner.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A link has come.
+    Arrived(Link),
+    /// A frame from the hub, through the link.
+    Frame(Box<ToBridge>),
+    /// The hub cannot be reached, or the link is gone.
+    Down,
+    /// The log of an attempt is there.
+    Opened(AttemptId),
+    /// An attempt has ended.
+    Ended(AttemptId, Result<Exit, AttemptError>),
+    /// Time has passed.
+    Tick,
+}
+
+impl Link {
+    /// A link that takes frames through these queues.
+    pub const fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<ToLink>, stop: Stop) -> Self {
+        Self { control, output, streams: None, stop }
+    }
+}
+
+/// The runner's state.
+#[derive(Debug)]
+pub struct Turns {
+    pub(super) trust: Arc<Trust>,
+    pub(super) journal: Journal,
+    pub(super) session: Session,
+    pub(super) operator: Operator,
+    pub(super) attempts: Attempts,
+    pub(super) spool: Spool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) boot_id: [u8; 16],
+    pub(super) inbox: mpsc::Sender<Inbound>,
+    pub(super) stop: Stop,
+    link: Option<Link>,
+    connected: bool,
+    challenge: [u8; 16],
+    admitted: BTreeMap<AttemptId, Admitted>,
+    running: BTreeMap<AttemptId, watch::Sender<Option<StopReason>>>,
+}
+
+/// What a runner is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who it is.
+    pub trust: Arc<Trust>,
+    /// Its journal.
+    pub journal: Journal,
+    /// What the journal held.
+    pub session: Session,
+    /// Its operator's word.
+    pub operator: Operator,
+    /// What runs attempts.
+    pub attempts: Attempts,
+    /// Where output waits.
+    pub spool: Spool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// This boot of the machine.
+    pub boot_id: [u8; 16],
+}
+
+impl Turns {
+    /// A runner that is told of attempts' ends through `inbox`.
+    pub fn new(parts: Parts, inbox: mpsc::Sender<Inbound>, stop: Stop) -> Self {
+        Self {
+            trust: parts.trust,
+            journal: parts.journal,
+            session: parts.session,
+            operator: parts.operator,
+            attempts: parts.attempts,
+            spool: parts.spool,
+            clock: parts.clock,
+            boot_id: parts.boot_id,
+            inbox,
+            stop,
+            link: None,
+            connected: false,
+            challenge: [0; 16],
+            admitted: BTreeMap::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Takes everything that has arrived: one commit, then the rest.
+    ///
+    /// # Errors
+    /// [`RunnerError`]; the runner must end.
+    pub async fn take(&mut self, arrived: Vec<Inbound>) -> Result<(), RunnerError> {
+        let mut commands = Vec::new();
+        for inbound in arrived {
+            self.one(inbound, &mut commands)?;
+        }
+        let mut records = Vec::new();
+        for command in &commands {
+            if let Command::Record(attempt, entry) = command {
+                records.push((*attempt, entry.clone()));
+            }
+        }
+        if !records.is_empty() {
+            self.journal.write(records).await?;
+        }
+        for command in commands {
+            self.carry_out(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks every running attempt to end, because the runner does.
+    pub fn end_all(&self) {
+        for stop in self.running.values() {
+            stop.send_replace(Some(StopReason::Shutdown));
+        }
+    }
+
+    /// Attempts whose processes may be alive.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    fn one(&mut self, inbound: Inbound, out: &mut Vec<Command>) -> Result<(), RunnerError> {
+        match inbound {
+            Inbound::Arrived(link) => {
+                self.drop_link();
+                self.link = Some(link);
+            }
+            Inbound::Frame(frame) => self.frame(*frame, out)?,
+            Inbound::Down => {
+                self.disconnect();
+                self.handle(Event::Down, out);
+            }
+            Inbound::Opened(attempt) => {
+                if let Some(streams) = self.link.as_mut().and_then(|link| link.streams.as_mut()) {
+                    streams.begin(attempt, 0);
+                }
+            }
+            Inbound::Ended(attempt, Ok(exit)) => {
+                self.running.remove(&attempt);
+                self.handle(Event::Ended(attempt, exit), out);
+            }
+            Inbound::Ended(attempt, Err(AttemptError::NotStarted { reason })) => {
+                self.running.remove(&attempt);
+                self.handle(Event::NotStarted(attempt, reason), out);
+            }
+            Inbound::Ended(_, Err(error @ AttemptError::Spool(_))) => return Err(error.into()),
+            Inbound::Tick => self.tick(out),
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: ToBridge, out: &mut Vec<Command>) -> Result<(), RunnerError> {
+        match frame {
+            ToBridge::Challenge(challenge) => {
+                self.disconnect();
+                self.challenge = challenge.nonce;
+                let hello = self.hello(challenge);
+                self.send(ToHub::Hello(self.sign(&hello)?));
+            }
+            ToBridge::Welcome(welcome) => self.welcome(&welcome, out),
+            ToBridge::Offer(signed) => self.offer(&signed, out),
+            ToBridge::Permit(signed) => {
+                if let Some(permit) = self.believed(&signed) {
+                    let mine = permit.cluster == self.trust.cluster && permit.bridge == self.trust.bridge;
+                    self.handle_if(mine, Event::Permit(permit), out);
+                }
+            }
+            ToBridge::PermitRefused(signed) => {
+                if let Some(refused) = self.believed(&signed) {
+                    let mine = refused.cluster == self.trust.cluster && refused.bridge == self.trust.bridge;
+                    self.handle_if(mine, Event::PermitRefused(refused), out);
+                }
+            }
+            ToBridge::Cancel(signed) => {
+                if let Some(cancel) = self.believed(&signed) {
+                    let mine = cancel.cluster == self.trust.cluster && cancel.bridge == self.trust.bridge;
+                    self.handle_if(mine, Event::Cancel(cancel), out);
+                }
+            }
+            ToBridge::Ack(signed) => {
+                if let Some(ack) = self.believed(&signed) {
+                    let mine = ack.cluster == self.trust.cluster && ack.bridge == self.trust.bridge;
+                    self.handle_if(mine, Event::Ack(ack), out);
+                }
+            }
+            // The link's own business.
+            ToBridge::Renewed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, welcome: &Welcome, out: &mut Vec<Command>) {
+        let Some(link) = &mut self.link else { return };
+        let (output, stop) = (link.output.clone(), link.stop.child());
+        let mut streams = Streams::new(self.spool.clone(), self.challenge, output, stop);
+        for (attempt, have) in &welcome.have {
+            streams.begin(*attempt, *have);
+        }
+        link.streams = Some(streams);
+        self.connected = true;
+        self.handle(Event::Connected, out);
+    }
+
+    fn disconnect(&mut self) {
+        self.connected = false;
+        if let Some(mut streams) = self.link.as_mut().and_then(|link| link.streams.take()) {
+            streams.close();
+        }
+    }
+
+    fn offer(&mut self, signed: &Signed<Job>, out: &mut Vec<Command>) {
+        let job = match gate::verify(signed, &self.trust) {
+            Ok(job) => job,
+            Err(error) => {
+                return tracing::error!(error = &error as &dyn std::error::Error, "dropped a job that nobody trusted has signed");
+            }
+        };
+        self.operator.look();
+        let offered = gate::offered(&job);
+        let (policy, now) = (self.operator.policy(), self.now());
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let facts = Facts {
+            trust: &self.trust,
+            journal: self.journal.id(),
+            policy: policy.as_ref().as_ref(),
+            locked: self.operator.locked(),
+            load: Load {
+                open: count(self.session.active()),
+                starts_last_minute: count(self.session.starts_last_minute(now)),
+            },
+            now: now.wall,
+        };
+        let known = self.session.held(offered.attempt).is_some();
+        let verdict = match gate::admit(job, &facts, self.session.is_replay(&offered)) {
+            Ok(admitted) => {
+                if !known {
+                    self.admitted.insert(offered.attempt, admitted);
+                }
+                Ok(())
+            }
+            Err(refusal) => {
+                tracing::warn!(attempt = %offered.attempt, clause = refusal.clause, refusal.message, "refused a job");
+                Err(refusal)
+            }
+        };
+        // A job for another bridge or journal is answered, but it is none of this journal's attempts.
+        match verdict {
+            Err(refusal) if matches!(refusal.clause.as_str(), "address" | "journal" | "replay") && !known => {
+                out.push(Command::Send(offered.attempt, offered.fence, ReceiptEvent::Refused(refusal)));
+            }
+            verdict => self.handle(Event::Offer(offered, verdict), out),
+        }
+    }
+
+    fn handle_if(&mut self, mine: bool, event: Event, out: &mut Vec<Command>) {
+        if mine {
+            self.handle(event, out);
+        } else {
+            tracing::error!("dropped a message for another bridge");
+        }
+    }
+
+    fn handle(&mut self, event: Event, out: &mut Vec<Command>) {
+        let now = self.now();
+        out.extend(self.session.handle(now, event, &mut random));
+    }
+
+    fn tick(&mut self, out: &mut Vec<Command>) {
+        self.handle(Event::Tick, out);
+        if self.operator.look() && self.connected {
+            let status = Status {
+                cluster: self.trust.cluster,
+                bridge: self.trust.bridge,
+                policy: self.operator.digest(),
+                locked: self.operator.locked(),
+                concurrent: self.operator.concurrent(),
+                wall: self.clock.now(),
+            };
+            if let Ok(status) = self.sign(&status) {
+                self.send(ToHub::Status(status));
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Result<(), RunnerError> {
+        match command {
+            Command::Record(..) => {}
+            Command::Send(attempt, fence, event) => {
+                if event_ends(&event) {
+                    self.admitted.remove(&attempt);
+                }
+                let receipt = Receipt {
+                    cluster: self.trust.cluster,
+                    bridge: self.trust.bridge,
+                    journal: self.journal.id(),
+                    attempt,
+                    fence,
+                    event,
+                    wall: self.clock.now(),
+                    boot_ms: u64::try_from(self.clock.boot().as_millis()).unwrap_or(u64::MAX),
+                };
+                if self.connected {
+                    self.send(ToHub::Receipt(self.sign(&receipt)?));
+                }
+            }
+            Command::Start(attempt) => self.start(attempt),
+            Command::Stop(attempt, why) => {
+                if let Some(stop) = self.running.get(&attempt) {
+                    stop.send_replace(Some(match why {
+                        StopWhy::Cancelled => StopReason::Cancelled,
+                        StopWhy::Disconnected => StopReason::Disconnected,
+                    }));
+                }
+            }
+            Command::Release(attempt, through) => {
+                if let Some(streams) = self.link.as_ref().and_then(|link| link.streams.as_ref()) {
+                    streams.acked(attempt, through);
+                }
+                self.spool.acked(attempt, through).await?;
+            }
+            Command::Forget(attempt) => {
+                if let Some(streams) = self.link.as_mut().and_then(|link| link.streams.as_mut()) {
+                    streams.end(attempt);
+                }
+                self.spool.remove(attempt).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, attempt: AttemptId) {
+        let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
+        let Some(Admitted { job, admission }) = self.admitted.remove(&attempt) else {
+            let lost = AttemptError::NotStarted { reason: "what was admitted is not there any more".to_owned() };
+            self.stop.run(async move { drop(inbox.send(Inbound::Ended(attempt, Err(lost))).await) });
+            return;
+        };
+        let (stop, stopped) = watch::channel(None);
+        self.running.insert(attempt, stop);
+        tracing::info!(%attempt, run = %job.run, template = job.template.name, target = job.target.name, "starting");
+        self.stop.run(async move {
+            let work = Work { job: &job, admission: &admission };
+            let (opened, log) = oneshot::channel();
+            let tell = async {
+                if log.await.is_ok() {
+                    drop(inbox.send(Inbound::Opened(attempt)).await);
+                }
+            };
+            let (ended, ()) = tokio::join!(attempts.run(work, stopped, opened), tell);
+            drop(inbox.send(Inbound::Ended(attempt, ended)).await);
+        });
+    }
+
+    fn hello(&self, challenge: Challenge) -> Hello {
+        let open = self.session.open().map(|(attempt, held)| OpenAttempt {
+            attempt,
+            job: held.job,
+            fence: held.fence,
+        });
+        Hello {
+            cluster: self.trust.cluster,
+            bridge: self.trust.bridge,
+            nonce: challenge.nonce,
+            journal: self.journal.id(),
+            seq: self.session.seq(),
+            boot_id: self.boot_id,
+            wall: self.clock.now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            executors: self.attempts.executors().kinds(),
+            policy: self.operator.digest(),
+            locked: self.operator.locked(),
+            concurrent: self.operator.concurrent(),
+            open: open.collect(),
+        }
+    }
+
+    fn believed<T: Payload>(&self, signed: &Signed<T>) -> Option<T> {
+        match signed.verify(&self.trust.job_keys) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                tracing::error!(
+                    kind = T::TYPE, error = &error as &dyn std::error::Error,
+                    "dropped a message that nobody trusted has signed"
+                );
+                None
+            }
+        }
+    }
+
+    fn sign<T: Payload>(&self, message: &T) -> Result<Signed<T>, RunnerError> {
+        Signed::new(message, &self.trust.receipt_key).map_err(RunnerError::Sign)
+    }
+
+    fn send(&mut self, frame: ToHub) {
+        let Some(link) = &self.link else { return };
+        if link.control.try_send(ToLink::Hub(frame)).is_err() {
+            tracing::warn!("the link takes no frames: dropped it");
+            self.drop_link();
+        }
+    }
+
+    fn drop_link(&mut self) {
+        self.disconnect();
+        if let Some(link) = self.link.take() {
+            link.stop.stop();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.clock.now(), boot: self.clock.boot() }
+    }
+}
+
+fn event_ends(event: &ReceiptEvent) -> bool {
+    matches!(event, ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } | ReceiptEvent::Exited(_))
+}
+
+fn random() -> [u8; 16] {
+    *AttemptId::random().as_bytes()
+}
