@@ -1,0 +1,170 @@
+//! The commands of `steward-hub`, as its admin types them.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use steward_shared::time::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::hub::{Hub, init};
+use crate::model::permission::Role;
+use crate::web::routes;
+
+/// The hub: keeps tasks and people, decides, signs, and records.
+#[derive(Debug, Parser)]
+#[command(name = "steward-hub", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file; everything in it has a default.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything is kept; goes before the configuration.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a hub: keys, database, default project, admin token. Refuses to do it twice.
+    Init(Init),
+    /// Serve clients and bridges.
+    Serve(Listen),
+    /// Check configuration, keys and database without starting anything.
+    Check,
+    /// Make a token for a user; printed once.
+    Token(Token),
+    /// List every route and the permission that it needs.
+    Routes,
+}
+
+/// How to make a hub.
+#[derive(Debug, Args)]
+struct Init {
+    /// Where to write the admin's token; standard output when absent.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Where to listen; goes before the configuration. Port 0 takes a free one.
+#[derive(Debug, Args)]
+struct Listen {
+    /// For clients (TCP).
+    #[arg(long, value_name = "ADDRESS")]
+    web: Option<std::net::SocketAddr>,
+    /// For bridges (UDP).
+    #[arg(long, value_name = "ADDRESS")]
+    bridges: Option<std::net::SocketAddr>,
+}
+
+/// Whose token, and what it may do.
+#[derive(Debug, Args)]
+struct Token {
+    /// The user's name.
+    user: String,
+    /// `admin` or `auditor`.
+    #[arg(long)]
+    role: String,
+    /// How many days it is good.
+    #[arg(long, default_value_t = 90)]
+    days: u16,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever went wrong, for `main` to print.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut config = Config::read(cli.config.as_deref())?;
+    if let Some(data_dir) = cli.data_dir {
+        config.data_dir = data_dir;
+    }
+    match cli.command {
+        Command::Init(args) => make(&config, args).await,
+        Command::Serve(listen) => {
+            config.listen.web = listen.web.unwrap_or(config.listen.web);
+            config.listen.bridges = listen.bridges.unwrap_or(config.listen.bridges);
+            serve(&config).await
+        }
+        Command::Check => {
+            let flow = Hub::offline(&config).await?;
+            say(&format!("ok    data: {}", config.data_dir.display()))?;
+            say(&format!("ok    cluster: {}", flow.vault.cluster()))?;
+            say(&format!("ok    pin: {}", flow.vault.pin()))
+        }
+        Command::Token(args) => {
+            let role: Role = args
+                .role
+                .parse()
+                .map_err(|_| anyhow::anyhow!("a role is admin or auditor"))?;
+            let user =
+                crate::model::name::parse(&args.user).map_err(|rule| anyhow::anyhow!(rule))?;
+            let ttl = Duration::from_secs(u64::from(args.days) * 24 * 60 * 60);
+            let secret = Hub::offline(&config)
+                .await?
+                .add_token(&user, role, ttl)
+                .await?;
+            say(secret.expose_text().unwrap_or_default())
+        }
+        Command::Routes => {
+            let flow = Hub::offline(&config).await?;
+            say(&serde_json::to_string_pretty(&routes::routes(flow))?)
+        }
+    }
+}
+
+async fn make(config: &Config, args: Init) -> anyhow::Result<ExitCode> {
+    let made = init(config).await?;
+    let token = made.token.expose_text().unwrap_or_default();
+    say(&format!("made a hub in {}", config.data_dir.display()))?;
+    say(&format!("pin: {}", made.pin))?;
+    match args.token_file {
+        Some(path) => {
+            crate::vault::write_new(&path, format!("{token}\n").as_bytes())?;
+            say(&format!("admin token: in {}", path.display()))?;
+        }
+        None => {
+            say(&format!("admin token, shown once: {token}"))?;
+        }
+    }
+    say(&format!(
+        "next: steward-hub serve --data-dir {}",
+        config.data_dir.display()
+    ))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    let hub = Hub::start(config).await?;
+    say(&format!("clients: https://{}", hub.web()))?;
+    say(&format!("bridges: {} (UDP)", hub.bridges()))?;
+    say(&format!("pin: {}", hub.flow().vault.pin()))?;
+    say("ready")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = hub.failed() => true,
+    };
+    let since: Timestamp = hub.flow().now();
+    let in_time = hub.stop().await;
+    tracing::info!(%since, in_time, "stopped");
+    Ok(if failed || !in_time {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn say(line: &str) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,107 @@
+//! The hub's configuration: one small TOML file, every key with a default.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("the configuration {path} is not valid")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// The configuration of a hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Host names and addresses of this hub: in its certificate, and told to bridges.
+    pub names: Vec<String>,
+    /// Where it listens.
+    pub listen: Listen,
+}
+
+/// Where the hub listens; port 0 takes a free one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// For clients, TCP.
+    pub web: SocketAddr,
+    /// For bridges, UDP.
+    pub bridges: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/steward"),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            listen: Listen::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let any = std::net::IpAddr::from([0, 0, 0, 0]);
+        Self {
+            web: SocketAddr::new(any, 8443),
+            bridges: SocketAddr::new(any, 8443),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration; the defaults where there is no file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read or holds an unknown key.
+    pub fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// The folder of the private keys.
+    pub fn keys(&self) -> PathBuf {
+        self.data_dir.join("keys")
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("hub.db")
+    }
+
+    /// The folder of large output.
+    pub fn objects(&self) -> PathBuf {
+        self.data_dir.join("objects")
+    }
+}

@@ -1,0 +1,283 @@
+//! Offers queued jobs to connected bridges. Woken by signal or timer, it reads the truth from the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use steward_shared::action::{Action, Local};
+use steward_shared::codec;
+use steward_shared::frame::ToBridge;
+use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
+use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
+use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX};
+use steward_shared::sign::Signed;
+use steward_shared::stop::Stop;
+use steward_shared::template::{Executor, Manifest, Values};
+use steward_shared::time::Timestamp;
+
+use super::Flow;
+use super::documents::manifest_of;
+use super::error::FlowError;
+use super::roster::Present;
+use crate::limits::{LOOK_EVERY, OFFER_BATCH};
+use crate::model::job::JobState;
+use crate::store::{Event, JobRow, NewAttempt, RunRow, StoreError, Tx};
+use crate::vault::Vault;
+
+/// Runs until told to stop.
+pub async fn run(flow: Flow, stop: Stop) {
+    loop {
+        loop {
+            match offer_batch(&flow).await {
+                Ok(0) => break,
+                Ok(offered) => tracing::debug!(offered, "offered jobs"),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot offer jobs"
+                    );
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = flow.queued.notified() => (),
+            () = flow.roster.changed() => (),
+            () = tokio::time::sleep(LOOK_EVERY) => (),
+        }
+    }
+}
+
+/// The bridges that may be offered jobs, by site.
+type Free = BTreeMap<SiteId, Vec<(BridgeId, Present)>>;
+
+async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
+    let mut free = Free::new();
+    for (id, present) in flow.roster.all() {
+        if present.active && !present.locked {
+            free.entry(present.site).or_default().push((id, present));
+        }
+    }
+    let sites: Vec<SiteId> = free.keys().copied().collect();
+    let waiting = flow
+        .store
+        .read(move |tx| {
+            for site in &sites {
+                if !tx.jobs_to_offer(*site, 1)?.is_empty() {
+                    return Ok::<_, StoreError>(true);
+                }
+            }
+            Ok(false)
+        })
+        .await?;
+    if !waiting {
+        return Ok(0);
+    }
+    let (vault, now) = (Arc::clone(&flow.vault), flow.now());
+    let offers = flow
+        .store
+        .write(move |tx| offer_all(tx, &vault, free, now))
+        .await?;
+    let offered = offers.len();
+    for offer in offers {
+        // A bridge that has gone meanwhile gets the offer again when it is back.
+        flow.roster.send(offer.bridge, ToBridge::Offer(offer.job));
+        flow.runs.ring(offer.run);
+    }
+    Ok(offered)
+}
+
+struct Offer {
+    bridge: BridgeId,
+    run: RunId,
+    job: Signed<Job>,
+}
+
+/// What the jobs of a run share.
+struct Shared {
+    run: RunRow,
+    template: TemplateRef,
+    manifest: Manifest,
+    values: Values,
+}
+
+fn offer_all(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    free: Free,
+    now: Timestamp,
+) -> Result<Vec<Offer>, FlowError> {
+    let mut offers = Vec::new();
+    let mut runs: BTreeMap<RunId, Shared> = BTreeMap::new();
+    for (site, bridges) in free {
+        let mut places = Vec::new();
+        for (id, present) in bridges {
+            places.push((tx.open_of(id)?, id, present));
+        }
+        let limit = u32::try_from(OFFER_BATCH).unwrap_or(u32::MAX);
+        for job in tx.jobs_to_offer(site, limit)? {
+            // A bridge with a policy before one without, then the one with the fewest open attempts.
+            let place = places
+                .iter_mut()
+                .filter(|(open, _, present)| *open < present.concurrent)
+                .min_by_key(|(open, id, present)| (present.policy.is_none(), *open, *id));
+            let Some((open, bridge, present)) = place else {
+                break;
+            };
+            if !runs.contains_key(&job.run) {
+                runs.insert(job.run, shared(tx, job.run)?);
+            }
+            let Some(shared) = runs.get_mut(&job.run) else {
+                continue;
+            };
+            if shared.run.counts.active >= shared.run.at_once {
+                continue;
+            }
+            let signed = offer(tx, vault, shared, &job, *bridge, present, now)?;
+            shared.run.counts.shift(JobState::Queued, JobState::Active);
+            *open += 1;
+            offers.push(Offer {
+                bridge: *bridge,
+                run: job.run,
+                job: signed,
+            });
+        }
+    }
+    for shared in runs.values() {
+        tx.change_run(shared.run.id, shared.run.state, &shared.run.counts, None)?;
+    }
+    Ok(offers)
+}
+
+fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
+    let run = tx.run(&run.to_string())?.ok_or(StoreError::Corrupt {
+        table: "jobs",
+        column: "run",
+    })?;
+    let template = tx
+        .template_by_id(run.template)?
+        .ok_or(StoreError::Corrupt {
+            table: "runs",
+            column: "template",
+        })?;
+    let manifest = manifest_of(&template)?;
+    let values = serde_json::from_str(&run.inputs).map_err(|_| StoreError::Corrupt {
+        table: "runs",
+        column: "inputs",
+    })?;
+    let template = TemplateRef {
+        id: TemplateId::from_bytes(*template.id.as_bytes()),
+        name: template.name,
+        version: template.version,
+        sha256: Digest(manifest.sha256()),
+    };
+    Ok(Shared {
+        run,
+        template,
+        manifest,
+        values,
+    })
+}
+
+fn offer(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    shared: &Shared,
+    row: &JobRow,
+    bridge: BridgeId,
+    present: &Present,
+    now: Timestamp,
+) -> Result<Signed<Job>, FlowError> {
+    let attempt = AttemptId::random();
+    let (fence, seq) = (tx.next_fence()?, tx.next_seq(bridge)?);
+    let (name, address) = tx.target_shown(row.target)?;
+    let (run, manifest) = (&shared.run, &shared.manifest);
+    let job = Job {
+        cluster: vault.cluster(),
+        run: run.id,
+        job: row.id,
+        attempt,
+        number: row.attempts + 1,
+        fence,
+        bridge,
+        bridge_key: present.receipt_key,
+        journal: present.journal,
+        seq,
+        issued_at: now,
+        not_before: now.before(CLOCK_SKEW_MAX),
+        not_after: run.expires_at,
+        runtime_ms: manifest.timeout_ms,
+        project: run.project_name.clone(),
+        template: shared.template.clone(),
+        target: TargetRef {
+            id: row.target,
+            name,
+            address,
+        },
+        action: action(manifest, &shared.values),
+        limits: JobLimits {
+            output_bytes: manifest.limits.output_bytes,
+            memory_bytes: manifest.limits.memory_bytes,
+            processes: manifest.limits.processes,
+        },
+        on_disconnect: OnDisconnect::Continue,
+        on_full: OnFull::Block,
+        requester: run.requester.clone(),
+        reason: run.reason.clone(),
+        ticket: run.ticket.clone(),
+    };
+    let signed = vault.sign(&job)?;
+    let new = NewAttempt {
+        id: attempt,
+        job: row.id,
+        run: run.id,
+        number: job.number,
+        fence,
+        bridge,
+        journal: present.journal,
+        seq,
+        envelope: codec::encode(&signed, FRAME_BYTES_MAX)
+            .map_err(crate::vault::VaultError::Codec)?,
+        runtime_ms: manifest.timeout_ms,
+        not_after: run.expires_at,
+    };
+    tx.add_attempt(&new, now)?;
+    tx.change_job(row.id, JobState::Queued, JobState::Active, "", job.number)?;
+    record(tx, &new, present, now)?;
+    Ok(signed)
+}
+
+fn record(
+    tx: &mut Tx<'_>,
+    new: &NewAttempt,
+    present: &Present,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let mut detail = serde_json::Map::new();
+    detail.insert("state".to_owned(), json!("offered"));
+    detail.insert("bridge".to_owned(), json!(present.name));
+    let event = Event {
+        actor: "hub".to_owned(),
+        action: "attempt.offered",
+        object: new.id.to_string(),
+        run: Some(new.run),
+        owner: Some("hub"),
+        fence: Some(new.fence),
+        bridge_time: None,
+        detail,
+    };
+    Ok(tx.record(now, &event)?)
+}
+
+fn action(manifest: &Manifest, values: &Values) -> Action {
+    match manifest.executor {
+        Executor::Local => Action::Local(Local {
+            steps: manifest.steps.clone(),
+            values: values.clone(),
+            environment: manifest.environment.clone(),
+            directory: manifest.directory.clone(),
+            run_as: manifest.run_as.clone(),
+        }),
+    }
+}

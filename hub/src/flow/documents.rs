@@ -1,0 +1,348 @@
+//! Templates, tasks, targets and sites as people write them.
+
+use serde_json::json;
+use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
+use steward_shared::template::{
+    Document, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
+};
+use steward_shared::time::Timestamp;
+
+use super::error::FlowError;
+use super::targets::{self, NewTarget};
+use super::{Flow, hex};
+use crate::store::{Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx};
+
+/// What a document did.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The kind of object.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub change: Applying,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applying {
+    /// It is new.
+    Created,
+    /// It was there, and is as the document says already.
+    Unchanged,
+    /// It was there and has changed.
+    Updated,
+}
+
+/// Who writes, where and when.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// The user.
+    pub user: String,
+    /// The project's name.
+    pub project: String,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Which kinds of document a caller allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Any number of any kind.
+    Any,
+    /// One site.
+    Site,
+    /// One task.
+    Task,
+    /// One template.
+    Template,
+}
+
+impl Flow {
+    /// Takes over every document of a file, or none.
+    ///
+    /// # Errors
+    /// [`FlowError::Document`] and [`FlowError::Inputs`] say what is wrong with it.
+    pub async fn apply_documents(
+        &self,
+        user: &str,
+        project: &str,
+        source: &str,
+        wanted: Wanted,
+    ) -> Result<Vec<Applied>, FlowError> {
+        let documents = parse_documents(source)?;
+        check_kinds(&documents, wanted)?;
+        let author = Author {
+            user: user.to_owned(),
+            project: project.to_owned(),
+            now: self.now(),
+        };
+        let applied = self
+            .store
+            .write(move |tx| {
+                documents
+                    .into_iter()
+                    .map(|document| apply(tx, &author, document))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        self.wake_dispatch();
+        Ok(applied)
+    }
+}
+
+fn check_kinds(documents: &[Document], wanted: Wanted) -> Result<(), FlowError> {
+    let fits = match (documents, wanted) {
+        ([], _) => return Err(FlowError::invalid("source", "the document is empty")),
+        (_, Wanted::Any)
+        | ([Document::Site(_)], Wanted::Site)
+        | ([Document::Task { .. }], Wanted::Task)
+        | ([Document::Template { .. }], Wanted::Template) => true,
+        (_, Wanted::Site | Wanted::Task | Wanted::Template) => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(FlowError::invalid(
+            "source",
+            "the document is of another kind; use /documents",
+        ))
+    }
+}
+
+fn apply(tx: &mut Tx<'_>, author: &Author, document: Document) -> Result<Applied, FlowError> {
+    let project = project(tx, &author.project)?;
+    let applied = match document {
+        Document::Site(site) => put_site(tx, author, &project, &site)?,
+        Document::Target(target) => put_target(tx, author, &project, target)?,
+        Document::Task { task, source } => put_task(tx, author, project.id, &task, source)?,
+        Document::Template { manifest, source } => {
+            put_template(tx, author, project.id, &manifest, source)?
+        }
+    };
+    if applied.change != Applying::Unchanged {
+        let mut detail = serde_json::Map::new();
+        detail.insert("change".to_owned(), json!(applied.change.as_str()));
+        detail.insert("kind".to_owned(), json!(applied.kind));
+        let event = Event {
+            actor: author.user.clone(),
+            action: "document.applied",
+            object: applied.name.clone(),
+            detail,
+            ..Event::default()
+        };
+        tx.record(author.now, &event)?;
+    }
+    Ok(applied)
+}
+
+/// The project of this name.
+///
+/// # Errors
+/// [`FlowError::NotFound`] when there is none.
+pub fn project(tx: &mut Tx<'_>, name: &str) -> Result<ProjectRow, FlowError> {
+    tx.project(name)?
+        .ok_or_else(|| FlowError::missing("project", name))
+}
+
+fn put_site(
+    tx: &mut Tx<'_>,
+    author: &Author,
+    project: &ProjectRow,
+    site: &SiteDocument,
+) -> Result<Applied, FlowError> {
+    let name =
+        crate::model::name::parse(&site.name).map_err(|rule| FlowError::invalid("name", rule))?;
+    if tx.site(&name)?.is_some() {
+        return Ok(Applied {
+            kind: "site",
+            name,
+            change: Applying::Unchanged,
+        });
+    }
+    tx.add_site(&SiteRow {
+        id: SiteId::by_time(),
+        name: name.clone(),
+        project: project.id,
+        project_name: project.name.clone(),
+        title: site.title.clone().unwrap_or_default(),
+        created_at: author.now,
+    })?;
+    Ok(Applied {
+        kind: "site",
+        name,
+        change: Applying::Created,
+    })
+}
+
+fn put_target(
+    tx: &mut Tx<'_>,
+    author: &Author,
+    project: &ProjectRow,
+    target: TargetDocument,
+) -> Result<Applied, FlowError> {
+    let new = NewTarget {
+        name: target.name,
+        site: target.site,
+        address: target.address,
+        platform: target.platform,
+        labels: target.labels,
+    };
+    let mut row = targets::row(tx, project, new, TargetId::by_time(), author.now)?;
+    let name = row.name.clone();
+    let change = match tx.target(&name)? {
+        None => {
+            tx.add_target(&row)?;
+            Applying::Created
+        }
+        Some(before) => {
+            let same = before.site == row.site
+                && before.address == row.address
+                && before.platform == row.platform
+                && before.labels == row.labels;
+            row.id = before.id;
+            if same {
+                Applying::Unchanged
+            } else {
+                tx.change_target(&row)?;
+                Applying::Updated
+            }
+        }
+    };
+    Ok(Applied {
+        kind: "target",
+        name,
+        change,
+    })
+}
+
+fn put_template(
+    tx: &mut Tx<'_>,
+    author: &Author,
+    project: ProjectId,
+    manifest: &Manifest,
+    source: String,
+) -> Result<Applied, FlowError> {
+    let sha256 = hex(&manifest.sha256());
+    let newest = tx.template(&manifest.name, None)?;
+    if newest
+        .as_ref()
+        .is_some_and(|newest| newest.sha256 == sha256)
+    {
+        return Ok(Applied {
+            kind: "template",
+            name: manifest.name.clone(),
+            change: Applying::Unchanged,
+        });
+    }
+    let version = newest.as_ref().map_or(1, |newest| newest.version + 1);
+    tx.add_template(&TemplateRow {
+        id: TemplateId::by_time(),
+        project,
+        project_name: author.project.clone(),
+        name: manifest.name.clone(),
+        version,
+        source,
+        sha256,
+        author: author.user.clone(),
+        created_at: author.now,
+    })?;
+    let change = if version == 1 {
+        Applying::Created
+    } else {
+        Applying::Updated
+    };
+    Ok(Applied {
+        kind: "template",
+        name: manifest.name.clone(),
+        change,
+    })
+}
+
+fn put_task(
+    tx: &mut Tx<'_>,
+    author: &Author,
+    project: ProjectId,
+    task: &Task,
+    source: String,
+) -> Result<Applied, FlowError> {
+    let template = find_template(tx, &task.template, task.version)?;
+    task.check(&manifest_of(&template)?)
+        .map_err(FlowError::Inputs)?;
+    let before = tx.task(&task.name)?;
+    let change = match &before {
+        None => Applying::Created,
+        Some(before) if before.template == template.id && before.source == source => {
+            Applying::Unchanged
+        }
+        Some(_) => Applying::Updated,
+    };
+    if change != Applying::Unchanged {
+        tx.put_task(&TaskRow {
+            id: before.map_or_else(TaskId::by_time, |before| before.id),
+            project,
+            project_name: author.project.clone(),
+            name: task.name.clone(),
+            template: template.id,
+            source,
+            author: author.user.clone(),
+            created_at: author.now,
+        })?;
+    }
+    Ok(Applied {
+        kind: "task",
+        name: task.name.clone(),
+        change,
+    })
+}
+
+/// A template by name and version, or an error that knows what might have been meant.
+///
+/// # Errors
+/// [`FlowError::NotFound`].
+pub fn find_template(
+    tx: &mut Tx<'_>,
+    name: &str,
+    version: Option<u32>,
+) -> Result<TemplateRow, FlowError> {
+    if let Some(template) = tx.template(name, version)? {
+        return Ok(template);
+    }
+    let all = tx.templates("", crate::limits::PAGE_MAX)?;
+    let similar =
+        crate::model::name::similar(name, all.iter().map(|template| template.name.as_str()));
+    let name = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
+    Err(FlowError::NotFound {
+        kind: "template",
+        name,
+        similar,
+    })
+}
+
+/// What a stored template says.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is not what was published.
+pub fn manifest_of(template: &TemplateRow) -> Result<Manifest, FlowError> {
+    let corrupt = || StoreError::Corrupt {
+        table: "templates",
+        column: "source",
+    };
+    let manifest = Manifest::parse(&template.source).map_err(|_| corrupt())?;
+    if hex(&manifest.sha256()) == template.sha256 {
+        Ok(manifest)
+    } else {
+        Err(corrupt().into())
+    }
+}
+
+impl Applying {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Unchanged => "unchanged",
+            Self::Updated => "updated",
+        }
+    }
+}

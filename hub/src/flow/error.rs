@@ -1,0 +1,99 @@
+//! What the hub could not do, and why, in terms that mean nothing to HTTP.
+
+use steward_shared::template::{InputError, TemplateError};
+
+use crate::store::{SegmentError, StoreError};
+use crate::vault::VaultError;
+
+/// Why the hub did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// There is no such object.
+    #[error("{kind} \"{name}\" not found")]
+    NotFound {
+        /// What kind of object.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// Names like it.
+        similar: Vec<String>,
+    },
+    /// There is one already, or it is in a state that does not allow this.
+    #[error("{kind} \"{name}\" {problem}")]
+    Conflict {
+        /// What kind of object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What stands in the way.
+        problem: &'static str,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    OtherRequest,
+    /// Values for a template's inputs are missing or wrong.
+    #[error("the inputs are not what the template asks for")]
+    Inputs(Vec<InputError>),
+    /// A document is not in the language.
+    #[error("the document is not valid")]
+    Document(#[from] TemplateError),
+    /// A field is wrong.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The task demands a reason.
+    #[error("task \"{task}\" requires a reason")]
+    ReasonRequired {
+        /// The task.
+        task: String,
+    },
+    /// The task demands a ticket of this pattern.
+    #[error("task \"{task}\" requires a ticket that matches {pattern}")]
+    TicketRequired {
+        /// The task.
+        task: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// The task matches no target.
+    #[error("task \"{task}\" matches no target")]
+    NoTargets {
+        /// The task.
+        task: String,
+    },
+    /// A peer has broken the protocol.
+    #[error("the bridge broke the protocol: {0}")]
+    Misbehaved(&'static str),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The object store failed.
+    #[error("the output store failed")]
+    Segment(#[from] SegmentError),
+    /// The vault failed.
+    #[error("the vault failed")]
+    Vault(#[from] VaultError),
+}
+
+impl FlowError {
+    /// A field that is wrong.
+    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            field,
+            message: message.into(),
+        }
+    }
+
+    /// An object that is not there, with no idea what was meant.
+    pub fn missing(kind: &'static str, name: impl Into<String>) -> Self {
+        Self::NotFound {
+            kind,
+            name: name.into(),
+            similar: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A bridge says Hello: what it has open is compared with what the hub has open.
+
+use serde_json::json;
+use steward_shared::codec;
+use steward_shared::frame::{Ack, Cancel, Hello, OpenAttempt, ToBridge, Welcome};
+use steward_shared::id::{AttemptId, BridgeId};
+use steward_shared::job::Job;
+use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, OPEN_ATTEMPTS_MAX};
+use steward_shared::sign::Signed;
+use steward_shared::time::Timestamp;
+
+use super::Flow;
+use super::error::FlowError;
+use super::transition::{self, Note};
+use crate::model::attempt::{AttemptEvent, AttemptState};
+use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Event, StoreError, Tx};
+
+/// What a bridge's Hello leads to.
+#[derive(Debug)]
+pub struct Greeted {
+    /// The bridge as it is from now on.
+    pub bridge: BridgeRow,
+    /// What to send, in this order, before anything else.
+    pub frames: Vec<ToBridge>,
+    /// Its clock less the hub's, in milliseconds.
+    pub clock_offset_ms: i64,
+}
+
+struct Reconciled {
+    bridge: BridgeRow,
+    have: Vec<(AttemptId, u64)>,
+    offer_again: Vec<Vec<u8>>,
+    /// Attempts that must end, with their fence.
+    cancel: Vec<(AttemptId, u64)>,
+    /// Attempts that the bridge may forget, with fence and log length.
+    forget: Vec<(AttemptId, u64, u64)>,
+    wake: Vec<AttemptRow>,
+}
+
+impl Flow {
+    /// Takes a Hello whose signature and nonce have been verified.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when it is another bridge's, or the bridge is revoked.
+    pub async fn greet(&self, id: BridgeId, hello: Hello) -> Result<Greeted, FlowError> {
+        let now = self.now();
+        if hello.cluster != self.vault.cluster()
+            || hello.bridge != id
+            || hello.open.len() > OPEN_ATTEMPTS_MAX
+        {
+            return Err(FlowError::Misbehaved(
+                "a Hello that is not the bridge's own",
+            ));
+        }
+        let offset = offset_ms(hello.wall, now);
+        let done = self
+            .store
+            .write(move |tx| reconcile(tx, id, &hello, now))
+            .await?;
+        let mut frames = vec![ToBridge::Welcome(Welcome {
+            hub_time: now,
+            have: done.have,
+        })];
+        for envelope in done.offer_again {
+            let job: Signed<Job> = codec::decode(&envelope, FRAME_BYTES_MAX)
+                .map_err(crate::vault::VaultError::Codec)?;
+            frames.push(ToBridge::Offer(job));
+        }
+        let cluster = self.vault.cluster();
+        for (attempt, fence) in done.cancel {
+            let cancel = Cancel {
+                cluster,
+                bridge: id,
+                attempt,
+                fence,
+            };
+            frames.push(ToBridge::Cancel(self.vault.sign(&cancel)?));
+        }
+        for (attempt, fence, through) in done.forget {
+            let ack = Ack {
+                cluster,
+                bridge: id,
+                attempt,
+                fence,
+                through,
+                settled: true,
+            };
+            frames.push(ToBridge::Ack(self.vault.sign(&ack)?));
+        }
+        for row in &done.wake {
+            self.attempts.ring(row.id);
+            self.runs.ring(row.run);
+        }
+        Ok(Greeted {
+            bridge: done.bridge,
+            frames,
+            clock_offset_ms: offset,
+        })
+    }
+}
+
+fn reconcile(
+    tx: &mut Tx<'_>,
+    id: BridgeId,
+    hello: &Hello,
+    now: Timestamp,
+) -> Result<Reconciled, FlowError> {
+    let bridge = tx
+        .bridge(&id.to_string())?
+        .ok_or(FlowError::Misbehaved("an unknown bridge"))?;
+    if bridge.status == BridgeStatus::Revoked {
+        return Err(FlowError::Misbehaved("a revoked bridge"));
+    }
+    let lost_journal = bridge
+        .journal
+        .is_some_and(|journal| journal != hello.journal);
+    let rolled_back = !lost_journal && hello.seq < bridge.seq_seen;
+    if (lost_journal || rolled_back)
+        && bridge.seq_seen > 0
+        && bridge.status != BridgeStatus::Quarantined
+    {
+        quarantine(tx, &bridge, hello, now)?;
+    }
+    tx.bridge_seen(
+        id,
+        hello.journal,
+        hello
+            .seq
+            .max(if lost_journal { 0 } else { bridge.seq_seen }),
+        &hello.version,
+        now,
+    )?;
+    let mut done = Reconciled {
+        bridge: tx
+            .bridge(&id.to_string())?
+            .ok_or(FlowError::Misbehaved("an unknown bridge"))?,
+        have: Vec::new(),
+        offer_again: Vec::new(),
+        cancel: Vec::new(),
+        forget: Vec::new(),
+        wake: Vec::new(),
+    };
+    let unsettled = tx.unsettled(id)?;
+    for row in &unsettled {
+        let known = hello
+            .open
+            .iter()
+            .any(|open| open.attempt == row.id && open.fence == row.fence);
+        match_up(tx, row, known, rolled_back, hello, &mut done, now)?;
+    }
+    for open in &hello.open {
+        if unsettled.iter().all(|row| row.id != open.attempt) {
+            strange(tx, id, open, &mut done, now)?;
+        }
+    }
+    Ok(done)
+}
+
+/// One attempt that the hub has open, and whether the bridge has it too.
+fn match_up(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    known: bool,
+    rolled_back: bool,
+    hello: &Hello,
+    done: &mut Reconciled,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    if known && !rolled_back {
+        done.have.push((row.id, row.log_bytes));
+        if row.state.is_final() && !row.state.ran() && row.state != AttemptState::Unknown
+            || row.state == AttemptState::Cancelling
+        {
+            done.cancel.push((row.id, row.fence));
+        }
+        if row.unreachable {
+            let mut back = row.clone();
+            back.unreachable = false;
+            tx.change_attempt(row.state, &back)?;
+            record(tx, row, "attempt.reachable", now)?;
+            done.wake.push(row.clone());
+        }
+        return Ok(());
+    }
+    let never_arrived = row.seq > hello.seq && row.journal == hello.journal && !rolled_back;
+    if row.state == AttemptState::Offered && never_arrived && now <= row.not_after {
+        done.offer_again.extend(tx.envelope(row.id)?);
+        return Ok(());
+    }
+    let note = Note::hub("the bridge does not have it in its journal");
+    transition::apply(tx, row, &AttemptEvent::Forgotten, &note, now)?;
+    tx.settle(row.id, false)?;
+    done.wake.push(row.clone());
+    Ok(())
+}
+
+/// An attempt that the bridge has open and the hub has not.
+fn strange(
+    tx: &mut Tx<'_>,
+    bridge: BridgeId,
+    open: &OpenAttempt,
+    done: &mut Reconciled,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    match tx.attempt(open.attempt)? {
+        Some(row) if row.bridge == bridge && row.fence == open.fence => {
+            done.forget.push((row.id, row.fence, row.log_bytes));
+        }
+        Some(_) | None => {
+            tracing::error!(%bridge, attempt = %open.attempt, "a bridge has an attempt that this hub never made");
+            let mut detail = serde_json::Map::new();
+            detail.insert("attempt".to_owned(), json!(open.attempt));
+            let event = Event {
+                actor: "hub".to_owned(),
+                action: "bridge.strange_attempt",
+                object: bridge.to_string(),
+                fence: Some(open.fence),
+                detail,
+                ..Event::default()
+            };
+            tx.record(now, &event)?;
+            done.cancel.push((open.attempt, open.fence));
+        }
+    }
+    Ok(())
+}
+
+fn quarantine(
+    tx: &mut Tx<'_>,
+    bridge: &BridgeRow,
+    hello: &Hello,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tracing::error!(
+        bridge = bridge.name,
+        "the bridge's journal was lost or rolled back: quarantined"
+    );
+    tx.set_bridge_status(bridge.id, bridge.status, BridgeStatus::Quarantined)?;
+    let mut detail = serde_json::Map::new();
+    detail.insert("seq".to_owned(), json!(hello.seq));
+    detail.insert("seq_seen".to_owned(), json!(bridge.seq_seen));
+    detail.insert("journal".to_owned(), json!(hello.journal));
+    let event = Event {
+        actor: "hub".to_owned(),
+        action: "bridge.rollback_detected",
+        object: bridge.id.to_string(),
+        detail,
+        ..Event::default()
+    };
+    tx.record(now, &event)
+}
+
+/// Writes an audit record that concerns how an attempt is seen, not what it is.
+pub(crate) fn record(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    action: &'static str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut detail = serde_json::Map::new();
+    detail.insert("state".to_owned(), json!(row.state.as_str()));
+    let event = Event {
+        actor: "hub".to_owned(),
+        action,
+        object: row.id.to_string(),
+        run: Some(row.run),
+        owner: Some("hub"),
+        fence: Some(row.fence),
+        detail,
+        ..Event::default()
+    };
+    tx.record(now, &event)
+}
+
+/// Whether a clock is so wrong that the bridge gets no new jobs.
+pub const fn clock_is_wrong(offset_ms: i64) -> bool {
+    offset_ms.unsigned_abs() as u128 > CLOCK_SKEW_MAX.as_millis()
+}
+
+fn offset_ms(wall: Timestamp, now: Timestamp) -> i64 {
+    let signed = |at: Timestamp| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    signed(wall).saturating_sub(signed(now))
+}

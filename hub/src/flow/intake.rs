@@ -1,0 +1,203 @@
+//! What bridges report: receipts become transitions, and transitions get their answers.
+
+use steward_shared::frame::{Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
+use steward_shared::id::BridgeId;
+use steward_shared::limits::PERMIT_VALID_FOR;
+
+use super::error::FlowError;
+use super::transition::{self, Changed, Note};
+use super::{Flow, hex};
+use crate::model::attempt::{AttemptEvent, AttemptState};
+use crate::store::AttemptRow;
+
+impl Flow {
+    /// Takes a receipt whose signature has been verified with the bridge's own key.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when the receipt is not this bridge's to give.
+    pub async fn take_receipt(
+        &self,
+        bridge: BridgeId,
+        name: &str,
+        receipt: Receipt,
+    ) -> Result<(), FlowError> {
+        if receipt.cluster != self.vault.cluster() || receipt.bridge != bridge {
+            return Err(FlowError::Misbehaved("a receipt of another bridge"));
+        }
+        let (now, id) = (self.now(), receipt.attempt);
+        let (event, note) = reading(&receipt, name);
+        let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
+        let fence = receipt.fence;
+        let outcome = self
+            .store
+            .write(move |tx| {
+                let Some(row) = tx.attempt(id)? else {
+                    return Ok(Taken::Stranger);
+                };
+                if row.bridge != bridge || row.fence != fence {
+                    return Err(FlowError::Misbehaved(
+                        "a receipt for another bridge's attempt",
+                    ));
+                }
+                if request && refused_permit(&row, &note, now).is_some() {
+                    return Ok(Taken::Row(Box::new(row), None));
+                }
+                tx.bridge_holds(bridge, row.seq)?;
+                let changed = transition::apply(tx, &row, &event, &note, now)?;
+                let row = tx.attempt(id)?.unwrap_or(row);
+                if nothing_to_come(&row, &event) && !row.settled {
+                    tx.settle(id, false)?;
+                }
+                Ok(Taken::Row(Box::new(row), changed))
+            })
+            .await?;
+        let (row, changed) = match outcome {
+            Taken::Row(row, changed) => (row, changed),
+            Taken::Stranger => {
+                tracing::error!(bridge = name, attempt = %id, "a bridge reports an attempt that this hub never made");
+                return Ok(());
+            }
+        };
+        self.answer(&row, &receipt).await?;
+        self.wake(&row, changed);
+        Ok(())
+    }
+
+    fn wake(&self, row: &AttemptRow, changed: Option<Changed>) {
+        let Some(changed) = changed else { return };
+        tracing::info!(
+            run = %row.run, attempt = %row.id, bridge = row.bridge_name, state = %changed.state, "attempt changed"
+        );
+        self.attempts.ring(row.id);
+        self.runs.ring(row.run);
+        if changed.state.is_final() {
+            self.wake_dispatch();
+        }
+    }
+
+    async fn answer(&self, row: &AttemptRow, receipt: &Receipt) -> Result<(), FlowError> {
+        match &receipt.event {
+            ReceiptEvent::StartRequest { nonce } => {
+                let given = row.nonce.as_deref() == Some(hex(nonce).as_str());
+                if given && row.state == AttemptState::Starting {
+                    self.send_permit(row, *nonce)
+                } else {
+                    self.refuse_permit(row, *nonce)
+                }
+            }
+            ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } => {
+                self.send_ack(row, 0, true)
+            }
+            ReceiptEvent::Exited(_) if row.settled => self.send_ack(row, row.log_bytes, true),
+            ReceiptEvent::Exited(_) => self.settle_if_complete(row.id).await,
+            ReceiptEvent::Accepted | ReceiptEvent::Started => Ok(()),
+        }
+    }
+
+    fn send_permit(&self, row: &AttemptRow, nonce: [u8; 16]) -> Result<(), FlowError> {
+        let permit = Permit {
+            cluster: self.vault.cluster(),
+            bridge: row.bridge,
+            attempt: row.id,
+            fence: row.fence,
+            nonce,
+            valid_for_ms: u64::try_from(PERMIT_VALID_FOR.as_millis()).unwrap_or(0),
+        };
+        self.roster
+            .send(row.bridge, ToBridge::Permit(self.vault.sign(&permit)?));
+        Ok(())
+    }
+
+    fn refuse_permit(&self, row: &AttemptRow, nonce: [u8; 16]) -> Result<(), FlowError> {
+        let refused = PermitRefused {
+            cluster: self.vault.cluster(),
+            bridge: row.bridge,
+            attempt: row.id,
+            fence: row.fence,
+            nonce,
+            reason: format!("the attempt is {}", row.state),
+        };
+        self.roster.send(
+            row.bridge,
+            ToBridge::PermitRefused(self.vault.sign(&refused)?),
+        );
+        Ok(())
+    }
+}
+
+enum Taken {
+    Row(Box<AttemptRow>, Option<Changed>),
+    Stranger,
+}
+
+/// Why a start request gets no permit: it was given to another request, the window has closed, or
+/// the attempt has ended.
+fn refused_permit(
+    row: &AttemptRow,
+    note: &Note,
+    now: steward_shared::time::Timestamp,
+) -> Option<&'static str> {
+    if row.state == AttemptState::Starting {
+        // The stored answer is given again to the same request, and to no other.
+        return Some(if row.nonce == note.nonce {
+            "the same"
+        } else {
+            "another request has the permit"
+        });
+    }
+    if row.state != AttemptState::Accepted && row.state != AttemptState::Offered {
+        return Some("the attempt has ended");
+    }
+    (now > row.not_after).then_some("the start window has closed")
+}
+
+fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
+    let mut note = Note {
+        actor: format!("bridge:{bridge}"),
+        bridge_time: Some((receipt.wall, receipt.boot_ms)),
+        ..Note::default()
+    };
+    let event = match &receipt.event {
+        ReceiptEvent::Accepted => AttemptEvent::Accepted,
+        ReceiptEvent::Started => AttemptEvent::Started,
+        ReceiptEvent::StartRequest { nonce } => {
+            note.nonce = Some(hex(nonce));
+            AttemptEvent::Permitted
+        }
+        ReceiptEvent::Refused(refusal) => {
+            note.why = format!(
+                "{}: {}",
+                bounded(&refusal.clause),
+                bounded(&refusal.message)
+            );
+            let refusal = serde_json::json!({
+                "clause": bounded(&refusal.clause), "message": bounded(&refusal.message),
+            });
+            note.refusal = Some(refusal.to_string());
+            AttemptEvent::Refused
+        }
+        ReceiptEvent::NotStarted { reason } => {
+            note.why = bounded(reason);
+            AttemptEvent::NotStarted
+        }
+        ReceiptEvent::Exited(exit) => {
+            note.why = bounded(&exit.message);
+            note.exit = serde_json::to_string(exit).ok();
+            AttemptEvent::Exited(exit.outcome.clone())
+        }
+    };
+    (event, note)
+}
+
+/// Whether the bridge has nothing more to say about the attempt.
+fn nothing_to_come(row: &AttemptRow, event: &AttemptEvent) -> bool {
+    row.state.is_final() && matches!(event, AttemptEvent::Refused | AttemptEvent::NotStarted)
+}
+
+/// A text from a bridge as it may be kept and shown.
+fn bounded(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(steward_shared::limits::TEXT_CHARS_MAX)
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! What the hub does. Every write goes through here, in one transaction with its audit event.
+//!
+//! Who creates work ([`runs`]), who drives it ([`dispatch`], [`intake`]) and who cleans up ([`reap`])
+//! are separate. Nothing here knows of HTTP or QUIC: a link *registers* in the [`roster`].
+
+pub mod bell;
+pub mod bridges;
+pub mod dispatch;
+pub mod documents;
+pub mod error;
+pub mod hello;
+pub mod intake;
+pub mod outputs;
+pub mod reap;
+pub mod roster;
+pub mod runs;
+pub mod targets;
+pub mod tokens;
+pub mod transition;
+
+use std::sync::Arc;
+
+use steward_shared::id::{AttemptId, RunId};
+use steward_shared::time::{Clock, Timestamp};
+
+use crate::store::{Segments, Store};
+use crate::vault::Vault;
+use bell::Bells;
+use roster::Roster;
+
+/// All that the hub's work needs, shared by everything that runs.
+#[derive(Clone)]
+pub struct Flow {
+    /// The database.
+    pub store: Store,
+    /// Large output.
+    pub segments: Segments,
+    /// The private keys.
+    pub vault: Arc<Vault>,
+    /// The connected bridges.
+    pub roster: Arc<Roster>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Output has grown, or an attempt has ended.
+    pub attempts: Arc<Bells<AttemptId>>,
+    /// A run or one of its jobs has changed.
+    pub runs: Arc<Bells<RunId>>,
+    /// Something may be ready to be offered.
+    pub queued: Arc<tokio::sync::Notify>,
+    /// Running digests of output that is arriving.
+    pub digests: Arc<outputs::Digests>,
+    /// Where bridges connect to: given to bridges that enrol.
+    pub addresses: Arc<Vec<String>>,
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flow")
+    }
+}
+
+impl Flow {
+    /// The hub's wall clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Has dispatch look for queued jobs.
+    pub fn wake_dispatch(&self) {
+        self.queued.notify_one();
+    }
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            out.extend(std::char::from_digit(u32::from(byte >> 4), 16));
+            out.extend(std::char::from_digit(u32::from(byte & 15), 16));
+            out
+        })
+}
+
+/// Hex as bytes; `None` when it is not hex of exactly `N` bytes.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut out = [0; N];
+    if text.len() != N * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    }
+    Some(out)
+}

@@ -1,0 +1,307 @@
+//! Output that arrives from bridges, on its way to disk; and output that is read.
+//!
+//! Nothing is acknowledged that is not on disk. Small logs stay in the attempt's row; when a log grows
+//! beyond that, all of it moves to segments in the object store.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::{Bytes, BytesMut};
+use serde_json::json;
+use steward_shared::frame::{Ack, ToBridge};
+use steward_shared::id::{AttemptId, BridgeId};
+use steward_shared::job::{Digest, Exit};
+
+use super::Flow;
+use super::error::FlowError;
+use crate::limits::{OUTPUT_INLINE_BYTES, OUTPUT_READ_BYTES, SEGMENT_BYTES_MAX};
+use crate::store::{AttemptRow, Event, LogPart, StoreError};
+
+/// SHA-256 of logs as they arrive, so that a whole log need not be read again at its end.
+#[derive(Default)]
+pub struct Digests(Mutex<BTreeMap<AttemptId, (u64, Context)>>);
+
+impl std::fmt::Debug for Digests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Digests")
+    }
+}
+
+impl Digests {
+    fn update(&self, attempt: AttemptId, position: u64, bytes: &[u8]) {
+        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if position == 0 {
+            digests.insert(attempt, (0, Context::new(&SHA256)));
+        }
+        let Some((at, context)) = digests.get_mut(&attempt) else {
+            return;
+        };
+        if *at == position {
+            context.update(bytes);
+            *at += bytes.len() as u64;
+        } else {
+            digests.remove(&attempt);
+        }
+    }
+
+    fn take(&self, attempt: AttemptId, length: u64) -> Option<Digest> {
+        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, context) = digests.remove(&attempt)?;
+        (at == length).then(|| finish(context))
+    }
+}
+
+fn finish(context: Context) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Digest(out)
+}
+
+impl Flow {
+    /// Appends to an attempt's log what its bridge sent from `position` on, acknowledges it when it is
+    /// on disk, and gives the log's length.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] for a gap, an overlap that differs, or an attempt of another bridge.
+    pub async fn take_output(
+        &self,
+        bridge: BridgeId,
+        attempt: AttemptId,
+        position: u64,
+        bytes: Bytes,
+    ) -> Result<u64, FlowError> {
+        let read = self.store.read(move |tx| {
+            let row = tx.attempt(attempt)?;
+            let tail = tx.log_tail(attempt)?;
+            Ok::<_, StoreError>(row.zip(tail))
+        });
+        let Some((row, (length, tail))) = read.await? else {
+            return Err(FlowError::Misbehaved(
+                "output of an attempt that does not exist",
+            ));
+        };
+        check_sender(&row, bridge)?;
+        if position > length {
+            return Err(FlowError::Misbehaved("output with a gap before it"));
+        }
+        let fresh = self
+            .without_overlap(attempt, position, length, bytes)
+            .await?;
+        if fresh.is_empty() {
+            return Ok(length);
+        }
+        let now_at = length + fresh.len() as u64;
+        if let Some(exit) = exit_of(&row)
+            && now_at > exit.log.bytes
+        {
+            return Err(FlowError::Misbehaved(
+                "more output than the exit record says",
+            ));
+        }
+        if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES && tail.len() as u64 == length {
+            let chunk = fresh.clone();
+            self.store
+                .write(move |tx| tx.append_log(attempt, length, &chunk))
+                .await?;
+        } else {
+            self.append_segments(attempt, length, tail, &fresh).await?;
+        }
+        self.digests.update(attempt, length, &fresh);
+        self.attempts.ring(attempt);
+        if exit_of(&row).is_none() {
+            self.send_ack(&row, now_at, false)?;
+        }
+        self.settle_if_complete(attempt).await?;
+        Ok(now_at)
+    }
+
+    /// What of `bytes` is beyond the log's end; the part before it must be what the log says.
+    async fn without_overlap(
+        &self,
+        attempt: AttemptId,
+        position: u64,
+        length: u64,
+        mut bytes: Bytes,
+    ) -> Result<Bytes, FlowError> {
+        let mut at = position;
+        while at < length && !bytes.is_empty() {
+            let mut known = self.read_log(attempt, at, OUTPUT_READ_BYTES).await?;
+            known.truncate(bytes.len());
+            if known.is_empty() || bytes.get(..known.len()) != Some(&known[..]) {
+                tracing::error!(%attempt, at, "output differs from what was acknowledged before");
+                return Err(FlowError::Misbehaved(
+                    "output that differs from what was sent before",
+                ));
+            }
+            at += known.len() as u64;
+            bytes = bytes.split_off(known.len());
+        }
+        Ok(bytes)
+    }
+
+    async fn append_segments(
+        &self,
+        attempt: AttemptId,
+        mut length: u64,
+        tail: Vec<u8>,
+        fresh: &Bytes,
+    ) -> Result<(), FlowError> {
+        let mut start = length - tail.len() as u64;
+        let mut all = BytesMut::from(&tail[..]);
+        all.extend_from_slice(fresh);
+        let mut all = all.freeze();
+        while !all.is_empty() {
+            let part = all.split_to(all.len().min(SEGMENT_BYTES_MAX));
+            let bytes = part.len() as u64;
+            let sha256 = Digest::of(&part).to_string();
+            self.segments.put(attempt, start, part).await?;
+            let (before, position) = (length, start);
+            self.store
+                .write(move |tx| tx.add_segment(attempt, before, position, bytes, &sha256))
+                .await?;
+            start += bytes;
+            length = start;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a log from `position` on: at least one unless it is the end, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_log(
+        &self,
+        attempt: AttemptId,
+        position: u64,
+        limit: usize,
+    ) -> Result<Bytes, FlowError> {
+        let part: Result<_, StoreError> = self
+            .store
+            .read(move |tx| tx.log_part(attempt, position))
+            .await;
+        match part? {
+            None => Ok(Bytes::new()),
+            Some(LogPart::Tail(start, tail)) => {
+                let skip = usize::try_from(position.saturating_sub(start)).unwrap_or(usize::MAX);
+                let mut rest = Bytes::from(tail);
+                let mut rest = rest.split_off(skip.min(rest.len()));
+                rest.truncate(limit);
+                Ok(rest)
+            }
+            Some(LogPart::Segment {
+                position: start,
+                bytes,
+            }) => {
+                let from = position - start;
+                let to = bytes.min(from.saturating_add(limit as u64));
+                Ok(self.segments.read(attempt, start, from..to).await?)
+            }
+        }
+    }
+
+    /// When the hub has the exit record and the whole log, says so to the bridge, once and for all.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn settle_if_complete(&self, attempt: AttemptId) -> Result<(), FlowError> {
+        let row: Result<_, StoreError> = self.store.read(move |tx| tx.attempt(attempt)).await;
+        let Some(row) = row? else { return Ok(()) };
+        let Some(exit) = exit_of(&row) else {
+            return Ok(());
+        };
+        if row.settled || row.log_bytes < exit.log.bytes {
+            return Ok(());
+        }
+        let digest = match self.digests.take(attempt, row.log_bytes) {
+            Some(digest) => digest,
+            None => self.digest_of(attempt).await?,
+        };
+        // A bridge whose runner died in the middle cannot tell the digest of what it has handed over.
+        let complete =
+            row.log_bytes == exit.log.bytes && exit.log.sha256.is_none_or(|told| told == digest);
+        let (run, now) = (row.run, self.now());
+        self.store
+            .write(move |tx| {
+                tx.settle(attempt, complete)?;
+                let mut detail = serde_json::Map::new();
+                detail.insert("log_bytes".to_owned(), json!(exit.log.bytes));
+                detail.insert("output_complete".to_owned(), json!(complete));
+                let action = if complete {
+                    "attempt.settled"
+                } else {
+                    "attempt.output_differs"
+                };
+                let event = Event {
+                    actor: "hub".to_owned(),
+                    action,
+                    object: attempt.to_string(),
+                    run: Some(run),
+                    owner: Some("hub"),
+                    detail,
+                    ..Event::default()
+                };
+                tx.record(now, &event)
+            })
+            .await?;
+        if !complete {
+            tracing::error!(%attempt, "the output is not what the exit record says");
+        }
+        self.send_ack(&row, row.log_bytes, true)?;
+        self.attempts.ring(attempt);
+        self.runs.ring(row.run);
+        Ok(())
+    }
+
+    async fn digest_of(&self, attempt: AttemptId) -> Result<Digest, FlowError> {
+        let mut context = Context::new(&SHA256);
+        let mut at = 0;
+        loop {
+            let bytes = self.read_log(attempt, at, SEGMENT_BYTES_MAX).await?;
+            if bytes.is_empty() {
+                return Ok(finish(context));
+            }
+            context.update(&bytes);
+            at += bytes.len() as u64;
+        }
+    }
+
+    /// Tells the bridge what is on disk.
+    pub(crate) fn send_ack(
+        &self,
+        row: &AttemptRow,
+        through: u64,
+        settled: bool,
+    ) -> Result<(), FlowError> {
+        let ack = Ack {
+            cluster: self.vault.cluster(),
+            bridge: row.bridge,
+            attempt: row.id,
+            fence: row.fence,
+            through,
+            settled,
+        };
+        self.roster
+            .send(row.bridge, ToBridge::Ack(self.vault.sign(&ack)?));
+        Ok(())
+    }
+}
+
+fn check_sender(row: &AttemptRow, bridge: BridgeId) -> Result<(), FlowError> {
+    if row.bridge != bridge {
+        return Err(FlowError::Misbehaved("output of another bridge's attempt"));
+    }
+    if row.permitted_at.is_none() {
+        return Err(FlowError::Misbehaved(
+            "output of an attempt that has no permit",
+        ));
+    }
+    Ok(())
+}
+
+/// The exit record of an attempt, if there is one.
+pub fn exit_of(row: &AttemptRow) -> Option<Exit> {
+    row.exit
+        .as_deref()
+        .and_then(|exit| serde_json::from_str(exit).ok())
+}

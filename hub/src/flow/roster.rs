@@ -1,0 +1,155 @@
+//! The bridges that are connected to this hub right now. A link registers; dispatch sends into it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use steward_certs::fingerprint::Pin;
+use steward_shared::action::ActionKind;
+use steward_shared::frame::ToBridge;
+use steward_shared::id::{BridgeId, JournalId, SiteId};
+use steward_shared::job::Digest;
+use steward_shared::time::Timestamp;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// A connected bridge.
+#[derive(Debug, Clone)]
+pub struct Present {
+    /// Its site.
+    pub site: SiteId,
+    /// Its name.
+    pub name: String,
+    /// The key of the certificate that it connected with.
+    pub pin: Pin,
+    /// Its journal.
+    pub journal: JournalId,
+    /// SHA-256 of its receipt key.
+    pub receipt_key: Digest,
+    /// What it can execute.
+    pub executors: Vec<ActionKind>,
+    /// Attempts it may have open.
+    pub concurrent: u32,
+    /// Whether it may be offered jobs, as far as its admin is concerned.
+    pub active: bool,
+    /// Locked by its own operator, or without a policy: it would refuse everything.
+    pub locked: bool,
+    /// SHA-256 of its policy file.
+    pub policy: Option<Digest>,
+    /// Its address.
+    pub address: String,
+    /// Its clock less the hub's, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// When it was last heard of.
+    pub heard: Timestamp,
+}
+
+#[derive(Debug)]
+struct Entry {
+    present: Present,
+    connection: u64,
+    frames: mpsc::Sender<ToBridge>,
+    close: CancellationToken,
+}
+
+/// The connected bridges.
+#[derive(Debug, Default)]
+pub struct Roster {
+    entries: Mutex<BTreeMap<BridgeId, Entry>>,
+    connections: std::sync::atomic::AtomicU64,
+    changed: Notify,
+}
+
+/// A link's place in the roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    bridge: BridgeId,
+    connection: u64,
+}
+
+impl Roster {
+    /// Enters a bridge; a connection that it had before is closed.
+    pub fn enter(
+        &self,
+        bridge: BridgeId,
+        present: Present,
+        frames: mpsc::Sender<ToBridge>,
+        close: CancellationToken,
+    ) -> Place {
+        let connection = self
+            .connections
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let entry = Entry {
+            present,
+            connection,
+            frames,
+            close,
+        };
+        if let Some(before) = self.lock().insert(bridge, entry) {
+            before.close.cancel();
+        }
+        self.changed.notify_waiters();
+        Place { bridge, connection }
+    }
+
+    /// Strikes a bridge out, unless it has connected anew meanwhile. Whether it was there.
+    pub fn leave(&self, place: Place) -> bool {
+        let mut entries = self.lock();
+        let mine = entries
+            .get(&place.bridge)
+            .is_some_and(|entry| entry.connection == place.connection);
+        if mine {
+            entries.remove(&place.bridge);
+        }
+        mine
+    }
+
+    /// Sends a frame; false when the bridge is not connected. One that takes no frames is disconnected.
+    pub fn send(&self, bridge: BridgeId, frame: ToBridge) -> bool {
+        let entries = self.lock();
+        let Some(entry) = entries.get(&bridge) else {
+            return false;
+        };
+        let sent = entry.frames.try_send(frame).is_ok();
+        if !sent {
+            entry.close.cancel();
+        }
+        sent
+    }
+
+    /// Closes a bridge's connection at once.
+    pub fn close(&self, bridge: BridgeId) {
+        if let Some(entry) = self.lock().get(&bridge) {
+            entry.close.cancel();
+        }
+    }
+
+    /// Changes what is known of a connected bridge.
+    pub fn change(&self, bridge: BridgeId, change: impl FnOnce(&mut Present)) {
+        if let Some(entry) = self.lock().get_mut(&bridge) {
+            change(&mut entry.present);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A connected bridge.
+    pub fn present(&self, bridge: BridgeId) -> Option<Present> {
+        self.lock().get(&bridge).map(|entry| entry.present.clone())
+    }
+
+    /// Every connected bridge.
+    pub fn all(&self) -> Vec<(BridgeId, Present)> {
+        self.lock()
+            .iter()
+            .map(|(id, entry)| (*id, entry.present.clone()))
+            .collect()
+    }
+
+    /// Completes when a bridge comes or changes. Register first, then look.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<BridgeId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

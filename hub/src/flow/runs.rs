@@ -1,0 +1,463 @@
+//! Making runs, stopping them, repeating them.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use steward_shared::frame::{Cancel, ToBridge};
+use steward_shared::id::{AttemptId, BridgeId, JobId, RunId};
+use steward_shared::job::Digest;
+use steward_shared::template::{Task, TaskTargets};
+use steward_shared::time::Timestamp;
+
+use super::Flow;
+use super::documents::{manifest_of, project};
+use super::error::FlowError;
+use super::targets::{find_target, text};
+use super::transition::{self, Note};
+use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
+use crate::model::attempt::AttemptEvent;
+use crate::model::job::JobState;
+use crate::model::name;
+use crate::model::run::{RunState, code};
+use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TargetRow, TaskRow, Tx};
+
+/// How many targets of a run are worked on at one time when nobody says.
+const AT_ONCE_DEFAULT: u32 = 100;
+
+/// What somebody wants to have done.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The task.
+    pub task: String,
+    /// Values for its inputs.
+    pub inputs: BTreeMap<String, serde_json::Value>,
+    /// The targets by name; all that the task selects when empty.
+    pub targets: Vec<String>,
+    /// Only targets with all these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Why.
+    pub reason: String,
+    /// The ticket that covers it.
+    pub ticket: String,
+    /// Targets at one time, at most what the task allows.
+    pub at_once: Option<u32>,
+    /// The project.
+    pub project: String,
+}
+
+/// A key under which a request may be repeated without being done twice.
+#[derive(Debug, Clone)]
+pub struct Once {
+    /// The key.
+    pub key: String,
+    /// SHA-256 of the request.
+    pub request: Digest,
+}
+
+impl Flow {
+    /// Makes a run, all its jobs queued.
+    ///
+    /// # Errors
+    /// [`FlowError`] when the request does not fit the task; nothing is made then.
+    pub async fn create_run(
+        &self,
+        user: &str,
+        request: RunRequest,
+        once: Option<Once>,
+    ) -> Result<RunRow, FlowError> {
+        let (user, now) = (user.to_owned(), self.now());
+        let run = self
+            .store
+            .write(move |tx| once_only(tx, &user, once, now, |tx| create(tx, &user, request, now)))
+            .await?;
+        self.wake_dispatch();
+        Ok(run)
+    }
+
+    /// Makes a run like another, over all its targets or those where it failed.
+    ///
+    /// # Errors
+    /// [`FlowError::NoTargets`] when none failed.
+    pub async fn rerun(
+        &self,
+        user: &str,
+        run: &str,
+        failed: bool,
+        once: Option<Once>,
+    ) -> Result<RunRow, FlowError> {
+        let (user, name, now) = (user.to_owned(), run.to_owned(), self.now());
+        let run = self
+            .store
+            .write(move |tx| {
+                once_only(tx, &user, once, now, |tx| {
+                    let before = find_run(tx, &name)?;
+                    let request = again(tx, &before, failed)?;
+                    create(tx, &user, request, now)
+                })
+            })
+            .await?;
+        self.wake_dispatch();
+        Ok(run)
+    }
+
+    /// Asks a run to stop: what has not started never does, what runs is told to end.
+    ///
+    /// # Errors
+    /// [`FlowError::NotFound`].
+    pub async fn cancel_run(&self, user: &str, run: &str) -> Result<RunRow, FlowError> {
+        let (user, name, now) = (user.to_owned(), run.to_owned(), self.now());
+        let (run, stopped) = self
+            .store
+            .write(move |tx| {
+                let run = find_run(tx, &name)?;
+                let stopped = if run.state == RunState::Running {
+                    cancel(tx, &user, &run, now)?
+                } else {
+                    Vec::new()
+                };
+                Ok::<_, FlowError>((find_run(tx, &name)?, stopped))
+            })
+            .await?;
+        for (bridge, attempt, fence) in stopped {
+            self.send_cancel(bridge, attempt, fence)?;
+            self.attempts.ring(attempt);
+        }
+        self.runs.ring(run.id);
+        Ok(run)
+    }
+
+    /// Tells a bridge that an attempt must end; nothing is lost when the bridge is away.
+    pub(crate) fn send_cancel(
+        &self,
+        bridge: BridgeId,
+        attempt: AttemptId,
+        fence: u64,
+    ) -> Result<(), FlowError> {
+        let cancel = Cancel {
+            cluster: self.vault.cluster(),
+            bridge,
+            attempt,
+            fence,
+        };
+        self.roster
+            .send(bridge, ToBridge::Cancel(self.vault.sign(&cancel)?));
+        Ok(())
+    }
+}
+
+/// A run, or an error.
+///
+/// # Errors
+/// [`FlowError::NotFound`].
+pub fn find_run(tx: &mut Tx<'_>, name: &str) -> Result<RunRow, FlowError> {
+    tx.run(name)?.ok_or_else(|| FlowError::missing("run", name))
+}
+
+/// A task, or an error that knows what might have been meant.
+///
+/// # Errors
+/// [`FlowError::NotFound`].
+pub fn find_task(tx: &mut Tx<'_>, wanted: &str) -> Result<TaskRow, FlowError> {
+    if let Some(task) = tx.task(wanted)? {
+        return Ok(task);
+    }
+    let tasks = tx.tasks("", PAGE_MAX)?;
+    let similar = name::similar(wanted, tasks.iter().map(|task| task.name.as_str()));
+    Err(FlowError::NotFound {
+        kind: "task",
+        name: wanted.to_owned(),
+        similar,
+    })
+}
+
+/// What a stored task says.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is not what was saved.
+pub fn task_of(row: &TaskRow) -> Result<Task, FlowError> {
+    Task::parse(&row.source).map_err(|_| {
+        StoreError::Corrupt {
+            table: "tasks",
+            column: "source",
+        }
+        .into()
+    })
+}
+
+fn once_only(
+    tx: &mut Tx<'_>,
+    user: &str,
+    once: Option<Once>,
+    now: Timestamp,
+    make: impl FnOnce(&mut Tx<'_>) -> Result<RunRow, FlowError>,
+) -> Result<RunRow, FlowError> {
+    let Some(once) = once else { return make(tx) };
+    let request = once.request.to_string();
+    if let Some(made) = tx.remembered(user, &once.key)? {
+        return if made.request == request {
+            find_run(tx, &made.object)
+        } else {
+            Err(FlowError::OtherRequest)
+        };
+    }
+    let run = make(tx)?;
+    tx.remember(
+        user,
+        &once.key,
+        &Remembered {
+            request,
+            object: run.id.to_string(),
+        },
+        now,
+    )?;
+    Ok(run)
+}
+
+fn create(
+    tx: &mut Tx<'_>,
+    user: &str,
+    request: RunRequest,
+    now: Timestamp,
+) -> Result<RunRow, FlowError> {
+    let project = project(tx, &request.project)?;
+    let row = find_task(tx, &request.task)?;
+    let task = task_of(&row)?;
+    let template = tx
+        .template_by_id(row.template)?
+        .ok_or(StoreError::Corrupt {
+            table: "tasks",
+            column: "template",
+        })?;
+    let values = task
+        .values(&manifest_of(&template)?, &request.inputs)
+        .map_err(FlowError::Inputs)?;
+    let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
+    check_rules(&task, &reason, &ticket)?;
+    let targets = choose(tx, &task, &request)?;
+    if request.at_once == Some(0) {
+        return Err(FlowError::invalid(
+            "at_once",
+            "at least one target at a time",
+        ));
+    }
+    let allowed = task.rules.at_once.unwrap_or(u32::MAX);
+    let new = NewRun {
+        id: RunId::by_time(),
+        code: free_code(tx)?,
+        project: project.id,
+        task: row.id,
+        template: template.id,
+        requester: user.to_owned(),
+        reason,
+        ticket,
+        inputs: serde_json::to_string(&values).map_err(|_| StoreError::Corrupt {
+            table: "runs",
+            column: "inputs",
+        })?,
+        at_once: request
+            .at_once
+            .unwrap_or_else(|| AT_ONCE_DEFAULT.min(allowed))
+            .min(allowed),
+        stop_after: task.rules.stop_after.unwrap_or(0),
+        expires_at: now.after(START_WINDOW),
+        total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+    };
+    tx.add_run(&new, now)?;
+    for (position, target) in (0..).zip(&targets) {
+        tx.add_job(JobId::by_time(), new.id, position, target.id, target.site)?;
+    }
+    let mut detail = serde_json::Map::new();
+    detail.insert("task".to_owned(), json!(task.name));
+    detail.insert("targets".to_owned(), json!(targets.len()));
+    let event = Event {
+        actor: user.to_owned(),
+        action: "run.requested",
+        object: new.id.to_string(),
+        run: Some(new.id),
+        detail,
+        ..Event::default()
+    };
+    tx.record(now, &event)?;
+    find_run(tx, &new.id.to_string())
+}
+
+fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {
+    if task.rules.reason_required && reason.is_empty() {
+        return Err(FlowError::ReasonRequired {
+            task: task.name.clone(),
+        });
+    }
+    match &task.rules.ticket {
+        Some(pattern) if !pattern.matches(ticket) => Err(FlowError::TicketRequired {
+            task: task.name.clone(),
+            pattern: pattern.as_str().to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The targets of a run: those that the caller names, within those that the task selects.
+fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<TargetRow>, FlowError> {
+    let mut selected = match &task.targets {
+        TaskTargets::Names(names) => names
+            .iter()
+            .map(|name| find_target(tx, name))
+            .collect::<Result<Vec<_>, _>>()?,
+        TaskTargets::Labels(labels) => all_targets(tx, |target| has(target, labels))?,
+        TaskTargets::Site(site) => all_targets(tx, |target| target.site_name == *site)?,
+    };
+    if !request.targets.is_empty() {
+        let mut named = Vec::new();
+        for name in &request.targets {
+            let target = find_target(tx, name)?;
+            if !selected.iter().any(|one| one.id == target.id) {
+                let message = format!(
+                    "target \"{}\" is not one of task \"{}\"",
+                    target.name, task.name
+                );
+                return Err(FlowError::invalid("targets", message));
+            }
+            if named.iter().all(|one: &TargetRow| one.id != target.id) {
+                named.push(target);
+            }
+        }
+        selected = named;
+    }
+    selected.retain(|target| has(target, &request.labels));
+    if selected.is_empty() {
+        return Err(FlowError::NoTargets {
+            task: task.name.clone(),
+        });
+    }
+    if selected.len() > RUN_TARGETS_MAX {
+        return Err(FlowError::invalid(
+            "targets",
+            format!("a run has at most {RUN_TARGETS_MAX} targets"),
+        ));
+    }
+    Ok(selected)
+}
+
+fn all_targets(
+    tx: &mut Tx<'_>,
+    wanted: impl Fn(&TargetRow) -> bool,
+) -> Result<Vec<TargetRow>, FlowError> {
+    let mut out = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = tx.targets(&after, PAGE_MAX)?;
+        let Some(last) = page.last() else {
+            return Ok(out);
+        };
+        after.clone_from(&last.name);
+        out.extend(page.into_iter().filter(|target| wanted(target)));
+    }
+}
+
+fn has(target: &TargetRow, labels: &BTreeMap<String, String>) -> bool {
+    labels
+        .iter()
+        .all(|(label, value)| target.labels.get(label) == Some(value))
+}
+
+fn free_code(tx: &mut Tx<'_>) -> Result<String, FlowError> {
+    // Six characters are over 10^9 codes; a collision makes the code longer, never fails.
+    for length in 6..=25 {
+        let random = u128::from_be_bytes(*RunId::random().as_bytes()) >> 3;
+        let code = code(random, length);
+        if tx.run(&code)?.is_none() {
+            return Ok(code);
+        }
+    }
+    Err(FlowError::invalid(
+        "code",
+        "no free code was found; try again",
+    ))
+}
+
+fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, FlowError> {
+    let mut targets = Vec::new();
+    let mut from = 0;
+    loop {
+        let jobs = tx.jobs(before.id, from, PAGE_MAX)?;
+        let Some(last) = jobs.last() else { break };
+        from = last.position + 1;
+        for job in jobs
+            .iter()
+            .filter(|job| !failed || job.state != JobState::Succeeded)
+        {
+            targets.push(tx.target_shown(job.target)?.0);
+        }
+    }
+    if targets.is_empty() {
+        return Err(FlowError::NoTargets {
+            task: before.task_name.clone(),
+        });
+    }
+    let values: steward_shared::template::Values =
+        serde_json::from_str(&before.inputs).map_err(|_| StoreError::Corrupt {
+            table: "runs",
+            column: "inputs",
+        })?;
+    let task = task_of(&find_task(tx, &before.task_name)?)?;
+    // What the task has locked comes from the task again.
+    let inputs = values
+        .into_iter()
+        .filter(|(name, _)| !task.lock.contains(name))
+        .map(|(name, value)| (name, serde_json::Value::String(value.to_string())))
+        .collect();
+    Ok(RunRequest {
+        task: before.task_name.clone(),
+        inputs,
+        targets,
+        labels: BTreeMap::new(),
+        reason: before.reason.clone(),
+        ticket: before.ticket.clone(),
+        at_once: Some(before.at_once),
+        project: before.project_name.clone(),
+    })
+}
+
+/// Ends the queued jobs and asks the open attempts to end; which bridges to tell.
+fn cancel(
+    tx: &mut Tx<'_>,
+    user: &str,
+    run: &RunRow,
+    now: Timestamp,
+) -> Result<Vec<(BridgeId, AttemptId, u64)>, FlowError> {
+    if tx.request_cancel(run.id)? {
+        let event = Event {
+            actor: user.to_owned(),
+            action: "run.cancel_requested",
+            object: run.id.to_string(),
+            run: Some(run.id),
+            ..Event::default()
+        };
+        tx.record(now, &event)?;
+    }
+    let why = format!("cancelled by {user}");
+    let mut counts = run.counts;
+    transition::cancel_queued(tx, run.id, &mut counts, &why, now)?;
+    transition::finish_run(tx, run.id, &counts, now)?;
+    let mut stopped = Vec::new();
+    let mut from = 0;
+    loop {
+        let jobs = tx.jobs_in(run.id, JobState::Active, from, PAGE_MAX)?;
+        let Some(last) = jobs.last() else {
+            return Ok(stopped);
+        };
+        from = last.position + 1;
+        for job in &jobs {
+            let Some(attempt) = tx.newest_attempt(job.id)? else {
+                continue;
+            };
+            let note = Note {
+                actor: user.to_owned(),
+                why: why.clone(),
+                ..Note::default()
+            };
+            transition::apply(tx, &attempt, &AttemptEvent::CancelRequested, &note, now)?;
+            stopped.push((attempt.bridge, attempt.id, attempt.fence));
+        }
+    }
+}

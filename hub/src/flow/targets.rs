@@ -1,0 +1,284 @@
+//! Projects, sites and targets.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use steward_shared::id::{ProjectId, SiteId, TargetId};
+use steward_shared::time::Timestamp;
+
+use super::Flow;
+use super::documents::project;
+use super::error::FlowError;
+use crate::limits::PAGE_MAX;
+use crate::model::name;
+use crate::store::{Event, ProjectRow, SiteRow, TargetRow, Tx};
+
+/// A target that somebody wants.
+#[derive(Debug, Clone)]
+pub struct NewTarget {
+    /// Its name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// Host name or address.
+    pub address: String,
+    /// Its platform, a word.
+    pub platform: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Flow {
+    /// Adds a target.
+    ///
+    /// # Errors
+    /// [`FlowError::Invalid`], [`FlowError::NotFound`] for its site, [`FlowError::Conflict`] for its name.
+    pub async fn add_target(
+        &self,
+        user: &str,
+        in_project: &str,
+        new: NewTarget,
+    ) -> Result<TargetRow, FlowError> {
+        let (user, in_project, now) = (user.to_owned(), in_project.to_owned(), self.now());
+        self.store
+            .write(move |tx| {
+                let project = project(tx, &in_project)?;
+                let row = row(tx, &project, new, TargetId::by_time(), now)?;
+                if tx.target(&row.name)?.is_some() {
+                    return Err(exists("target", &row.name));
+                }
+                tx.add_target(&row)?;
+                note(
+                    tx,
+                    now,
+                    &user,
+                    "target.added",
+                    &row.id.to_string(),
+                    &row.name,
+                )?;
+                Ok(row)
+            })
+            .await
+    }
+
+    /// Removes a target. What was done on it stays on record.
+    ///
+    /// # Errors
+    /// [`FlowError::NotFound`].
+    pub async fn remove_target(&self, user: &str, name: &str) -> Result<(), FlowError> {
+        let (user, name, now) = (user.to_owned(), name.to_owned(), self.now());
+        self.store
+            .write(move |tx| {
+                let target = find_target(tx, &name)?;
+                tx.remove_target(target.id, now)?;
+                note(
+                    tx,
+                    now,
+                    &user,
+                    "target.removed",
+                    &target.id.to_string(),
+                    &target.name,
+                )
+            })
+            .await
+    }
+
+    /// Adds a site.
+    ///
+    /// # Errors
+    /// [`FlowError::Invalid`], [`FlowError::Conflict`].
+    pub async fn add_site(
+        &self,
+        user: &str,
+        in_project: &str,
+        site: &str,
+        title: &str,
+    ) -> Result<SiteRow, FlowError> {
+        let name = name::parse(site).map_err(|rule| FlowError::invalid("name", rule))?;
+        let (user, in_project, title, now) = (
+            user.to_owned(),
+            in_project.to_owned(),
+            text(title)?,
+            self.now(),
+        );
+        self.store
+            .write(move |tx| {
+                let project = project(tx, &in_project)?;
+                if tx.site(&name)?.is_some() {
+                    return Err(exists("site", &name));
+                }
+                let row = SiteRow {
+                    id: SiteId::by_time(),
+                    name,
+                    project: project.id,
+                    project_name: project.name,
+                    title,
+                    created_at: now,
+                };
+                tx.add_site(&row)?;
+                note(tx, now, &user, "site.added", &row.id.to_string(), &row.name)?;
+                Ok(row)
+            })
+            .await
+    }
+
+    /// Adds a project.
+    ///
+    /// # Errors
+    /// [`FlowError::Invalid`], [`FlowError::Conflict`].
+    pub async fn add_project(
+        &self,
+        user: &str,
+        project: &str,
+        title: &str,
+    ) -> Result<ProjectRow, FlowError> {
+        let name = name::parse(project).map_err(|rule| FlowError::invalid("name", rule))?;
+        let (user, title, now) = (user.to_owned(), text(title)?, self.now());
+        self.store
+            .write(move |tx| {
+                if tx.project(&name)?.is_some() {
+                    return Err(exists("project", &name));
+                }
+                let row = ProjectRow {
+                    id: ProjectId::by_time(),
+                    name,
+                    title,
+                    created_at: now,
+                };
+                tx.add_project(&row)?;
+                note(
+                    tx,
+                    now,
+                    &user,
+                    "project.added",
+                    &row.id.to_string(),
+                    &row.name,
+                )?;
+                Ok(row)
+            })
+            .await
+    }
+}
+
+/// A target that was asked for, checked, as a row.
+///
+/// # Errors
+/// [`FlowError::Invalid`] for a field, [`FlowError::NotFound`] for its site.
+pub fn row(
+    tx: &mut Tx<'_>,
+    project: &ProjectRow,
+    new: NewTarget,
+    id: TargetId,
+    now: Timestamp,
+) -> Result<TargetRow, FlowError> {
+    let target = name::parse(&new.name).map_err(|rule| FlowError::invalid("name", rule))?;
+    let address =
+        name::address(&new.address).map_err(|rule| FlowError::invalid("address", rule))?;
+    let platform = new.platform.unwrap_or_else(|| "linux".to_owned());
+    name::parse(&platform).map_err(|rule| FlowError::invalid("platform", rule))?;
+    for (label, value) in &new.labels {
+        name::parse(label).map_err(|rule| FlowError::invalid("labels", rule))?;
+        name::parse(value).map_err(|rule| FlowError::invalid("labels", rule))?;
+    }
+    if new.labels.len() > 64 {
+        return Err(FlowError::invalid(
+            "labels",
+            "a target has at most 64 labels",
+        ));
+    }
+    let site = find_site(tx, &new.site)?;
+    Ok(TargetRow {
+        id,
+        project: project.id,
+        project_name: project.name.clone(),
+        site: site.id,
+        site_name: site.name,
+        name: target,
+        address,
+        platform,
+        labels: new.labels,
+        created_at: now,
+    })
+}
+
+/// A site, or an error that knows what might have been meant.
+///
+/// # Errors
+/// [`FlowError::NotFound`].
+pub fn find_site(tx: &mut Tx<'_>, wanted: &str) -> Result<SiteRow, FlowError> {
+    if let Some(site) = tx.site(wanted)? {
+        return Ok(site);
+    }
+    let sites = tx.sites("", PAGE_MAX)?;
+    let similar = name::similar(wanted, sites.iter().map(|site| site.name.as_str()));
+    Err(FlowError::NotFound {
+        kind: "site",
+        name: wanted.to_owned(),
+        similar,
+    })
+}
+
+/// A target, or an error that knows what might have been meant.
+///
+/// # Errors
+/// [`FlowError::NotFound`].
+pub fn find_target(tx: &mut Tx<'_>, wanted: &str) -> Result<TargetRow, FlowError> {
+    if let Some(target) = tx.target(wanted)? {
+        return Ok(target);
+    }
+    let targets = tx.targets("", PAGE_MAX)?;
+    let similar = name::similar(wanted, targets.iter().map(|target| target.name.as_str()));
+    Err(FlowError::NotFound {
+        kind: "target",
+        name: wanted.to_owned(),
+        similar,
+    })
+}
+
+/// A free text that people give: bounded, one paragraph, nothing hidden.
+///
+/// # Errors
+/// [`FlowError::Invalid`].
+pub fn text(given: &str) -> Result<String, FlowError> {
+    const RULE: &str = "at most 1024 characters, and no control characters";
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if given.chars().count() > steward_shared::limits::TEXT_CHARS_MAX || given.chars().any(hidden) {
+        return Err(FlowError::invalid("text", RULE));
+    }
+    Ok(given.trim().to_owned())
+}
+
+fn exists(kind: &'static str, name: &str) -> FlowError {
+    FlowError::Conflict {
+        kind,
+        name: name.to_owned(),
+        problem: "exists already",
+    }
+}
+
+/// Writes an audit record about an object that has a name.
+///
+/// # Errors
+/// When the store fails.
+pub fn note(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    user: &str,
+    action: &'static str,
+    object: &str,
+    name: &str,
+) -> Result<(), FlowError> {
+    let mut detail = serde_json::Map::new();
+    detail.insert("name".to_owned(), json!(name));
+    let event = Event {
+        actor: user.to_owned(),
+        action,
+        object: object.to_owned(),
+        detail,
+        ..Event::default()
+    };
+    Ok(tx.record(now, &event)?)
+}

@@ -1,0 +1,399 @@
+//! The one way in which attempts, jobs and runs change: the model's rule, the rows, and the audit
+//! record, in one transaction.
+
+use serde_json::json;
+use steward_shared::id::{AttemptId, RunId};
+use steward_shared::time::Timestamp;
+
+use super::error::FlowError;
+use crate::model::attempt::{AttemptEvent, AttemptState, Change};
+use crate::model::job::JobState;
+use crate::model::run::{Counts, RunState};
+use crate::store::{AttemptRow, Event, JobRow, StoreError, Tx};
+
+/// What is written beside a change.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    /// Who did it.
+    pub actor: String,
+    /// The bridge's clocks, where a bridge reported it.
+    pub bridge_time: Option<(Timestamp, u64)>,
+    /// Why, for people.
+    pub why: String,
+    /// The exit record, JSON.
+    pub exit: Option<String>,
+    /// The refusal, JSON.
+    pub refusal: Option<String>,
+    /// The nonce that a permit answers, hex.
+    pub nonce: Option<String>,
+}
+
+/// What a transaction changed: whom to wake once it is committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its run.
+    pub run: RunId,
+    /// The attempt's state.
+    pub state: AttemptState,
+}
+
+impl Note {
+    /// A change that the hub makes by itself.
+    pub fn hub(why: impl Into<String>) -> Self {
+        Self {
+            actor: "hub".to_owned(),
+            why: why.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Applies an event to an attempt and everything above it. `None` when it changes nothing.
+///
+/// # Errors
+/// [`FlowError::Misbehaved`] when the event is not legal in the attempt's state.
+pub fn apply(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    event: &AttemptEvent,
+    note: &Note,
+    now: Timestamp,
+) -> Result<Option<Changed>, FlowError> {
+    let change = row.state.apply(event).map_err(|illegal| {
+        tracing::warn!(attempt = %row.id, %illegal, "refused an event");
+        FlowError::Misbehaved("a receipt that does not fit the attempt's state")
+    })?;
+    match change {
+        Change::Nothing => Ok(None),
+        Change::To(state) => move_to(tx, row, state, note, now).map(Some),
+        Change::Resolved(outcome) => resolve(tx, row, outcome, note, now),
+    }
+}
+
+fn move_to(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    state: AttemptState,
+    note: &Note,
+    now: Timestamp,
+) -> Result<Changed, FlowError> {
+    let mut to = row.clone();
+    to.state = state;
+    to.unreachable = false;
+    match state {
+        AttemptState::Accepted => to.accepted_at = Some(now),
+        AttemptState::Starting => {
+            to.permitted_at = Some(now);
+            to.nonce.clone_from(&note.nonce);
+        }
+        AttemptState::Running => to.started_at = Some(now),
+        AttemptState::Offered | AttemptState::Cancelling => {}
+        AttemptState::Refused
+        | AttemptState::Withdrawn
+        | AttemptState::Expired
+        | AttemptState::NotStarted
+        | AttemptState::Succeeded
+        | AttemptState::Failed
+        | AttemptState::TimedOut
+        | AttemptState::LimitExceeded
+        | AttemptState::Interrupted
+        | AttemptState::Cancelled
+        | AttemptState::Unknown => to.ended_at = Some(now),
+    }
+    if note.exit.is_some() {
+        to.exit.clone_from(&note.exit);
+    }
+    to.refusal.clone_from(&note.refusal);
+    tx.change_attempt(row.state, &to)?;
+    let mut detail = serde_json::Map::new();
+    detail.insert("from".to_owned(), json!(row.state.as_str()));
+    detail.insert("state".to_owned(), json!(state.as_str()));
+    if !note.why.is_empty() {
+        detail.insert("why".to_owned(), json!(note.why));
+    }
+    tx.record(
+        now,
+        &Event {
+            actor: note.actor.clone(),
+            action: action(state),
+            object: row.id.to_string(),
+            run: Some(row.run),
+            owner: Some(owner(row.state)),
+            fence: Some(row.fence),
+            bridge_time: note.bridge_time,
+            detail,
+        },
+    )?;
+    if state.is_final() {
+        end_attempt(tx, row, state, note, now)?;
+    }
+    Ok(Changed {
+        attempt: row.id,
+        run: row.run,
+        state,
+    })
+}
+
+fn end_attempt(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    state: AttemptState,
+    note: &Note,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let job = tx.job(row.job)?.ok_or(StoreError::Corrupt {
+        table: "attempts",
+        column: "job",
+    })?;
+    if job.state != JobState::Active || job.attempts != row.number {
+        return Ok(());
+    }
+    let run = tx.run(&row.run.to_string())?.ok_or(StoreError::Corrupt {
+        table: "attempts",
+        column: "run",
+    })?;
+    let to = JobState::after(state, row.number, run.cancel_requested);
+    change_job(tx, &job, to, &note.why, now)
+}
+
+/// Moves a job, counts it in its run, and ends the run when it was the last.
+pub fn change_job(
+    tx: &mut Tx<'_>,
+    job: &JobRow,
+    to: JobState,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    tx.change_job(job.id, job.state, to, why, job.attempts)?;
+    let run = tx.run(&job.run.to_string())?.ok_or(StoreError::Corrupt {
+        table: "jobs",
+        column: "run",
+    })?;
+    let mut counts = run.counts;
+    counts.shift(job.state, to);
+    if to.is_final() {
+        record_job(tx, job, to, why, now)?;
+        if run.stop_after > 0 && counts.failures() >= run.stop_after && counts.queued > 0 {
+            cancel_queued(
+                tx,
+                job.run,
+                &mut counts,
+                "the run stopped after its failures",
+                now,
+            )?;
+        }
+    }
+    finish_run(tx, job.run, &counts, now)
+}
+
+/// Ends every queued job of a run; the caller writes the counts.
+pub fn cancel_queued(
+    tx: &mut Tx<'_>,
+    run: RunId,
+    counts: &mut Counts,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    end_queued(tx, run, counts, JobState::Cancelled, why, now)
+}
+
+/// Ends every queued job of a run in this state; the caller writes the counts.
+pub fn end_queued(
+    tx: &mut Tx<'_>,
+    run: RunId,
+    counts: &mut Counts,
+    to: JobState,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    loop {
+        let queued = tx.jobs_in(run, JobState::Queued, 0, 1000)?;
+        if queued.is_empty() {
+            return Ok(());
+        }
+        for job in &queued {
+            tx.change_job(job.id, JobState::Queued, to, why, job.attempts)?;
+            counts.shift(JobState::Queued, to);
+            record_job(tx, job, to, why, now)?;
+        }
+    }
+}
+
+/// Writes a run's counts, and its end when no job is left.
+pub fn finish_run(
+    tx: &mut Tx<'_>,
+    run: RunId,
+    counts: &Counts,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let state = RunState::of(counts);
+    let finished = (state != RunState::Running).then_some(now);
+    tx.change_run(run, state, counts, finished)?;
+    if finished.is_some() {
+        let mut detail = serde_json::Map::new();
+        detail.insert("state".to_owned(), json!(state.as_str()));
+        tx.record(
+            now,
+            &Event {
+                actor: "hub".to_owned(),
+                action: "run.finished",
+                object: run.to_string(),
+                run: Some(run),
+                detail,
+                ..Event::default()
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn record_job(
+    tx: &mut Tx<'_>,
+    job: &JobRow,
+    to: JobState,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let mut detail = serde_json::Map::new();
+    detail.insert("state".to_owned(), json!(to.as_str()));
+    if !why.is_empty() {
+        detail.insert("why".to_owned(), json!(why));
+    }
+    let event = Event {
+        actor: "hub".to_owned(),
+        action: "job.finished",
+        object: job.id.to_string(),
+        run: Some(job.run),
+        detail,
+        ..Event::default()
+    };
+    Ok(tx.record(now, &event)?)
+}
+
+/// An unknown attempt has its proof: it stays unknown, and the job takes the outcome.
+fn resolve(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    outcome: AttemptState,
+    note: &Note,
+    now: Timestamp,
+) -> Result<Option<Changed>, FlowError> {
+    if row.resolution.is_some() {
+        return Ok(None);
+    }
+    let mut to = row.clone();
+    let resolution = json!({
+        "by": note.actor, "outcome": outcome.as_str(), "reason": note.why, "at": now,
+    });
+    to.resolution = Some(resolution.to_string());
+    if note.exit.is_some() {
+        to.exit.clone_from(&note.exit);
+    }
+    tx.change_attempt(AttemptState::Unknown, &to)?;
+    let mut detail = serde_json::Map::new();
+    detail.insert("outcome".to_owned(), json!(outcome.as_str()));
+    detail.insert("why".to_owned(), json!(note.why));
+    let event = Event {
+        actor: note.actor.clone(),
+        action: "attempt.resolved",
+        object: row.id.to_string(),
+        run: Some(row.run),
+        owner: Some("hub"),
+        fence: Some(row.fence),
+        bridge_time: note.bridge_time,
+        detail,
+    };
+    tx.record(now, &event)?;
+    let job = tx.job(row.job)?.ok_or(StoreError::Corrupt {
+        table: "attempts",
+        column: "job",
+    })?;
+    if job.state == JobState::Unknown && job.attempts == row.number {
+        // What is proven late is a verdict, never a reason to run it again.
+        let verdict = match JobState::after(outcome, u32::MAX, false) {
+            JobState::Queued | JobState::Active => JobState::Unknown,
+            state @ (JobState::Succeeded
+            | JobState::Failed
+            | JobState::TimedOut
+            | JobState::Cancelled
+            | JobState::Expired
+            | JobState::Unknown) => state,
+        };
+        change_job(tx, &job, verdict, &note.why, now)?;
+    }
+    Ok(Some(Changed {
+        attempt: row.id,
+        run: row.run,
+        state: AttemptState::Unknown,
+    }))
+}
+
+/// A person says what became of an unknown attempt.
+///
+/// # Errors
+/// [`FlowError::Conflict`] when the attempt is not unknown or is resolved already.
+pub fn resolve_by_person(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    succeeded: bool,
+    note: &Note,
+    now: Timestamp,
+) -> Result<Changed, FlowError> {
+    let conflict = |problem| FlowError::Conflict {
+        kind: "attempt",
+        name: row.id.to_string(),
+        problem,
+    };
+    if row.state != AttemptState::Unknown {
+        return Err(conflict("is not unknown"));
+    }
+    let outcome = if succeeded {
+        AttemptState::Succeeded
+    } else {
+        AttemptState::Failed
+    };
+    resolve(tx, row, outcome, note, now)?.ok_or_else(|| conflict("has been resolved already"))
+}
+
+/// Who owned the attempt in this state: whose word moves it on.
+const fn owner(state: AttemptState) -> &'static str {
+    match state {
+        AttemptState::Accepted | AttemptState::Running | AttemptState::Cancelling => "bridge",
+        AttemptState::Offered
+        | AttemptState::Starting
+        | AttemptState::Refused
+        | AttemptState::Withdrawn
+        | AttemptState::Expired
+        | AttemptState::NotStarted
+        | AttemptState::Succeeded
+        | AttemptState::Failed
+        | AttemptState::TimedOut
+        | AttemptState::LimitExceeded
+        | AttemptState::Interrupted
+        | AttemptState::Cancelled
+        | AttemptState::Unknown => "hub",
+    }
+}
+
+const fn action(state: AttemptState) -> &'static str {
+    match state {
+        AttemptState::Offered => "attempt.offered",
+        AttemptState::Accepted => "attempt.accepted",
+        AttemptState::Starting => "attempt.permitted",
+        AttemptState::Running => "attempt.started",
+        AttemptState::Cancelling => "attempt.cancelling",
+        AttemptState::Refused => "attempt.refused",
+        AttemptState::Withdrawn => "attempt.withdrawn",
+        AttemptState::Expired => "attempt.expired",
+        AttemptState::NotStarted => "attempt.not_started",
+        AttemptState::Succeeded => "attempt.succeeded",
+        AttemptState::Failed => "attempt.failed",
+        AttemptState::TimedOut => "attempt.timed_out",
+        AttemptState::LimitExceeded => "attempt.limit_exceeded",
+        AttemptState::Interrupted => "attempt.interrupted",
+        AttemptState::Cancelled => "attempt.cancelled",
+        AttemptState::Unknown => "attempt.unknown",
+    }
+}

@@ -1,0 +1,319 @@
+//! The hub as a whole: made once with [`init`], then started and stopped.
+
+use std::fs::{self, DirBuilder};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use steward_certs::fingerprint::Pin;
+use steward_certs::key::Key;
+use steward_certs::tls::Holder;
+use steward_shared::id::{ClusterId, ProjectId};
+use steward_shared::secret::Secret;
+use steward_shared::stop::Stop;
+use steward_shared::time::{Clock, SystemClock};
+
+use crate::config::Config;
+use crate::flow::error::FlowError;
+use crate::flow::{Flow, dispatch, outputs, reap, roster};
+use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
+use crate::link::{LinkError, Listener};
+use crate::model::permission::Role;
+use crate::store::{ProjectRow, SegmentError, Segments, Store, StoreError};
+use crate::vault::{Vault, VaultError};
+use crate::web::routes;
+use crate::web::server::{Server, ServerError};
+
+/// Why there is no hub.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// A folder cannot be made.
+    #[error("cannot make the folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is a hub already.
+    #[error("{path} holds a hub already; nothing was changed")]
+    Exists {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// There is no hub.
+    #[error("{path} holds no hub: run `steward-hub init --data-dir {path}` first")]
+    Missing {
+        /// Where one was looked for.
+        path: PathBuf,
+    },
+    /// A name is not a host name or an address.
+    #[error("the keys failed")]
+    Vault(#[from] VaultError),
+    /// The database failed.
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    /// The output store failed.
+    #[error("the output store failed")]
+    Segments(#[from] SegmentError),
+    /// The first objects cannot be made.
+    #[error("cannot make the first objects")]
+    Flow(#[from] FlowError),
+    /// Bridges cannot be let in.
+    #[error("cannot serve bridges")]
+    Link(#[from] LinkError),
+    /// Clients cannot be served.
+    #[error("cannot serve clients")]
+    Server(#[from] ServerError),
+    /// No key for TLS.
+    #[error("cannot make the hub's TLS key")]
+    Key(#[from] steward_certs::key::KeyError),
+}
+
+/// What [`init`] made.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The fingerprint by which clients and bridges know the hub.
+    pub pin: Pin,
+    /// The admin's token; it is kept nowhere.
+    pub token: Secret,
+}
+
+/// A running hub.
+#[derive(Debug)]
+pub struct Hub {
+    flow: Flow,
+    stop: Stop,
+    web: SocketAddr,
+    bridges: SocketAddr,
+}
+
+/// How long the admin's first token is good.
+const ADMIN_TOKEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Makes a hub: its keys, its database, its default project, its admin.
+///
+/// # Errors
+/// [`HubError::Exists`] when there is one; nothing is changed then.
+pub async fn init(config: &Config) -> Result<Initialised, HubError> {
+    let exists = config.database().exists() || config.keys().join("ca.key").exists();
+    if exists {
+        return Err(HubError::Exists {
+            path: config.data_dir.clone(),
+        });
+    }
+    for folder in [&config.data_dir, &config.keys(), &config.objects()] {
+        make_folder(folder)?;
+    }
+    let cluster = ClusterId::random();
+    let vault = Vault::create(&config.keys(), cluster, SystemClock.now())?;
+    let pin = vault.pin();
+    let store = Store::open(&config.database())?;
+    let now = SystemClock.now();
+    store
+        .write(move |tx| {
+            tx.set_setting("cluster", &cluster.to_string())?;
+            let project = ProjectRow {
+                id: ProjectId::by_time(),
+                name: "default".to_owned(),
+                title: "The first project".to_owned(),
+                created_at: now,
+            };
+            tx.add_project(&project)
+        })
+        .await?;
+    let flow = assemble(store, vault, config, Vec::new())?;
+    let token = flow.add_token("admin", Role::Admin, ADMIN_TOKEN).await?;
+    Ok(Initialised { pin, token })
+}
+
+/// Opens the store of a hub that exists.
+///
+/// # Errors
+/// [`HubError::Missing`] when there is none.
+async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
+    if !config.database().exists() {
+        return Err(HubError::Missing {
+            path: config.data_dir.clone(),
+        });
+    }
+    let store = Store::open(&config.database())?;
+    let cluster: Option<String> = store
+        .read(|tx| tx.setting("cluster"))
+        .await
+        .map_err(HubError::Store)?;
+    let cluster = cluster
+        .and_then(|text| text.parse().ok())
+        .ok_or(StoreError::Corrupt {
+            table: "settings",
+            column: "value",
+        })?;
+    let vault = Vault::open(&config.keys(), cluster)?;
+    Ok((store, vault))
+}
+
+fn assemble(
+    store: Store,
+    vault: Vault,
+    config: &Config,
+    addresses: Vec<String>,
+) -> Result<Flow, HubError> {
+    Ok(Flow {
+        store,
+        segments: Segments::local(&config.objects())?,
+        vault: Arc::new(vault),
+        roster: Arc::new(roster::Roster::default()),
+        clock: Arc::new(SystemClock),
+        attempts: Arc::default(),
+        runs: Arc::default(),
+        queued: Arc::default(),
+        digests: Arc::new(outputs::Digests::default()),
+        addresses: Arc::new(addresses),
+    })
+}
+
+fn make_folder(path: &Path) -> Result<(), HubError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| HubError::Folder {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+impl Hub {
+    /// Starts a hub that [`init`] has made. When this returns it serves.
+    ///
+    /// # Errors
+    /// [`HubError`] says what is missing or in the way.
+    pub async fn start(config: &Config) -> Result<Self, HubError> {
+        let (store, vault) = open(config).await?;
+        fs::create_dir_all(config.objects()).map_err(|source| HubError::Folder {
+            path: config.objects(),
+            source,
+        })?;
+        let stop = Stop::default();
+        let key = Key::generate()?;
+        let certificate = vault.issue_hub(&key, &config.names, SystemClock.now())?;
+        let authority = vault.ca_certificate().clone();
+        let own = Holder {
+            key: &key,
+            certificate: &certificate,
+            authority: &authority,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let server = Server::bind(config.listen.web, own, Arc::clone(&clock)).await?;
+        let mut flow = assemble(store, vault, config, Vec::new())?;
+        let listener = Listener::bind(flow.clone(), config.listen.bridges, own)?;
+        let bridges = listener.address().unwrap_or(config.listen.bridges);
+        let web = server.address().unwrap_or(config.listen.web);
+        // A port that was taken at random is known only now; bridges that enrol are told it.
+        flow.addresses = Arc::new(
+            config
+                .names
+                .iter()
+                .map(|name| address(name, bridges.port()))
+                .collect(),
+        );
+        let listener = listener.with_flow(flow.clone());
+        stop.run(dispatch::run(flow.clone(), stop.clone()));
+        stop.run(reap::run(flow.clone(), stop.clone()));
+        stop.run(renew(
+            flow.clone(),
+            config.names.clone(),
+            listener.clone(),
+            server.clone(),
+            stop.clone(),
+        ));
+        stop.run(listener.run(stop.clone()));
+        stop.run(server.run(routes::router(flow.clone(), stop.clone()), stop.clone()));
+        Ok(Self {
+            flow,
+            stop,
+            web,
+            bridges,
+        })
+    }
+
+    /// Where it serves clients.
+    pub const fn web(&self) -> SocketAddr {
+        self.web
+    }
+
+    /// Where it serves bridges.
+    pub const fn bridges(&self) -> SocketAddr {
+        self.bridges
+    }
+
+    /// What it does, for `steward-hub token` and for `steward dev`.
+    pub const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Completes when the hub cannot go on: the disk has failed it.
+    pub async fn failed(&self) {
+        self.flow.store.stopped().await;
+    }
+
+    /// Stops in order; false when something did not end in time.
+    pub async fn stop(self) -> bool {
+        self.stop.finish(STOP_WITHIN).await
+    }
+
+    /// Opens a hub's store and keys without serving anything.
+    ///
+    /// # Errors
+    /// [`HubError`] says what is missing.
+    pub async fn offline(config: &Config) -> Result<Flow, HubError> {
+        let (store, vault) = open(config).await?;
+        assemble(store, vault, config, Vec::new())
+    }
+}
+
+fn address(name: &str, port: u16) -> String {
+    if name.contains(':') {
+        format!("[{name}]:{port}")
+    } else {
+        format!("{name}:{port}")
+    }
+}
+
+/// Makes a new certificate at half of the old one's life.
+async fn renew(flow: Flow, names: Vec<String>, listener: Listener, server: Server, stop: Stop) {
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(HUB_CERTIFICATE / 2) => (),
+        }
+        if let Err(error) = renew_once(&flow, &names, &listener, &server) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot renew the hub's certificate"
+            );
+        }
+    }
+}
+
+fn renew_once(
+    flow: &Flow,
+    names: &[String],
+    listener: &Listener,
+    server: &Server,
+) -> Result<(), HubError> {
+    let key = Key::generate()?;
+    let certificate: CertificateDer<'static> = flow.vault.issue_hub(&key, names, flow.now())?;
+    let own = Holder {
+        key: &key,
+        certificate: &certificate,
+        authority: flow.vault.ca_certificate(),
+    };
+    listener.renew(own)?;
+    server.renew(own)?;
+    Ok(())
+}

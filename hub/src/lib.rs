@@ -1,0 +1,22 @@
+//! The hub: keeps templates, tasks and people; decides, signs and records.
+//!
+//! Modules are declared from the lowest to the highest; each imports only those above it.
+
+pub mod model;
+
+pub mod limits;
+
+pub mod config;
+
+pub mod store;
+pub mod vault;
+
+pub mod flow;
+
+pub mod link;
+pub mod web;
+
+pub mod commands;
+mod hub;
+
+pub use hub::{Hub, HubError, Initialised, init};

@@ -1,0 +1,85 @@
+//! Every bound of the hub, and the relations between them.
+
+use std::time::Duration;
+
+use steward_shared::limits::{PERMIT_VALID_FOR, UNREACHABLE_AFTER};
+
+/// Targets of one run.
+pub const RUN_TARGETS_MAX: usize = 100_000;
+
+/// Jobs offered in one transaction.
+pub const OFFER_BATCH: usize = 256;
+
+/// How long a run's jobs may wait for their start.
+pub const START_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// After a permitted attempt's longest runtime, how much longer the hub waits before it is `unknown`.
+pub const UNKNOWN_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// How long a token for enrolment is good by default.
+pub const ENROL_TTL_DEFAULT: Duration = Duration::from_secs(30 * 60);
+
+/// How long a token for enrolment may be good.
+pub const ENROL_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A bridge's certificate is good for this long; the bridge renews it at half of it.
+pub const BRIDGE_CERTIFICATE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The hub's own certificate is good for this long; made anew at each start and at half of it.
+pub const HUB_CERTIFICATE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Output of an attempt that stays in the database; more than this moves to segments.
+pub const OUTPUT_INLINE_BYTES: usize = 64 * 1024;
+
+/// Bytes of one output segment.
+pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Output of one attempt that the hub holds in memory before it is on disk.
+pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Output read at once for a reader.
+pub const OUTPUT_READ_BYTES: usize = 256 * 1024;
+
+/// Frames that wait for one bridge's connection; a bridge that takes none is disconnected.
+pub const BRIDGE_QUEUE: usize = 4096;
+
+/// Transactions that wait for the writer.
+pub const WRITER_QUEUE: usize = 1024;
+
+/// Transactions in one commit.
+pub const GROUP_COMMIT_MAX: usize = 512;
+
+/// Connections for reading the database.
+pub const READERS: usize = 4;
+
+/// Bytes of a request body.
+pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the answer to an idempotent request is kept.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Items of one page of a list.
+pub const PAGE_MAX: u32 = 1000;
+
+/// Items of a page when the caller names no limit.
+pub const PAGE_DEFAULT: u32 = 100;
+
+/// QUIC connections that have not said Hello.
+pub const HANDSHAKES_MAX: usize = 1024;
+
+/// Unvalidated connection attempts after which each must prove its address first.
+pub const RETRY_AFTER_HANDSHAKES: usize = 128;
+
+/// Enrolment requests from one address in a minute.
+pub const ENROL_PER_MINUTE: u32 = 20;
+
+/// How often the loops look even when nobody wakes them.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a stopping hub waits for its parts.
+pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
+const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());
+const _: () = assert!(PERMIT_VALID_FOR.as_secs() < UNKNOWN_AFTER.as_secs());
+const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);

@@ -1,0 +1,283 @@
+//! One connected bridge: Hello, then frames both ways until the connection ends.
+
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use steward_certs::fingerprint::Pin;
+use steward_shared::frame::{Challenge, Hello, Renew, Renewed, ToBridge, ToHub};
+use steward_shared::id::BridgeId;
+use steward_shared::job::Digest;
+use steward_shared::limits::{HELLO_WITHIN, IDLE_TIMEOUT};
+use steward_shared::sign::{PublicKey, Verifier};
+use steward_shared::stop::Stop;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::output;
+use super::transport::{self, read_frame, write_frame};
+use crate::flow::error::FlowError;
+use crate::flow::hello::clock_is_wrong;
+use crate::flow::roster::{Place, Present};
+use crate::flow::{Flow, unhex};
+use crate::limits::BRIDGE_QUEUE;
+use crate::store::{BridgeRow, BridgeStatus};
+
+/// Serves a bridge until its connection ends.
+pub(super) async fn serve(
+    flow: Flow,
+    connection: Connection,
+    bridge: BridgeId,
+    key: Pin,
+    handshake: OwnedSemaphorePermit,
+    stop: Stop,
+) {
+    let close = CancellationToken::new();
+    let greeted =
+        tokio::time::timeout(HELLO_WITHIN, greet(&flow, &connection, bridge, key, &close)).await;
+    drop(handshake);
+    let (mut session, send, frames) = match greeted {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => {
+            tracing::warn!(%bridge, error = &error as &dyn std::error::Error, "a bridge was not let in");
+            return connection.close(transport::REFUSED, b"not let in");
+        }
+        Err(_) => return connection.close(transport::MISBEHAVED, b"no Hello in time"),
+    };
+    tracing::info!(bridge = session.name, address = %connection.remote_address(), "bridge connected");
+    stop.run(output::take_streams(
+        flow.clone(),
+        connection.clone(),
+        bridge,
+        stop.clone(),
+    ));
+    let end = tokio::select! {
+        end = session.receive(&flow) => end,
+        () = write_all(send, frames) => None,
+        () = close.cancelled() => Some((transport::REPLACED, "revoked, or connected anew")),
+        () = stop.stopped() => Some((transport::STOPPING, "the hub is stopping")),
+    };
+    let (code, reason) = end.unwrap_or((transport::STOPPING, "the stream has ended"));
+    let timed_out = matches!(connection.close_reason(), Some(ConnectionError::TimedOut));
+    connection.close(code, reason.as_bytes());
+    leave(&flow, session.place, bridge, &session.name, timed_out).await;
+    stop.stop();
+}
+
+async fn leave(flow: &Flow, place: Place, bridge: BridgeId, name: &str, timed_out: bool) {
+    tracing::info!(bridge = name, "bridge disconnected");
+    if !flow.roster.leave(place) {
+        return;
+    }
+    // Silence began when the last packet arrived, not when it was noticed.
+    let heard = if timed_out {
+        flow.now().before(IDLE_TIMEOUT)
+    } else {
+        flow.now()
+    };
+    if let Err(error) = flow.heard_of(bridge, heard).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot note a bridge's last contact"
+        );
+    }
+    flow.wake_dispatch();
+}
+
+struct Session {
+    bridge: BridgeId,
+    name: String,
+    key: Pin,
+    receipts: Verifier,
+    place: Place,
+    receive: RecvStream,
+}
+
+async fn greet(
+    flow: &Flow,
+    connection: &Connection,
+    bridge: BridgeId,
+    key: Pin,
+    close: &CancellationToken,
+) -> Result<(Session, SendStream, mpsc::Receiver<ToBridge>), FlowError> {
+    let row = flow
+        .admit(bridge, key)
+        .await?
+        .ok_or(FlowError::Misbehaved("a bridge that is not enrolled"))?;
+    let receipts = receipt_key(&row)?;
+    let (mut send, mut receive) = connection
+        .accept_bi()
+        .await
+        .map_err(|_| FlowError::Misbehaved("no control stream"))?;
+    let ToHub::Greeting(_) = read(&mut receive).await? else {
+        return Err(FlowError::Misbehaved("no greeting"));
+    };
+    let mut nonce = [0; 16];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| crate::vault::VaultError::NoKey)?;
+    let challenge = ToBridge::Challenge(Challenge {
+        nonce,
+        hub_time: flow.now(),
+    });
+    write_frame(&mut send, &challenge)
+        .await
+        .map_err(|_| FlowError::Misbehaved("gone before its Hello"))?;
+    let ToHub::Hello(hello) = read(&mut receive).await? else {
+        return Err(FlowError::Misbehaved("no Hello"));
+    };
+    let hello = hello
+        .verify([&receipts])
+        .map_err(|_| FlowError::Misbehaved("a Hello that it has not signed"))?;
+    if hello.nonce != nonce {
+        return Err(FlowError::Misbehaved("a Hello for another connection"));
+    }
+    let facts = Present {
+        address: connection.remote_address().to_string(),
+        ..present(&row, key, &hello, flow)
+    };
+    let greeted = flow.greet(bridge, hello).await?;
+    let (sender, frames) = mpsc::channel(BRIDGE_QUEUE);
+    for frame in greeted.frames {
+        sender
+            .try_send(frame)
+            .map_err(|_| FlowError::Misbehaved("more open attempts than fit"))?;
+    }
+    let active =
+        greeted.bridge.status == BridgeStatus::Active && !clock_is_wrong(greeted.clock_offset_ms);
+    let facts = Present {
+        active,
+        clock_offset_ms: greeted.clock_offset_ms,
+        ..facts
+    };
+    let place = flow.roster.enter(bridge, facts, sender, close.clone());
+    // Revoked between the check and the entry: the entry would never be closed.
+    if flow.admit(bridge, key).await?.is_none() {
+        flow.roster.leave(place);
+        return Err(FlowError::Misbehaved("a bridge that is revoked"));
+    }
+    flow.wake_dispatch();
+    Ok((
+        Session {
+            bridge,
+            name: row.name,
+            key,
+            receipts,
+            place,
+            receive,
+        },
+        send,
+        frames,
+    ))
+}
+
+fn present(row: &BridgeRow, key: Pin, hello: &Hello, flow: &Flow) -> Present {
+    Present {
+        site: row.site,
+        name: row.name.clone(),
+        pin: key,
+        journal: hello.journal,
+        receipt_key: unhex(&row.receipt_key).map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
+        executors: hello.executors.clone(),
+        concurrent: hello.concurrent,
+        active: false,
+        locked: hello.locked,
+        policy: hello.policy,
+        address: String::new(),
+        clock_offset_ms: 0,
+        heard: flow.now(),
+    }
+}
+
+fn receipt_key(row: &BridgeRow) -> Result<Verifier, FlowError> {
+    let corrupt = || crate::store::StoreError::Corrupt {
+        table: "bridges",
+        column: "receipt_key",
+    };
+    let key = unhex(&row.receipt_key).ok_or_else(corrupt)?;
+    Verifier::new(&PublicKey(key)).map_err(|_| corrupt().into())
+}
+
+async fn read(receive: &mut RecvStream) -> Result<ToHub, FlowError> {
+    read_frame(receive)
+        .await
+        .map_err(|_| FlowError::Misbehaved("no frame where one was due"))
+}
+
+async fn write_all(mut send: SendStream, mut frames: mpsc::Receiver<ToBridge>) {
+    while let Some(frame) = frames.recv().await {
+        if write_frame(&mut send, &frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Session {
+    /// Takes frames until the connection ends; how to close it when the bridge broke the protocol.
+    async fn receive(&mut self, flow: &Flow) -> Option<(quinn::VarInt, &'static str)> {
+        loop {
+            let frame = match read_frame::<ToHub>(&mut self.receive).await {
+                Ok(frame) => frame,
+                Err(transport::FrameError::Ended) => return None,
+                Err(transport::FrameError::Codec(_)) => {
+                    return Some((transport::MISBEHAVED, "not a frame"));
+                }
+            };
+            match self.take(flow, frame).await {
+                Ok(()) => {}
+                Err(FlowError::Misbehaved(what)) => {
+                    tracing::error!(bridge = self.name, what, "the bridge broke the protocol");
+                    return Some((transport::MISBEHAVED, what));
+                }
+                Err(error) => {
+                    // The bridge keeps what was not answered, and sends it again when it is back.
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot take a frame"
+                    );
+                    return Some((transport::STOPPING, "the hub cannot take it now"));
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, flow: &Flow, frame: ToHub) -> Result<(), FlowError> {
+        let unsigned = |_| FlowError::Misbehaved("a message that it has not signed");
+        match frame {
+            ToHub::Receipt(receipt) => {
+                let receipt = receipt.verify([&self.receipts]).map_err(unsigned)?;
+                flow.take_receipt(self.bridge, &self.name, receipt).await
+            }
+            ToHub::Status(status) => {
+                let status = status.verify([&self.receipts]).map_err(unsigned)?;
+                if status.bridge != self.bridge {
+                    return Err(FlowError::Misbehaved("the status of another bridge"));
+                }
+                flow.roster.change(self.bridge, |present| {
+                    present.locked = status.locked;
+                    present.policy = status.policy;
+                    present.concurrent = status.concurrent;
+                });
+                flow.wake_dispatch();
+                Ok(())
+            }
+            ToHub::Renew(request) => self.renew(flow, request).await,
+            ToHub::Greeting(_) | ToHub::Hello(_) => Err(FlowError::Misbehaved("a second greeting")),
+        }
+    }
+
+    async fn renew(&mut self, flow: &Flow, request: Renew) -> Result<(), FlowError> {
+        // The handle outlives the handshake: whether its holder is still the bridge is asked again.
+        if flow.admit(self.bridge, self.key).await?.is_none() {
+            return Err(FlowError::Misbehaved("a renewal by a key that is retired"));
+        }
+        let hash = Digest::of(&request.request);
+        let certificate = flow
+            .renew(self.bridge, request.request)
+            .await?
+            .unwrap_or_default();
+        flow.roster.send(
+            self.bridge,
+            ToBridge::Renewed(Renewed {
+                certificate,
+                request: hash,
+            }),
+        );
+        Ok(())
+    }
+}

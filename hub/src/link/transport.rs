@@ -1,0 +1,111 @@
+//! quinn's settings and the framing of the control stream.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use steward_shared::codec::{self, CodecError};
+use steward_shared::limits::{FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX};
+
+use super::LinkError;
+use crate::limits::HANDSHAKES_MAX;
+
+/// Close code: the hub is stopping; connect again.
+pub(super) const STOPPING: VarInt = VarInt::from_u32(1);
+/// Close code: the peer is not let in.
+pub(super) const REFUSED: VarInt = VarInt::from_u32(2);
+/// Close code: the peer broke the protocol.
+pub(super) const MISBEHAVED: VarInt = VarInt::from_u32(3);
+/// Close code: the bridge was revoked, or connected anew.
+pub(super) const REPLACED: VarInt = VarInt::from_u32(4);
+
+/// What reading a frame can lead to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The bytes are no frame.
+    #[error("cannot read a frame")]
+    Codec(#[from] CodecError),
+    /// The stream has ended or the connection is lost.
+    #[error("the stream has ended")]
+    Ended,
+}
+
+pub(super) fn server(config: rustls::ServerConfig) -> Result<quinn::ServerConfig, LinkError> {
+    let mut server =
+        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config)?));
+    server.transport_config(Arc::new(transport()));
+    server.max_incoming(HANDSHAKES_MAX);
+    server.incoming_buffer_size_total(8 * 1024 * 1024);
+    Ok(server)
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    transport.receive_window(VarInt::from_u32(4 * 1024 * 1024));
+    transport.stream_receive_window(VarInt::from_u32(1024 * 1024));
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    transport.max_concurrent_uni_streams(VarInt::from_u32(
+        u32::try_from(OPEN_ATTEMPTS_MAX).unwrap_or(64),
+    ));
+    transport.datagram_receive_buffer_size(None);
+    transport
+}
+
+/// The protocol that the handshake has agreed on.
+pub(super) fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection
+        .handshake_data()?
+        .downcast::<HandshakeData>()
+        .ok()?
+        .protocol
+}
+
+/// The certificates that the peer has shown.
+pub(super) fn certificates(connection: &Connection) -> Vec<CertificateDer<'static>> {
+    let shown = connection
+        .peer_identity()
+        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    shown.map(|certificates| *certificates).unwrap_or_default()
+}
+
+/// Reads one frame: its length, four bytes little endian, and its encoding.
+pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
+    stream: &mut RecvStream,
+) -> Result<T, FrameError> {
+    let mut length = [0; 4];
+    stream
+        .read_exact(&mut length)
+        .await
+        .map_err(|_| FrameError::Ended)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > FRAME_BYTES_MAX {
+        return Err(CodecError::TooLarge {
+            limit: FRAME_BYTES_MAX,
+        }
+        .into());
+    }
+    let mut bytes = vec![0; length];
+    stream
+        .read_exact(&mut bytes)
+        .await
+        .map_err(|_| FrameError::Ended)?;
+    Ok(codec::decode(&bytes, FRAME_BYTES_MAX)?)
+}
+
+/// Writes one frame.
+pub(super) async fn write_frame<T: Serialize>(
+    stream: &mut SendStream,
+    frame: &T,
+) -> Result<(), FrameError> {
+    let bytes = codec::encode(frame, FRAME_BYTES_MAX)?;
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+    stream
+        .write_all(&[&length[..], &bytes].concat())
+        .await
+        .map_err(|_| FrameError::Ended)
+}

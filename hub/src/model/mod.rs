@@ -1,0 +1,7 @@
+//! What is true of runs, jobs and attempts, and how it may change. Pure: no I/O, no clock, no randomness.
+
+pub mod attempt;
+pub mod job;
+pub mod name;
+pub mod permission;
+pub mod run;

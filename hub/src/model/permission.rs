@@ -1,0 +1,131 @@
+//! Who may do what: every route of the API names one permission.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::attempt::UnknownWord;
+
+/// What a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// See bridges, sites and their state.
+    BridgesRead,
+    /// Enrol, drain, resume and revoke bridges; make sites.
+    BridgesWrite,
+    /// See the audit log.
+    EventsRead,
+    /// Needs no sign-in.
+    None,
+    /// See projects.
+    ProjectsRead,
+    /// Make projects.
+    ProjectsWrite,
+    /// See runs, jobs, attempts and their output.
+    RunsRead,
+    /// Say what became of an attempt whose outcome is unknown.
+    RunsResolve,
+    /// Start, cancel and repeat runs.
+    RunsWrite,
+    /// Any signed-in caller.
+    SignedIn,
+    /// See targets.
+    TargetsRead,
+    /// Make, change and remove targets.
+    TargetsWrite,
+    /// See tasks and templates.
+    TasksRead,
+    /// Publish templates, make tasks.
+    TasksWrite,
+}
+
+impl Permission {
+    /// Every permission that a role may grant.
+    pub const GRANTABLE: [Self; 12] = [
+        Self::BridgesRead,
+        Self::BridgesWrite,
+        Self::EventsRead,
+        Self::ProjectsRead,
+        Self::ProjectsWrite,
+        Self::RunsRead,
+        Self::RunsResolve,
+        Self::RunsWrite,
+        Self::TargetsRead,
+        Self::TargetsWrite,
+        Self::TasksRead,
+        Self::TasksWrite,
+    ];
+
+    /// The word for it in the API and its description.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BridgesRead => "bridges.read",
+            Self::BridgesWrite => "bridges.write",
+            Self::EventsRead => "events.read",
+            Self::None => "none",
+            Self::ProjectsRead => "projects.read",
+            Self::ProjectsWrite => "projects.write",
+            Self::RunsRead => "runs.read",
+            Self::RunsResolve => "runs.resolve",
+            Self::RunsWrite => "runs.write",
+            Self::SignedIn => "signed-in",
+            Self::TargetsRead => "targets.read",
+            Self::TargetsWrite => "targets.write",
+            Self::TasksRead => "tasks.read",
+            Self::TasksWrite => "tasks.write",
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Sees everything, changes nothing.
+    Auditor,
+}
+
+impl Role {
+    /// Whether the role grants the permission.
+    pub const fn grants(self, permission: Permission) -> bool {
+        match self {
+            Self::Admin => true,
+            Self::Auditor => matches!(
+                permission,
+                Permission::None
+                    | Permission::SignedIn
+                    | Permission::BridgesRead
+                    | Permission::EventsRead
+                    | Permission::ProjectsRead
+                    | Permission::RunsRead
+                    | Permission::TargetsRead
+                    | Permission::TasksRead
+            ),
+        }
+    }
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        [Self::Admin, Self::Auditor]
+            .into_iter()
+            .find(|role| role.as_str() == word)
+            .ok_or(UnknownWord)
+    }
+}

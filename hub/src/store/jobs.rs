@@ -1,0 +1,145 @@
+//! Jobs.
+
+use rusqlite::Row;
+use steward_shared::id::{JobId, RunId, SiteId, TargetId};
+
+use super::{StoreError, Tx, row};
+use crate::model::job::JobState;
+
+/// A job.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    /// Its id.
+    pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// Its place in the run, from 0.
+    pub position: u32,
+    /// Its target.
+    pub target: TargetId,
+    /// Its site.
+    pub site: SiteId,
+    /// Its site's name.
+    pub site_name: String,
+    /// Its state.
+    pub state: JobState,
+    /// Why it is so, for people; empty where the state tells.
+    pub why: String,
+    /// How many attempts it has had.
+    pub attempts: u32,
+}
+
+const JOBS: &str = "SELECT j.*, s.name AS site_name FROM jobs j JOIN sites s ON s.id = j.site";
+
+fn job(r: &Row<'_>) -> Result<JobRow, StoreError> {
+    const T: &str = "jobs";
+    Ok(JobRow {
+        id: row::parsed(r, T, "id")?,
+        run: row::parsed(r, T, "run")?,
+        position: row::count(r, T, "position")?,
+        target: row::parsed(r, T, "target")?,
+        site: row::parsed(r, T, "site")?,
+        site_name: row::get(r, T, "site_name")?,
+        state: row::parsed(r, T, "state")?,
+        why: row::get(r, T, "why")?,
+        attempts: row::count(r, T, "attempts")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Adds a queued job.
+    pub fn add_job(
+        &mut self,
+        id: JobId,
+        run: RunId,
+        position: u32,
+        target: TargetId,
+        site: SiteId,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            "add a job",
+            "INSERT INTO jobs (id, run, position, target, site, state, why, attempts)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'queued', '', 0)",
+            &[
+                &id.to_string(),
+                &run.to_string(),
+                &position,
+                &target.to_string(),
+                &site.to_string(),
+            ],
+        )
+    }
+
+    /// A job.
+    pub fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+        self.one(
+            "find a job",
+            &format!("{JOBS} WHERE j.id = ?1"),
+            &[&id.to_string()],
+            job,
+        )
+    }
+
+    /// Jobs of a run in order of position, from `from` on.
+    pub fn jobs(&mut self, run: RunId, from: u32, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        let sql =
+            format!("{JOBS} WHERE j.run = ?1 AND j.position >= ?2 ORDER BY j.position LIMIT ?3");
+        self.rows("list jobs", &sql, &[&run.to_string(), &from, &limit], job)
+    }
+
+    /// Jobs of a run in one state, in order of position, from `from` on.
+    pub fn jobs_in(
+        &mut self,
+        run: RunId,
+        state: JobState,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        let sql = format!(
+            "{JOBS} WHERE j.run = ?1 AND j.state = ?2 AND j.position >= ?3 ORDER BY j.position LIMIT ?4"
+        );
+        self.rows(
+            "list jobs in a state",
+            &sql,
+            &[&run.to_string(), &state.as_str(), &from, &limit],
+            job,
+        )
+    }
+
+    /// Queued jobs of a site whose runs have a free slot, oldest run first.
+    pub fn jobs_to_offer(&mut self, site: SiteId, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        let sql = format!(
+            "{JOBS} JOIN runs r ON r.id = j.run
+             WHERE j.site = ?1 AND j.state = 'queued' AND r.active < r.at_once AND r.cancel_requested = 0
+             ORDER BY j.run, j.position LIMIT ?2"
+        );
+        self.rows(
+            "find jobs to offer",
+            &sql,
+            &[&site.to_string(), &limit],
+            job,
+        )
+    }
+
+    /// Moves a job from one state to another.
+    pub fn change_job(
+        &mut self,
+        id: JobId,
+        from: JobState,
+        to: JobState,
+        why: &str,
+        attempts: u32,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            "change a job",
+            "UPDATE jobs SET state = ?3, why = ?4, attempts = ?5 WHERE id = ?1 AND state = ?2",
+            &[
+                &id.to_string(),
+                &from.as_str(),
+                &to.as_str(),
+                &why,
+                &attempts,
+            ],
+        )
+    }
+}

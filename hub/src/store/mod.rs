@@ -1,0 +1,247 @@
+//! The only SQL of the hub: SQLite with one writer thread, group commit, and readers beside it.
+//!
+//! A transaction is a synchronous function over [`Tx`]. It runs on the writer's thread in its own
+//! savepoint; whatever waits is committed together, with `synchronous=FULL`, and only then answered.
+
+mod attempts;
+mod bridges;
+mod events;
+mod idempotency;
+mod jobs;
+mod output;
+mod row;
+mod runs;
+mod schema;
+mod segments;
+mod settings;
+mod targets;
+mod templates;
+mod tokens;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+pub use attempts::{AttemptRow, NewAttempt};
+pub use bridges::{BridgeRow, BridgeStatus, EnrolmentRow, NewBridge, SiteRow};
+pub use events::{Event, EventRow};
+pub use idempotency::Remembered;
+pub use jobs::JobRow;
+pub use output::LogPart;
+pub use runs::{NewRun, RunRow};
+pub use segments::{SegmentError, Segments};
+pub use targets::TargetRow;
+pub use templates::{TaskRow, TemplateRow};
+pub use tokens::{ProjectRow, TokenRow};
+
+use crate::limits::{READERS, WRITER_QUEUE};
+use writer::Work;
+
+/// What went wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused or failed.
+    #[error("cannot {act}")]
+    Sqlite {
+        /// The statement's purpose.
+        act: &'static str,
+        /// SQLite's error.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row holds something it cannot hold.
+    #[error("{table}.{column} holds a value that cannot be")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// A write that must change one row changed another number of them: somebody was faster.
+    #[error("cannot {act}: the row has changed meanwhile")]
+    Stale {
+        /// The statement's purpose.
+        act: &'static str,
+    },
+    /// The disk has no room.
+    #[error("the disk that holds the database is full")]
+    Full,
+    /// The database was made by a newer version of Steward.
+    #[error(
+        "the database has schema {found}, and this program knows up to {known}: use a newer steward-hub"
+    )]
+    TooNew {
+        /// The database's schema.
+        found: i64,
+        /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// The file is a database, but not one of Steward's.
+    #[error("the file is not a Steward database")]
+    Foreign,
+    /// The store has stopped, because it was told to or because the disk failed it.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// One transaction, or one consistent view for reading.
+pub struct Tx<'a> {
+    connection: &'a Connection,
+}
+
+/// The database.
+#[derive(Clone)]
+pub struct Store {
+    writer: mpsc::Sender<Work>,
+    readers: Arc<Readers>,
+    committed: Arc<Notify>,
+}
+
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens the database in this file and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::TooNew`] or [`StoreError::Foreign`] when it is not this program's to open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path).map_err(act("open the database"))?;
+        configure(&connection)?;
+        schema::migrate(&mut connection)?;
+        let mut idle = Vec::with_capacity(READERS);
+        for _ in 0..READERS {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let reader =
+                Connection::open_with_flags(path, flags).map_err(act("open the database"))?;
+            configure_reader(&reader)?;
+            idle.push(reader);
+        }
+        let readers = Arc::new(Readers {
+            idle: Mutex::new(idle),
+            permits: Semaphore::new(READERS),
+        });
+        let (writer, queue) = mpsc::channel(WRITER_QUEUE);
+        let committed = Arc::new(Notify::new());
+        let rung = Arc::clone(&committed);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(&connection, queue, &rung))
+            .map_err(|_| StoreError::Stopped)?;
+        Ok(Self {
+            writer,
+            readers,
+            committed,
+        })
+    }
+
+    /// Runs a transaction. Its effects are on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// Whatever `body` returns, in which case nothing of it remains; or the store's own error.
+    pub async fn write<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (work, answer) = writer::work(body);
+        self.writer
+            .send(work)
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Reads from one consistent view, beside the writer.
+    ///
+    /// # Errors
+    /// Whatever `body` returns, or the store's own error.
+    pub async fn read<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let _permit = self
+            .readers
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        let readers = Arc::clone(&self.readers);
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = readers
+                .idle
+                .lock()
+                .ok()
+                .and_then(|mut idle| idle.pop())
+                .ok_or(StoreError::Stopped)?;
+            let result = read_on(&connection, body);
+            if let Ok(mut idle) = readers.idle.lock() {
+                idle.push(connection);
+            }
+            result
+        });
+        reading.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Completes after the next commit. Register first, then look.
+    pub fn committed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.committed.notified()
+    }
+
+    /// Completes when the writer has stopped: told to, or because the disk failed it.
+    pub async fn stopped(&self) {
+        self.writer.closed().await;
+    }
+}
+
+fn read_on<T, E: From<StoreError>>(
+    connection: &Connection,
+    body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let view = connection
+        .unchecked_transaction()
+        .map_err(act("begin to read"))?;
+    body(&mut Tx { connection: &view })
+}
+
+/// Labels SQLite's error with what was being done.
+fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Sqlite { act, source },
+    }
+}
+
+fn configure(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
+             PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;
+             PRAGMA mmap_size=0; PRAGMA cache_size=-16384;",
+        )
+        .map_err(act("configure the database"))?;
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(())
+}
+
+fn configure_reader(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .execute_batch("PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")
+        .map_err(act("configure the database"))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}

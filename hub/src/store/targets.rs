@@ -1,0 +1,140 @@
+//! Targets.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Row;
+use steward_shared::id::{ProjectId, SiteId, TargetId};
+use steward_shared::time::Timestamp;
+
+use super::{StoreError, Tx, row};
+
+/// A target.
+#[derive(Debug, Clone)]
+pub struct TargetRow {
+    /// Its id.
+    pub id: TargetId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its project's name.
+    pub project_name: String,
+    /// Its site.
+    pub site: SiteId,
+    /// Its site's name.
+    pub site_name: String,
+    /// Its name.
+    pub name: String,
+    /// Host name or address.
+    pub address: String,
+    /// Its platform, a word.
+    pub platform: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+const TARGETS: &str = "SELECT t.*, s.name AS site_name, p.name AS project_name
+                       FROM targets t JOIN sites s ON s.id = t.site JOIN projects p ON p.id = t.project
+                       WHERE t.removed_at IS NULL";
+
+fn target(r: &Row<'_>) -> Result<TargetRow, StoreError> {
+    const T: &str = "targets";
+    let labels: String = row::get(r, T, "labels")?;
+    Ok(TargetRow {
+        id: row::parsed(r, T, "id")?,
+        project: row::parsed(r, T, "project")?,
+        project_name: row::get(r, T, "project_name")?,
+        site: row::parsed(r, T, "site")?,
+        site_name: row::get(r, T, "site_name")?,
+        name: row::get(r, T, "name")?,
+        address: row::get(r, T, "address")?,
+        platform: row::get(r, T, "platform")?,
+        labels: serde_json::from_str(&labels).map_err(|_| StoreError::Corrupt {
+            table: T,
+            column: "labels",
+        })?,
+        created_at: row::instant(r, T, "created_at")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Adds a target.
+    pub fn add_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "add a target",
+            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            &[
+                &target.id.to_string(),
+                &target.project.to_string(),
+                &target.site.to_string(),
+                &target.name,
+                &target.address,
+                &target.platform,
+                &labels(target)?,
+                &row::kept(target.created_at),
+            ],
+        )
+    }
+
+    /// Changes a target.
+    pub fn change_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "change a target",
+            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5 WHERE id = ?1",
+            &[
+                &target.id.to_string(),
+                &target.site.to_string(),
+                &target.address,
+                &target.platform,
+                &labels(target)?,
+            ],
+        )
+    }
+
+    /// Removes a target; its name is free again, its past stays.
+    pub fn remove_target(&mut self, id: TargetId, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            "remove a target",
+            "UPDATE targets SET removed_at = ?2, name = name || ' ' || id WHERE id = ?1 AND removed_at IS NULL",
+            &[&id.to_string(), &row::kept(now)],
+        )
+    }
+
+    /// A target by name or id.
+    pub fn target(&mut self, name: &str) -> Result<Option<TargetRow>, StoreError> {
+        let sql = format!("{TARGETS} AND (t.name = ?1 OR t.id = ?1)");
+        self.one("find a target", &sql, &[&name], target)
+    }
+
+    /// Targets in order of name.
+    pub fn targets(&mut self, after: &str, limit: u32) -> Result<Vec<TargetRow>, StoreError> {
+        let sql = format!("{TARGETS} AND t.name > ?1 ORDER BY t.name LIMIT ?2");
+        self.rows("list targets", &sql, &[&after, &limit], target)
+    }
+
+    /// The name and address of a target, also of one that was removed.
+    pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
+        const T: &str = "targets";
+        let sql = "SELECT name, address FROM targets WHERE id = ?1";
+        let found = self.one("find a target", sql, &[&id.to_string()], |r| {
+            let name: String = row::get(r, T, "name")?;
+            Ok((name, row::get(r, T, "address")?))
+        })?;
+        let (name, address) = found.ok_or(StoreError::Corrupt {
+            table: "jobs",
+            column: "target",
+        })?;
+        Ok((
+            name.split(' ').next().unwrap_or_default().to_owned(),
+            address,
+        ))
+    }
+}
+
+fn labels(target: &TargetRow) -> Result<String, StoreError> {
+    serde_json::to_string(&target.labels).map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "labels",
+    })
+}

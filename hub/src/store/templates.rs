@@ -1,0 +1,173 @@
+//! Templates, which never change once published, and the tasks that bind them.
+
+use rusqlite::Row;
+use steward_shared::id::{ProjectId, TaskId, TemplateId};
+use steward_shared::time::Timestamp;
+
+use super::{StoreError, Tx, row};
+
+/// One version of a template.
+#[derive(Debug, Clone)]
+pub struct TemplateRow {
+    /// The version's id.
+    pub id: TemplateId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its project's name.
+    pub project_name: String,
+    /// Its name.
+    pub name: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// Its YAML, as published.
+    pub source: String,
+    /// SHA-256 of its canonical form, hex.
+    pub sha256: String,
+    /// Who published it.
+    pub author: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A task.
+#[derive(Debug, Clone)]
+pub struct TaskRow {
+    /// Its id.
+    pub id: TaskId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its project's name.
+    pub project_name: String,
+    /// Its name.
+    pub name: String,
+    /// The template version that it pins.
+    pub template: TemplateId,
+    /// Its YAML.
+    pub source: String,
+    /// Who made it.
+    pub author: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+const TEMPLATES: &str =
+    "SELECT t.*, p.name AS project_name FROM templates t JOIN projects p ON p.id = t.project";
+const TASKS: &str =
+    "SELECT t.*, p.name AS project_name FROM tasks t JOIN projects p ON p.id = t.project";
+
+fn template(r: &Row<'_>) -> Result<TemplateRow, StoreError> {
+    const T: &str = "templates";
+    Ok(TemplateRow {
+        id: row::parsed(r, T, "id")?,
+        project: row::parsed(r, T, "project")?,
+        project_name: row::get(r, T, "project_name")?,
+        name: row::get(r, T, "name")?,
+        version: row::count(r, T, "version")?,
+        source: row::get(r, T, "source")?,
+        sha256: row::get(r, T, "sha256")?,
+        author: row::get(r, T, "author")?,
+        created_at: row::instant(r, T, "created_at")?,
+    })
+}
+
+fn task(r: &Row<'_>) -> Result<TaskRow, StoreError> {
+    const T: &str = "tasks";
+    Ok(TaskRow {
+        id: row::parsed(r, T, "id")?,
+        project: row::parsed(r, T, "project")?,
+        project_name: row::get(r, T, "project_name")?,
+        name: row::get(r, T, "name")?,
+        template: row::parsed(r, T, "template")?,
+        source: row::get(r, T, "source")?,
+        author: row::get(r, T, "author")?,
+        created_at: row::instant(r, T, "created_at")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Adds a template version.
+    pub fn add_template(&mut self, template: &TemplateRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "add a template",
+            "INSERT INTO templates (id, project, name, version, source, sha256, author, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            &[
+                &template.id.to_string(),
+                &template.project.to_string(),
+                &template.name,
+                &template.version,
+                &template.source,
+                &template.sha256,
+                &template.author,
+                &row::kept(template.created_at),
+            ],
+        )
+    }
+
+    /// A template version by id.
+    pub fn template_by_id(&mut self, id: TemplateId) -> Result<Option<TemplateRow>, StoreError> {
+        self.one(
+            "find a template",
+            &format!("{TEMPLATES} WHERE t.id = ?1"),
+            &[&id.to_string()],
+            template,
+        )
+    }
+
+    /// A template by name: this version, or the newest.
+    pub fn template(
+        &mut self,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Option<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name = ?1 AND (?2 IS NULL OR t.version = ?2) ORDER BY t.version DESC LIMIT 1"
+        );
+        self.one("find a template", &sql, &[&name, &version], template)
+    }
+
+    /// The newest version of each template in order of name.
+    pub fn templates(&mut self, after: &str, limit: u32) -> Result<Vec<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name > ?1
+               AND t.version = (SELECT max(n.version) FROM templates n WHERE n.name = t.name)
+             ORDER BY t.name LIMIT ?2"
+        );
+        self.rows("list templates", &sql, &[&after, &limit], template)
+    }
+
+    /// Adds a task, or changes the one of this name.
+    pub fn put_task(&mut self, task: &TaskRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "keep a task",
+            "INSERT INTO tasks (id, project, name, template, source, author, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (name) DO UPDATE SET template = excluded.template, source = excluded.source",
+            &[
+                &task.id.to_string(),
+                &task.project.to_string(),
+                &task.name,
+                &task.template.to_string(),
+                &task.source,
+                &task.author,
+                &row::kept(task.created_at),
+            ],
+        )
+    }
+
+    /// A task by name or id.
+    pub fn task(&mut self, name: &str) -> Result<Option<TaskRow>, StoreError> {
+        self.one(
+            "find a task",
+            &format!("{TASKS} WHERE t.name = ?1 OR t.id = ?1"),
+            &[&name],
+            task,
+        )
+    }
+
+    /// Tasks in order of name.
+    pub fn tasks(&mut self, after: &str, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        let sql = format!("{TASKS} WHERE t.name > ?1 ORDER BY t.name LIMIT ?2");
+        self.rows("list tasks", &sql, &[&after, &limit], task)
+    }
+}

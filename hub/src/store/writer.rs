@@ -1,0 +1,127 @@
+//! The one thread that writes: takes all that waits, commits once, then answers all.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{StoreError, Tx, act};
+use crate::limits::GROUP_COMMIT_MAX;
+
+/// A transaction that waits: runs, and gives back how to answer once the outcome of the commit is known.
+pub(super) type Work = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+
+/// Tells the caller how it ended; takes whether the commit succeeded.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Wraps a transaction's body so that the writer can run it in a savepoint and answer it later.
+pub(super) fn work<T, E, F>(body: F) -> (Work, oneshot::Receiver<Result<T, E>>)
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+{
+    let (answer, receiver) = oneshot::channel();
+    let work: Work = Box::new(move |connection| {
+        let result = in_savepoint(connection, body);
+        Box::new(move |committed| {
+            let result = match (result, committed) {
+                (Ok(value), Ok(())) => Ok(value),
+                (Ok(_), Err(error)) => Err(error.into()),
+                (Err(error), _) => Err(error),
+            };
+            // The caller may have gone away; the commit stands all the same.
+            drop(answer.send(result));
+        })
+    });
+    (work, receiver)
+}
+
+fn in_savepoint<T, E: From<StoreError>>(
+    connection: &Connection,
+    body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    connection
+        .execute_batch("SAVEPOINT one")
+        .map_err(act("begin a transaction"))?;
+    // A panic in one transaction must not end the writer for all the others.
+    let result = catch_unwind(AssertUnwindSafe(|| body(&mut Tx { connection })))
+        .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
+    let end = if result.is_ok() {
+        "RELEASE one"
+    } else {
+        "ROLLBACK TO one; RELEASE one"
+    };
+    connection
+        .execute_batch(end)
+        .map_err(act("end a transaction"))?;
+    result
+}
+
+/// Runs until every [`super::Store`] is gone or the disk has failed.
+pub(super) fn run(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Work>,
+    committed: &Arc<Notify>,
+) {
+    let mut waiting = Vec::with_capacity(GROUP_COMMIT_MAX);
+    while queue.blocking_recv_many(&mut waiting, GROUP_COMMIT_MAX) > 0 {
+        let outcome = commit_all(connection, waiting.drain(..));
+        if let Err(error) = outcome {
+            if matches!(error, StoreError::Full) {
+                continue;
+            }
+            // After a failed commit or fsync nobody knows what is on disk but the disk itself:
+            // stop, and read it again after a restart.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the database has failed: stopping"
+            );
+            return;
+        }
+        committed.notify_waiters();
+    }
+}
+
+fn commit_all(
+    connection: &Connection,
+    waiting: impl Iterator<Item = Work>,
+) -> Result<(), StoreError> {
+    if let Err(error) = connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(act("begin to write"))
+    {
+        // Dropping the work answers its callers with `Stopped`.
+        return Err(error);
+    }
+    let answers: Vec<Answer> = waiting.map(|work| work(connection)).collect();
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => {
+            for answer in answers {
+                answer(Ok(()));
+            }
+            Ok(())
+        }
+        Err(source) => {
+            let full = source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+            if !connection.is_autocommit() {
+                connection
+                    .execute_batch("ROLLBACK")
+                    .map_err(act("roll back"))?;
+            }
+            for answer in answers {
+                answer(Err(if full {
+                    StoreError::Full
+                } else {
+                    StoreError::Stopped
+                }));
+            }
+            if full {
+                Err(StoreError::Full)
+            } else {
+                Err(act("commit")(source))
+            }
+        }
+    }
+}

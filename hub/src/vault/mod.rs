@@ -1,0 +1,264 @@
+//! The hub's private keys and the few things that are done with them.
+//!
+//! With `flow::dispatch` the only place that touches an unsealed secret.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use steward_certs::authority::Authority;
+use steward_certs::fingerprint::Pin;
+use steward_certs::key::Key;
+use steward_shared::codec::CodecError;
+use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused};
+use steward_shared::id::{BridgeId, ClusterId};
+use steward_shared::job::Job;
+use steward_shared::secret::Secret;
+use steward_shared::sign::{Payload, PublicKey, Signed, SigningKey};
+use steward_shared::time::Timestamp;
+
+use crate::limits::{BRIDGE_CERTIFICATE, HUB_CERTIFICATE};
+
+/// What went wrong with the keys.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// A key file could not be read or written.
+    #[error("cannot {act} {path}")]
+    File {
+        /// What was tried.
+        act: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key file that others can read protects nothing.
+    #[error("{path} can be read by others: chmod 600 it, and consider the key stolen")]
+    Open {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key file does not hold a key.
+    #[error("{path} does not hold a key")]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The authority refused or failed.
+    #[error("cannot issue a certificate")]
+    Authority(#[from] steward_certs::authority::AuthorityError),
+    /// A message could not be encoded.
+    #[error("cannot sign a message")]
+    Codec(#[from] CodecError),
+    /// No randomness.
+    #[error("cannot make a key")]
+    NoKey,
+}
+
+/// A message that the job key signs. Closed: nothing else can be signed with it.
+pub trait ByJobKey: Payload {}
+
+impl ByJobKey for Job {}
+impl ByJobKey for Permit {}
+impl ByJobKey for PermitRefused {}
+impl ByJobKey for Cancel {}
+impl ByJobKey for Ack {}
+
+/// The hub's private keys.
+#[derive(Debug)]
+pub struct Vault {
+    cluster: ClusterId,
+    authority: Authority,
+    job_key: SigningKey,
+}
+
+const CA_CERTIFICATE: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+const JOB_KEY: &str = "job.key";
+
+impl Vault {
+    /// Makes the keys of a new cluster in this folder, which must not hold any.
+    ///
+    /// # Errors
+    /// [`VaultError::File`] when a file is there already or cannot be written.
+    pub fn create(folder: &Path, cluster: ClusterId, now: Timestamp) -> Result<Self, VaultError> {
+        let authority = Authority::create(cluster, now)?;
+        let seed = SigningKey::new_seed().map_err(|_| VaultError::NoKey)?;
+        let job_key = SigningKey::from_seed(&seed).map_err(|_| VaultError::NoKey)?;
+        write_new(&folder.join(CA_KEY), authority.key_pem().expose())?;
+        write_new(
+            &folder.join(CA_CERTIFICATE),
+            authority.certificate_pem().as_bytes(),
+        )?;
+        write_new(&folder.join(JOB_KEY), seed.expose())?;
+        Ok(Self {
+            cluster,
+            authority,
+            job_key,
+        })
+    }
+
+    /// Reads the keys of a cluster.
+    ///
+    /// # Errors
+    /// [`VaultError`] when a file is missing, open to others, or not a key.
+    pub fn open(folder: &Path, cluster: ClusterId) -> Result<Self, VaultError> {
+        let path = folder.join(CA_CERTIFICATE);
+        let certificate = String::from_utf8(read(&path)?)
+            .map_err(|_| VaultError::NotAKey { path: path.clone() })?;
+        let ca_key = read_secret(&folder.join(CA_KEY))?;
+        let authority = Authority::load(&certificate, &ca_key)?;
+        let path = folder.join(JOB_KEY);
+        let job_key = SigningKey::from_seed(&read_secret(&path)?)
+            .map_err(|_| VaultError::NotAKey { path })?;
+        Ok(Self {
+            cluster,
+            authority,
+            job_key,
+        })
+    }
+
+    /// The cluster.
+    pub const fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The fingerprint by which bridges and clients know this cluster.
+    pub fn pin(&self) -> Pin {
+        self.authority.pin()
+    }
+
+    /// The authority's certificate.
+    pub const fn ca_certificate(&self) -> &CertificateDer<'static> {
+        self.authority.certificate_der()
+    }
+
+    /// The keys that bridges must believe for jobs and permits.
+    pub fn job_keys(&self) -> Vec<PublicKey> {
+        vec![self.job_key.public()]
+    }
+
+    /// Signs a message for a bridge.
+    ///
+    /// # Errors
+    /// [`VaultError::Codec`] when it is too large.
+    pub fn sign<T: ByJobKey>(&self, message: &T) -> Result<Signed<T>, VaultError> {
+        Ok(Signed::new(message, &self.job_key)?)
+    }
+
+    /// Issues the hub's own certificate for these host names and addresses.
+    ///
+    /// # Errors
+    /// [`VaultError::Authority`] when a name is not one.
+    pub fn issue_hub(
+        &self,
+        key: &Key,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, VaultError> {
+        Ok(self.authority.issue_hub(key, names, now, HUB_CERTIFICATE)?)
+    }
+
+    /// Issues a bridge's certificate; only the public key of the request is used.
+    ///
+    /// # Errors
+    /// [`VaultError::Authority`] when the request is not one.
+    pub fn issue_bridge(
+        &self,
+        request: &[u8],
+        bridge: BridgeId,
+        now: Timestamp,
+    ) -> Result<(Vec<u8>, Timestamp), VaultError> {
+        let certificate = self
+            .authority
+            .issue_bridge(request, bridge, now, BRIDGE_CERTIFICATE)?;
+        Ok((certificate.to_vec(), now.after(BRIDGE_CERTIFICATE)))
+    }
+}
+
+/// Writes a file that must be new, for its owner only, and makes sure that it is on disk.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), VaultError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| VaultError::File {
+        act: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, VaultError> {
+    fs::read(path).map_err(|source| VaultError::File {
+        act: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_secret(path: &Path) -> Result<Secret, VaultError> {
+    let file = || VaultError::File {
+        act: "read",
+        path: path.to_owned(),
+        source: std::io::Error::from(std::io::ErrorKind::InvalidInput),
+    };
+    let metadata = fs::symlink_metadata(path).map_err(|source| VaultError::File {
+        act: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    if !metadata.is_file() {
+        return Err(file());
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(VaultError::Open {
+            path: path.to_owned(),
+        });
+    }
+    Ok(Secret::new(read(path)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = ClusterId::random();
+        Vault::create(
+            folder.path(),
+            cluster,
+            Timestamp::from_millis(1_800_000_000_000),
+        )
+        .unwrap();
+        assert!(Vault::open(folder.path(), cluster).is_ok());
+        let key = folder.path().join(JOB_KEY);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            Vault::open(folder.path(), cluster),
+            Err(VaultError::Open { .. })
+        ));
+    }
+
+    #[test]
+    fn keys_are_never_made_twice_in_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let first = Vault::create(folder.path(), ClusterId::random(), now).unwrap();
+        assert!(Vault::create(folder.path(), ClusterId::random(), now).is_err());
+        assert_eq!(
+            Vault::open(folder.path(), first.cluster()).unwrap().pin(),
+            first.pin()
+        );
+    }
+}

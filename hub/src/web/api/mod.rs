@@ -1,0 +1,10 @@
+//! `/api/v1`: one file per noun, its requests and answers beside the handlers.
+
+pub mod attempts;
+pub mod bridges;
+pub mod events;
+pub mod live;
+pub mod runs;
+pub mod shown;
+pub mod targets;
+pub mod tasks;

@@ -1,0 +1,275 @@
+//! Projects, sites and targets.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::flow::error::FlowError;
+use crate::flow::targets::{NewTarget, find_site, find_target};
+use crate::store::{ProjectRow, SiteRow, TargetRow};
+use crate::web::caller::{App, Caller};
+use crate::web::page::{Asked, Body, List, Part};
+use crate::web::problem::Problem;
+
+/// A project.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Project {
+    id: String,
+    name: String,
+    title: String,
+    created_at: String,
+}
+
+/// A site.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Site {
+    id: String,
+    name: String,
+    project: String,
+    title: String,
+    bridges: usize,
+    bridges_connected: usize,
+    created_at: String,
+}
+
+/// A target.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Target {
+    id: String,
+    name: String,
+    project: String,
+    site: String,
+    address: String,
+    platform: String,
+    labels: BTreeMap<String, String>,
+    created_at: String,
+}
+
+/// A project or site to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    name: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default = "default_project")]
+    project: String,
+}
+
+/// A target to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetRequest {
+    name: String,
+    site: String,
+    address: String,
+    platform: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default = "default_project")]
+    project: String,
+}
+
+/// The project where none is named.
+pub(crate) fn default_project() -> String {
+    "default".to_owned()
+}
+
+impl From<ProjectRow> for Project {
+    fn from(row: ProjectRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            title: row.title,
+            created_at: row.created_at.to_string(),
+        }
+    }
+}
+
+impl From<TargetRow> for Target {
+    fn from(row: TargetRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            project: row.project_name,
+            site: row.site_name,
+            address: row.address,
+            platform: row.platform,
+            labels: row.labels,
+            created_at: row.created_at.to_string(),
+        }
+    }
+}
+
+/// The projects, in order of name.
+#[utoipa::path(get, path = "/api/v1/projects", params(Part), responses((status = 200, body = List<Project>)))]
+pub(crate) async fn projects(
+    State(app): State<App>,
+    Asked(part): Asked<Part>,
+) -> Result<Json<List<Project>>, Problem> {
+    let (after, limit) = (part.after().to_owned(), part.limit());
+    let rows: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| Ok(tx.projects(&after, limit)?))
+        .await;
+    let items = rows?.into_iter().map(Project::from).collect();
+    Ok(Json(List::new(items, limit, |project| {
+        project.name.clone()
+    })))
+}
+
+/// One project.
+#[utoipa::path(get, path = "/api/v1/projects/{project}", params(("project" = String, Path,)), responses((status = 200, body = Project)))]
+pub(crate) async fn project(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Project>, Problem> {
+    let row: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| crate::flow::documents::project(tx, &name))
+        .await;
+    Ok(Json(row?.into()))
+}
+
+/// Makes a project.
+#[utoipa::path(post, path = "/api/v1/projects", request_body = Named, responses((status = 201, body = Project)))]
+pub(crate) async fn add_project(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new, _): Body<Named>,
+) -> Result<(StatusCode, Json<Project>), Problem> {
+    let row = app
+        .flow
+        .add_project(&caller.user, &new.name, &new.title)
+        .await?;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// The sites, in order of name.
+#[utoipa::path(get, path = "/api/v1/sites", params(Part), responses((status = 200, body = List<Site>)))]
+pub(crate) async fn sites(
+    State(app): State<App>,
+    Asked(part): Asked<Part>,
+) -> Result<Json<List<Site>>, Problem> {
+    let (after, limit) = (part.after().to_owned(), part.limit());
+    let rows: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| Ok(tx.sites(&after, limit)?))
+        .await;
+    let mut items = Vec::new();
+    for row in rows? {
+        items.push(shown(&app, row).await?);
+    }
+    Ok(Json(List::new(items, limit, |site| site.name.clone())))
+}
+
+/// One site.
+#[utoipa::path(get, path = "/api/v1/sites/{site}", params(("site" = String, Path,)), responses((status = 200, body = Site)))]
+pub(crate) async fn site(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Site>, Problem> {
+    let row: Result<_, FlowError> = app.flow.store.read(move |tx| find_site(tx, &name)).await;
+    Ok(Json(shown(&app, row?).await?))
+}
+
+/// Makes a site.
+#[utoipa::path(post, path = "/api/v1/sites", request_body = Named, responses((status = 201, body = Site)))]
+pub(crate) async fn add_site(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new, _): Body<Named>,
+) -> Result<(StatusCode, Json<Site>), Problem> {
+    let row = app
+        .flow
+        .add_site(&caller.user, &new.project, &new.name, &new.title)
+        .await?;
+    Ok((StatusCode::CREATED, Json(shown(&app, row).await?)))
+}
+
+async fn shown(app: &App, row: SiteRow) -> Result<Site, Problem> {
+    let id = row.id;
+    let bridges: Result<usize, FlowError> =
+        app.flow.store.read(move |tx| Ok(tx.bridges_of(id)?)).await;
+    let connected = app
+        .flow
+        .roster
+        .all()
+        .into_iter()
+        .filter(|(_, present)| present.site == row.id)
+        .count();
+    Ok(Site {
+        id: row.id.to_string(),
+        name: row.name,
+        project: row.project_name,
+        title: row.title,
+        bridges: bridges?,
+        bridges_connected: connected,
+        created_at: row.created_at.to_string(),
+    })
+}
+
+/// The targets, in order of name.
+#[utoipa::path(get, path = "/api/v1/targets", params(Part), responses((status = 200, body = List<Target>)))]
+pub(crate) async fn targets(
+    State(app): State<App>,
+    Asked(part): Asked<Part>,
+) -> Result<Json<List<Target>>, Problem> {
+    let (after, limit) = (part.after().to_owned(), part.limit());
+    let rows: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| Ok(tx.targets(&after, limit)?))
+        .await;
+    let items = rows?.into_iter().map(Target::from).collect();
+    Ok(Json(List::new(items, limit, |target| target.name.clone())))
+}
+
+/// One target.
+#[utoipa::path(get, path = "/api/v1/targets/{target}", params(("target" = String, Path,)), responses((status = 200, body = Target)))]
+pub(crate) async fn target(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Target>, Problem> {
+    let row: Result<_, FlowError> = app.flow.store.read(move |tx| find_target(tx, &name)).await;
+    Ok(Json(row?.into()))
+}
+
+/// Makes a target.
+#[utoipa::path(post, path = "/api/v1/targets", request_body = TargetRequest, responses((status = 201, body = Target)))]
+pub(crate) async fn add_target(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new, _): Body<TargetRequest>,
+) -> Result<(StatusCode, Json<Target>), Problem> {
+    let target = NewTarget {
+        name: new.name,
+        site: new.site,
+        address: new.address,
+        platform: new.platform,
+        labels: new.labels,
+    };
+    let row = app
+        .flow
+        .add_target(&caller.user, &new.project, target)
+        .await?;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// Removes a target; what was done on it stays on record.
+#[utoipa::path(delete, path = "/api/v1/targets/{target}", params(("target" = String, Path,)), responses((status = 204)))]
+pub(crate) async fn remove_target(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.flow.remove_target(&caller.user, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

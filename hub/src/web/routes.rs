@@ -1,0 +1,392 @@
+//! The one table of routes: building the router from it makes a route without a permission impossible.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::handler::Handler;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use serde::Serialize;
+use steward_shared::stop::Stop;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{OpenApi, ToSchema};
+
+use super::api::{attempts, bridges, events, live, runs, targets, tasks};
+use super::caller::{App, Caller, authorize};
+use super::problem::Problem;
+use crate::flow::Flow;
+use crate::limits::REQUEST_BYTES_MAX;
+use crate::model::permission::Permission;
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Its method.
+    pub method: &'static str,
+    /// Its path; what is in braces is a parameter.
+    pub path: &'static str,
+    /// What its caller needs.
+    pub permission: &'static str,
+}
+
+/// A router and the list of what is in it.
+struct Table {
+    app: App,
+    router: Router<App>,
+    routes: Vec<Route>,
+}
+
+impl Table {
+    fn route<H, T>(
+        mut self,
+        method: &'static str,
+        path: &'static str,
+        permission: Permission,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let filter = match method {
+            "POST" => MethodFilter::POST,
+            "DELETE" => MethodFilter::DELETE,
+            _ => MethodFilter::GET,
+        };
+        let state = (self.app.clone(), permission);
+        let guarded = on(filter, handler).layer(from_fn_with_state(state, authorize));
+        self.router = self.router.route(path, guarded);
+        self.routes.push(Route {
+            method,
+            path,
+            permission: permission.as_str(),
+        });
+        self
+    }
+}
+
+/// Every route of the hub.
+fn table(app: App) -> Table {
+    use Permission as P;
+    let table = Table {
+        app,
+        router: Router::new(),
+        routes: Vec::new(),
+    };
+    table
+        .route("GET", "/readyz", P::None, ready)
+        .route("GET", "/api/v1/openapi.json", P::None, openapi)
+        .route("GET", "/api/v1/whoami", P::SignedIn, whoami)
+        .route(
+            "GET",
+            "/api/v1/projects",
+            P::ProjectsRead,
+            targets::projects,
+        )
+        .route(
+            "POST",
+            "/api/v1/projects",
+            P::ProjectsWrite,
+            targets::add_project,
+        )
+        .route(
+            "GET",
+            "/api/v1/projects/{project}",
+            P::ProjectsRead,
+            targets::project,
+        )
+        .route("GET", "/api/v1/sites", P::BridgesRead, targets::sites)
+        .route("POST", "/api/v1/sites", P::BridgesWrite, targets::add_site)
+        .route("GET", "/api/v1/sites/{site}", P::BridgesRead, targets::site)
+        .route("GET", "/api/v1/bridges", P::BridgesRead, bridges::bridges)
+        .route(
+            "POST",
+            "/api/v1/bridges/enrolments",
+            P::BridgesWrite,
+            bridges::enrol,
+        )
+        .route(
+            "GET",
+            "/api/v1/bridges/{bridge}",
+            P::BridgesRead,
+            bridges::bridge,
+        )
+        .route(
+            "POST",
+            "/api/v1/bridges/{bridge}/drain",
+            P::BridgesWrite,
+            bridges::drain,
+        )
+        .route(
+            "POST",
+            "/api/v1/bridges/{bridge}/resume",
+            P::BridgesWrite,
+            bridges::resume,
+        )
+        .route(
+            "POST",
+            "/api/v1/bridges/{bridge}/revoke",
+            P::BridgesWrite,
+            bridges::revoke,
+        )
+        .route("GET", "/api/v1/targets", P::TargetsRead, targets::targets)
+        .route(
+            "POST",
+            "/api/v1/targets",
+            P::TargetsWrite,
+            targets::add_target,
+        )
+        .route(
+            "GET",
+            "/api/v1/targets/{target}",
+            P::TargetsRead,
+            targets::target,
+        )
+        .route(
+            "DELETE",
+            "/api/v1/targets/{target}",
+            P::TargetsWrite,
+            targets::remove_target,
+        )
+        .route("GET", "/api/v1/templates", P::TasksRead, tasks::templates)
+        .route(
+            "POST",
+            "/api/v1/templates",
+            P::TasksWrite,
+            tasks::add_template,
+        )
+        .route(
+            "GET",
+            "/api/v1/templates/{template}",
+            P::TasksRead,
+            tasks::template,
+        )
+        .route("GET", "/api/v1/tasks", P::TasksRead, tasks::tasks)
+        .route("POST", "/api/v1/tasks", P::TasksWrite, tasks::add_task)
+        .route("GET", "/api/v1/tasks/{task}", P::TasksRead, tasks::task)
+        .route("POST", "/api/v1/documents", P::TasksWrite, tasks::documents)
+        .route("GET", "/api/v1/runs", P::RunsRead, runs::runs)
+        .route("POST", "/api/v1/runs", P::RunsWrite, runs::create)
+        .route("GET", "/api/v1/runs/{run}", P::RunsRead, runs::run)
+        .route(
+            "POST",
+            "/api/v1/runs/{run}/cancel",
+            P::RunsWrite,
+            runs::cancel,
+        )
+        .route(
+            "POST",
+            "/api/v1/runs/{run}/rerun",
+            P::RunsWrite,
+            runs::rerun,
+        )
+        .route("GET", "/api/v1/runs/{run}/jobs", P::RunsRead, runs::jobs)
+        .route("GET", "/api/v1/runs/{run}/stream", P::RunsRead, live::run)
+        .route("GET", "/api/v1/jobs/{job}", P::RunsRead, runs::job)
+        .route(
+            "GET",
+            "/api/v1/attempts/{attempt}",
+            P::RunsRead,
+            attempts::attempt,
+        )
+        .route(
+            "GET",
+            "/api/v1/attempts/{attempt}/events",
+            P::RunsRead,
+            attempts::events,
+        )
+        .route(
+            "GET",
+            "/api/v1/attempts/{attempt}/output",
+            P::RunsRead,
+            attempts::output,
+        )
+        .route(
+            "GET",
+            "/api/v1/attempts/{attempt}/stream",
+            P::RunsRead,
+            live::attempt,
+        )
+        .route(
+            "POST",
+            "/api/v1/attempts/{attempt}/resolve",
+            P::RunsResolve,
+            attempts::resolve,
+        )
+        .route("GET", "/api/v1/events", P::EventsRead, events::events)
+}
+
+/// The hub's router.
+pub fn router(flow: Flow, stop: Stop) -> Router {
+    let app = App {
+        flow,
+        stop,
+        openapi: Arc::from(""),
+    };
+    let described = Arc::from(description(&table(app.clone()).routes).to_string());
+    let app = App {
+        openapi: described,
+        ..app
+    };
+    table(app.clone())
+        .router
+        .with_state(app)
+        .fallback(|| async { Problem::no_route() })
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(from_fn(private))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal(&Panicked).into_response()
+        }))
+}
+
+/// The list of the hub's routes, as `steward-hub routes` prints it.
+pub fn routes(flow: Flow) -> Vec<Route> {
+    table(App {
+        flow,
+        stop: Stop::default(),
+        openapi: Arc::from(""),
+    })
+    .routes
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a request handler panicked")]
+struct Panicked;
+
+/// What the API answers is nobody's to keep or to interpret.
+async fn private(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// Whether the hub can do its work.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    ready: bool,
+    version: &'static str,
+}
+
+/// Who the caller is and may do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WhoAmI {
+    user: String,
+    role: &'static str,
+    permissions: Vec<&'static str>,
+    cluster: String,
+    version: &'static str,
+}
+
+/// Answers when the store answers.
+#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Ready)))]
+async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
+    let last: Result<i64, crate::store::StoreError> =
+        app.flow.store.read(|tx| tx.last_event()).await;
+    last?;
+    Ok(Json(Ready {
+        ready: true,
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// This description.
+#[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, body = String, content_type = "application/json")))]
+async fn openapi(State(app): State<App>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        app.openapi.to_string(),
+    )
+        .into_response()
+}
+
+/// Who the caller is and may do.
+#[utoipa::path(get, path = "/api/v1/whoami", responses((status = 200, body = WhoAmI)))]
+async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
+    let granted = Permission::GRANTABLE
+        .into_iter()
+        .filter(|permission| caller.role.grants(*permission));
+    Json(WhoAmI {
+        permissions: granted.map(Permission::as_str).collect(),
+        user: caller.user,
+        role: caller.role.as_str(),
+        cluster: app.flow.vault.cluster().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Steward",
+        description = "Runs privileged tasks across segmented networks."
+    ),
+    paths(
+        ready,
+        openapi,
+        whoami,
+        targets::projects,
+        targets::add_project,
+        targets::project,
+        targets::sites,
+        targets::add_site,
+        targets::site,
+        targets::targets,
+        targets::add_target,
+        targets::target,
+        targets::remove_target,
+        bridges::bridges,
+        bridges::enrol,
+        bridges::bridge,
+        bridges::drain,
+        bridges::resume,
+        bridges::revoke,
+        tasks::templates,
+        tasks::add_template,
+        tasks::template,
+        tasks::tasks,
+        tasks::add_task,
+        tasks::task,
+        tasks::documents,
+        runs::runs,
+        runs::create,
+        runs::run,
+        runs::cancel,
+        runs::rerun,
+        runs::jobs,
+        live::run,
+        runs::job,
+        attempts::attempt,
+        attempts::events,
+        attempts::output,
+        live::attempt,
+        attempts::resolve,
+        events::events,
+    )
+)]
+struct Described;
+
+/// The API's description, each operation with the permission from the table of routes.
+fn description(routes: &[Route]) -> serde_json::Value {
+    let mut document = serde_json::to_value(Described::openapi()).unwrap_or_default();
+    for route in routes {
+        let pointer = format!(
+            "/paths/{}/{}",
+            route.path.replace('/', "~1"),
+            route.method.to_lowercase()
+        );
+        if let Some(serde_json::Value::Object(operation)) = document.pointer_mut(&pointer) {
+            operation.insert("x-steward-permission".to_owned(), route.permission.into());
+        }
+    }
+    document
+}
