@@ -1,0 +1,350 @@
+//! The nouns and what can be done with them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::run::FollowArgs;
+use super::value::{Pair, duration};
+
+/// How much of a list is wanted.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    /// At most this many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// Only what follows this cursor (`next` of the page before)
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
+    /// Every page
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
+}
+
+/// A YAML file for the hub.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DocumentFile {
+    /// The file, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// The project it belongs to, if it is not `default`
+    #[arg(long)]
+    pub project: Option<String>,
+}
+
+/// `steward context`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextVerb {
+    /// Forget a context and its token
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// All contexts
+    List,
+    /// One context: the current one if none is named
+    Show {
+        /// Its name
+        name: Option<String>,
+    },
+    /// Make a context the current one
+    Use {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `steward runs`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunVerb {
+    /// Stop a run: what waits does not start, what runs is ended
+    Cancel {
+        /// The run
+        run: String,
+    },
+    /// The newest runs
+    List(ListArgs),
+    /// What a run's targets have written
+    Logs {
+        /// The run
+        run: String,
+        /// Go on until the run is done
+        #[arg(short, long)]
+        follow: bool,
+        /// Of this target only
+        #[arg(long)]
+        target: Option<String>,
+        /// Of targets that failed only
+        #[arg(long)]
+        failed: bool,
+        /// Bytes as they came, without names before lines; not on a terminal
+        #[arg(long, conflicts_with = "timestamps")]
+        raw: bool,
+        /// The time before each line
+        #[arg(long)]
+        timestamps: bool,
+    },
+    /// Do it again, with the same task, targets and inputs
+    Rerun {
+        /// The run
+        run: String,
+        /// Only on targets that did not succeed
+        #[arg(long)]
+        failed: bool,
+        /// How the new run is followed.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
+    /// One run and its targets
+    Show {
+        /// The run
+        run: String,
+    },
+    /// Wait until a run is done
+    Wait {
+        /// The run
+        run: String,
+        /// Stop waiting after this time (exit code 9)
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+    /// Follow a run as `steward run` does
+    Watch {
+        /// The run
+        run: String,
+        /// How it is followed.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
+}
+
+/// `steward attempts`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AttemptVerb {
+    /// Every step it went through
+    Events {
+        /// The attempt
+        attempt: String,
+    },
+    /// What it has written, byte for byte
+    Output {
+        /// The attempt
+        attempt: String,
+        /// Which of its streams
+        #[arg(long, value_enum, default_value_t)]
+        stream: StreamWord,
+        /// From this byte on
+        #[arg(long, default_value_t = 0, value_name = "BYTES")]
+        position: u64,
+    },
+    /// Say what is known of an attempt whose outcome is unknown
+    Resolve {
+        /// The attempt
+        attempt: String,
+        /// What it was
+        #[arg(long, value_enum)]
+        outcome: OutcomeWord,
+        /// How it is known
+        #[arg(long)]
+        reason: String,
+    },
+    /// One attempt
+    Show {
+        /// The attempt
+        attempt: String,
+    },
+}
+
+/// A stream of an attempt.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum StreamWord {
+    /// Both, as records with their order and time
+    Log,
+    /// Standard error
+    Stderr,
+    /// Standard output
+    #[default]
+    Stdout,
+}
+
+/// What a person knows of an attempt.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum OutcomeWord {
+    /// It failed
+    Failed,
+    /// It succeeded
+    Succeeded,
+}
+
+/// `steward tasks`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskVerb {
+    /// Create tasks from a file
+    Create(DocumentFile),
+    /// What inputs a task takes, as a JSON Schema
+    Form {
+        /// The task
+        task: String,
+    },
+    /// All tasks
+    List(ListArgs),
+    /// One task
+    Show {
+        /// The task
+        task: String,
+    },
+}
+
+/// `steward templates`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TemplateVerb {
+    /// Check a file without a hub
+    Lint {
+        /// The file, or - for standard input
+        file: PathBuf,
+    },
+    /// All templates
+    List(ListArgs),
+    /// Publish a new version from a file
+    Publish(DocumentFile),
+    /// One template: the newest version, or NAME@VERSION
+    Show {
+        /// The template
+        template: String,
+        /// Its YAML, as it was published
+        #[arg(long)]
+        source: bool,
+    },
+}
+
+/// `steward targets`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TargetVerb {
+    /// Add a target
+    Add {
+        /// Its name
+        name: String,
+        /// The site it stands in
+        #[arg(long)]
+        site: String,
+        /// Its address, as the site's bridges reach it
+        #[arg(long)]
+        address: String,
+        /// What it is: linux, for example
+        #[arg(long)]
+        platform: Option<String>,
+        /// A label; may be given several times
+        #[arg(short, long = "label", value_name = "LABEL=VALUE")]
+        labels: Vec<Pair>,
+        /// The project, if it is not `default`
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// All targets
+    List(ListArgs),
+    /// Remove a target
+    Remove {
+        /// The target
+        target: String,
+    },
+    /// One target
+    Show {
+        /// The target
+        target: String,
+    },
+}
+
+/// `steward bridges`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BridgeVerb {
+    /// Let a bridge finish what it has and give it nothing new
+    Drain {
+        /// The bridge
+        bridge: String,
+    },
+    /// Make a join token for a new bridge
+    Enroll {
+        /// The bridge's name
+        name: String,
+        /// The site it will serve
+        #[arg(long)]
+        site: String,
+        /// How long the token is good for
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        ttl: Option<Duration>,
+        /// Write the token to this new file, readable by nobody else, instead of showing it
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// The project, if it is not `default`
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// All bridges
+    List(ListArgs),
+    /// Give a drained or quarantined bridge work again
+    Resume {
+        /// The bridge
+        bridge: String,
+    },
+    /// Take a bridge's identity away, for ever
+    Revoke {
+        /// The bridge
+        bridge: String,
+    },
+    /// One bridge
+    Show {
+        /// The bridge
+        bridge: String,
+    },
+}
+
+/// `steward sites`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteVerb {
+    /// Create a site
+    Create {
+        /// Its name
+        name: String,
+        /// What people call it
+        #[arg(long)]
+        title: Option<String>,
+        /// The project, if it is not `default`
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// All sites
+    List(ListArgs),
+    /// One site
+    Show {
+        /// The site
+        site: String,
+    },
+}
+
+/// `steward projects`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectVerb {
+    /// Create a project
+    Create {
+        /// Its name
+        name: String,
+        /// What people call it
+        #[arg(long)]
+        title: Option<String>,
+    },
+    /// All projects
+    List(ListArgs),
+    /// One project
+    Show {
+        /// The project
+        project: String,
+    },
+}
+
+/// `steward events`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventVerb {
+    /// Who did what, in order
+    List(ListArgs),
+}

@@ -1,0 +1,217 @@
+//! The commands: one file per noun. Each asks the hub and prints what it answers.
+
+mod attempts;
+mod bridges;
+mod context;
+mod document;
+mod help;
+mod login;
+mod noun;
+mod resolve;
+mod run;
+mod runs;
+mod status;
+mod targets;
+mod templates;
+
+use serde_json::{Map, Value, json};
+use steward_shared::time::{Clock, SystemClock, Timestamp};
+
+use crate::args::{Cli, Command, EventVerb, Global, ListArgs, ProjectVerb, SiteVerb, TaskVerb};
+use crate::client::Client;
+use crate::contexts::Context;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::Screen;
+use noun::Noun;
+
+/// Does what the command line says.
+pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
+    let Cli { global, command } = cli;
+    // The context is fixed here, once; nothing reads it again.
+    match command {
+        Command::Help { topic } => return help::help(screen, &topic),
+        Command::Version => return help::version(screen),
+        Command::Context(verb) => return context::context(screen, &global, verb),
+        Command::Login(args) => return login::login(screen, &global, args).await,
+        Command::Logout => return context::logout(screen, &global),
+        Command::Dev(args) => return crate::dev::dev(screen, args).await,
+        Command::Templates(crate::args::TemplateVerb::Lint { file }) => {
+            return templates::lint(screen, &file);
+        }
+        Command::Apply(_)
+        | Command::Attempts(_)
+        | Command::Bridges(_)
+        | Command::Events(_)
+        | Command::Projects(_)
+        | Command::Run(_)
+        | Command::Runs(_)
+        | Command::Sites(_)
+        | Command::Status
+        | Command::Targets(_)
+        | Command::Tasks(_)
+        | Command::Templates(_)
+        | Command::Whoami => {}
+    }
+    let desk = Desk::open(screen, &global)?;
+    match command {
+        Command::Apply(file) => document::apply(&desk, &file).await,
+        Command::Attempts(verb) => attempts::attempts(&desk, verb).await,
+        Command::Bridges(verb) => bridges::bridges(&desk, verb).await,
+        Command::Events(EventVerb::List(args)) => desk.list(&noun::EVENT, &args).await,
+        Command::Projects(verb) => projects(&desk, verb).await,
+        Command::Run(args) => run::run(&desk, args).await,
+        Command::Runs(verb) => runs::runs(&desk, verb).await,
+        Command::Sites(verb) => sites(&desk, verb).await,
+        Command::Status => status::status(&desk).await,
+        Command::Targets(verb) => targets::targets(&desk, verb).await,
+        Command::Tasks(verb) => tasks(&desk, verb).await,
+        Command::Templates(verb) => templates::templates(&desk, verb).await,
+        Command::Whoami => status::whoami(&desk).await,
+        Command::Context(_)
+        | Command::Dev(_)
+        | Command::Help { .. }
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Version => Ok(Exit::Done),
+    }
+}
+
+/// What a command that talks to a hub has before it.
+#[derive(Debug)]
+pub(crate) struct Desk<'a> {
+    /// Where it prints.
+    pub screen: &'a Screen,
+    /// Whom it asks.
+    pub client: Client,
+    /// The context it was started with.
+    pub context: Context,
+    /// When it was started.
+    pub now: Timestamp,
+}
+
+impl<'a> Desk<'a> {
+    fn open(screen: &'a Screen, global: &Global) -> Result<Self, Error> {
+        let context = resolve::context(global)?;
+        Ok(Self {
+            screen,
+            client: Client::new(&context)?,
+            context,
+            now: SystemClock.now(),
+        })
+    }
+
+    /// Prints one object.
+    pub(crate) fn show(&self, noun: &Noun, object: &Value) -> Result<Exit, Error> {
+        self.screen
+            .print(&noun.one(object, self.screen.format, self.now)?)?;
+        Ok(Exit::Done)
+    }
+
+    /// Asks for one object and prints it.
+    pub(crate) async fn look(&self, noun: &Noun, name: &str) -> Result<Exit, Error> {
+        let object = self.client.get(&[noun.path, name], &[]).await?;
+        self.show(noun, &object)
+    }
+
+    /// Asks for a list and prints it.
+    pub(crate) async fn list(&self, noun: &Noun, args: &ListArgs) -> Result<Exit, Error> {
+        let page = self.pages(&[noun.path], args).await?;
+        self.screen
+            .print(&noun.many(&page, self.screen, self.now)?)?;
+        if !self.screen.format.for_programs()
+            && let Some(next) = page.get("next").filter(|next| !next.is_null())
+        {
+            let next = next
+                .as_str()
+                .map_or_else(|| next.to_string(), str::to_owned);
+            self.screen
+                .note(&format!("there are more: --after {next}, or --all"));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// A list as the hub gives it: one page, or all of them as one.
+    pub(crate) async fn pages(&self, path: &[&str], args: &ListArgs) -> Result<Value, Error> {
+        let garbled = || Error::Garbled { expected: "a list" };
+        let limit = if args.all { 1000 } else { args.limit };
+        let mut after = args.after.clone();
+        let mut items = Vec::new();
+        loop {
+            let mut query = vec![("limit", limit.to_string())];
+            query.extend(after.map(|after| ("after", after)));
+            let mut page = self.client.get(path, &query).await?;
+            let next = page.get("next").cloned().unwrap_or_default();
+            match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(some)) => items.extend(some),
+                Some(_) | None => return Err(garbled()),
+            }
+            after = match &next {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    Some(next.to_string())
+                }
+            };
+            if !args.all || after.is_none() {
+                return Ok(json!({"items": items, "next": next}));
+            }
+        }
+    }
+}
+
+/// A request's body without the fields that were not given.
+pub(crate) fn body(fields: &[(&str, Value)]) -> Value {
+    let given = fields.iter().filter(|(_, value)| !value.is_null());
+    Value::Object(
+        given
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+async fn sites(desk: &Desk<'_>, verb: SiteVerb) -> Result<Exit, Error> {
+    match verb {
+        SiteVerb::List(args) => desk.list(&noun::SITE, &args).await,
+        SiteVerb::Show { site } => desk.look(&noun::SITE, &site).await,
+        SiteVerb::Create {
+            name,
+            title,
+            project,
+        } => {
+            let body = body(&[
+                ("name", json!(name)),
+                ("title", json!(title)),
+                ("project", json!(project)),
+            ]);
+            let site = desk.client.post(&["sites"], &body).await?;
+            desk.show(&noun::SITE, &site)
+        }
+    }
+}
+
+async fn projects(desk: &Desk<'_>, verb: ProjectVerb) -> Result<Exit, Error> {
+    match verb {
+        ProjectVerb::List(args) => desk.list(&noun::PROJECT, &args).await,
+        ProjectVerb::Show { project } => desk.look(&noun::PROJECT, &project).await,
+        ProjectVerb::Create { name, title } => {
+            let body = body(&[("name", json!(name)), ("title", json!(title))]);
+            let project = desk.client.post(&["projects"], &body).await?;
+            desk.show(&noun::PROJECT, &project)
+        }
+    }
+}
+
+async fn tasks(desk: &Desk<'_>, verb: TaskVerb) -> Result<Exit, Error> {
+    match verb {
+        TaskVerb::List(args) => desk.list(&noun::TASK, &args).await,
+        TaskVerb::Show { task } => desk.look(&noun::TASK, &task).await,
+        TaskVerb::Form { task } => {
+            let task = desk.client.get(&["tasks", &task], &[]).await?;
+            desk.screen
+                .json(task.get("schema").unwrap_or(&Value::Null))?;
+            Ok(Exit::Done)
+        }
+        TaskVerb::Create(file) => document::create(desk, &noun::TASK, &file).await,
+    }
+}

@@ -1,0 +1,69 @@
+//! `steward templates`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use steward_shared::template::parse_documents;
+
+use super::{Desk, document, noun};
+use crate::args::TemplateVerb;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::Screen;
+
+/// Lists, shows and publishes templates.
+pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exit, Error> {
+    match verb {
+        TemplateVerb::Lint { file } => lint(desk.screen, &file),
+        TemplateVerb::List(args) => desk.list(&noun::TEMPLATE, &args).await,
+        TemplateVerb::Publish(file) => document::create(desk, &noun::TEMPLATE, &file).await,
+        TemplateVerb::Show {
+            template,
+            source: false,
+        } => desk.look(&noun::TEMPLATE, &template).await,
+        TemplateVerb::Show {
+            template,
+            source: true,
+        } => {
+            let template = desk.client.get(&["templates", &template], &[]).await?;
+            let source = template.get("source").and_then(Value::as_str);
+            let source = source.ok_or(Error::Garbled {
+                expected: "a template",
+            })?;
+            // YAML is text; whatever else it holds must not steer a terminal.
+            let source = if desk.screen.stdout_tty {
+                source
+                    .lines()
+                    .map(|line| crate::output::clean(line) + "\n")
+                    .collect()
+            } else {
+                source.to_owned()
+            };
+            desk.screen.print(&source)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Checks a file of documents without a hub.
+pub(crate) fn lint(screen: &Screen, file: &Path) -> Result<Exit, Error> {
+    let text = document::read(file)?;
+    let documents = parse_documents(&text).map_err(|error| {
+        let place = match (error.line, error.column) {
+            (Some(line), Some(column)) => format!(":{line}:{column}"),
+            (Some(line), None) => format!(":{line}"),
+            (None, _) => String::new(),
+        };
+        Error::usage(format!("{}{place}: {}", file.display(), error.message))
+    })?;
+    if screen.format.for_programs() {
+        screen.json(&json!({"documents": documents.len()}))?;
+    } else {
+        let count = match documents.len() {
+            1 => "1 document".to_owned(),
+            count => format!("{count} documents"),
+        };
+        screen.note(&format!("{}: {count}, no mistakes", file.display()));
+    }
+    Ok(Exit::Done)
+}
