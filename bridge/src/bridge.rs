@@ -73,7 +73,9 @@ pub async fn enroll(
     policy: Option<&str>,
 ) -> Result<Enrolment, BridgeError> {
     if Trust::read(&config.runner_dir()).is_ok() {
-        return Err(BridgeError::Enrolled { path: config.data_dir.clone() });
+        return Err(BridgeError::Enrolled {
+            path: config.data_dir.clone(),
+        });
     }
     keep::folder(&config.data_dir)?;
     let seed = SigningKey::new_seed().map_err(|_| BridgeError::NoKey)?;
@@ -114,7 +116,10 @@ impl Bridge {
         let failing = stop.clone();
         stop.run(async move {
             if let Err(error) = runner.run().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "the runner failed");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the runner failed"
+                );
                 failing.stop();
             }
         });
@@ -152,7 +157,10 @@ pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), Brid
             match accepted {
                 Ok((stream, _)) => welcome(&port, stream),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a link");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept a link"
+                    );
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
@@ -172,13 +180,19 @@ fn welcome(port: &Port, stream: tokio::net::UnixStream) {
             port.connect(read, write);
         }
         Ok(peer) => tracing::error!(uid = peer.uid(), "turned away a link of another user"),
-        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "cannot tell who the link is"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot tell who the link is"
+        ),
     }
 }
 
 /// Listens on a socket that only its owner can reach. The runner's lock says that nobody else does.
 fn listen(path: &Path) -> Result<UnixListener, BridgeError> {
-    let socket = |source| BridgeError::Socket { path: path.to_owned(), source };
+    let socket = |source| BridgeError::Socket {
+        path: path.to_owned(),
+        source,
+    };
     keep::remove(path)?;
     let listener = UnixListener::bind(path).map_err(socket)?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);

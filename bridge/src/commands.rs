@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use steward_certs::enrol::{TOKEN_CHARS_MAX, Token};
+use steward_shared::cause::chain;
 use steward_shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -105,10 +106,16 @@ async fn enrol(config: &Config, args: Enroll) -> anyhow::Result<ExitCode> {
         file => Some(std::fs::read_to_string(file)?),
     };
     let enrolment = enroll(config, &token, &args.name, policy.as_deref()).await?;
-    say(&format!("enrolled as {} of site {}", enrolment.name, enrolment.site))?;
+    say(&format!(
+        "enrolled as {} of site {}",
+        enrolment.name, enrolment.site
+    ))?;
     say(&format!("hub pinned: {}", token.pin()))?;
     say(&format!("policy: {}", config.policy_file().display()))?;
-    say(&format!("next: steward-bridge serve --data-dir {}", config.data_dir.display()))
+    say(&format!(
+        "next: steward-bridge serve --data-dir {}",
+        config.data_dir.display()
+    ))
 }
 
 fn token_text(path: &Path) -> anyhow::Result<String> {
@@ -116,11 +123,19 @@ fn token_text(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if path == Path::new("-") {
         if std::io::stdin().is_terminal() {
-            writeln!(std::io::stderr(), "paste the token, then press Enter and Ctrl-D:")?;
+            writeln!(
+                std::io::stderr(),
+                "paste the token, then press Enter and Ctrl-D:"
+            )?;
         }
-        std::io::stdin().lock().take(limit).read_to_string(&mut text)?;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_string(&mut text)?;
     } else {
-        std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+        std::fs::File::open(path)?
+            .take(limit)
+            .read_to_string(&mut text)?;
     }
     Ok(text)
 }
@@ -143,28 +158,43 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
     // Said before anything is started: neither half works without.
     let trust = Trust::read(&config.runner_dir()).map_err(BridgeError::Trust)?;
     if let Err(error) = Policy::read(&config.policy_file()) {
-        tracing::error!(error = &error as &dyn std::error::Error, "no usable policy: every job will be refused");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "no usable policy: every job will be refused"
+        );
     }
-    let link = Link::open(config.link_dir(), config.hub.clone(), Dial::Socket(config.socket()))
-        .map_err(BridgeError::Link)?;
+    let link = Link::open(
+        config.link_dir(),
+        config.hub.clone(),
+        Dial::Socket(config.socket()),
+    )
+    .map_err(BridgeError::Link)?;
     let stop = Stop::default();
     let (welcomes, mut connected) = watch::channel(0);
-    stop.run(keep_runner(config.clone(), file.map(Path::to_owned), stop.clone()));
+    stop.run(keep_runner(
+        config.clone(),
+        file.map(Path::to_owned),
+        stop.clone(),
+    ));
     stop.run(link.run(stop.clone(), welcomes));
-    let asked = asked_to_stop();
-    tokio::pin!(asked);
-    tokio::select! {
-        asked = &mut asked => asked?,
-        seen = connected.wait_for(|count| *count > 0) => {
-            if seen.is_ok() {
-                say(&format!("ready: bridge {} of site {} is connected", trust.name, trust.site))?;
-            }
-            asked.await?;
+    stop.run(async move {
+        // The watch ends unseen when the link stops before it was ever connected.
+        if connected.wait_for(|count| *count > 0).await.is_ok() {
+            let ready = format!(
+                "ready: bridge {} of site {} is connected",
+                trust.name, trust.site
+            );
+            say(&ready).ok();
         }
-    }
+    });
+    asked_to_stop().await?;
     tracing::info!("stopping");
     let in_time = stop.finish(STOP_WITHIN + STOP_WITHIN / 2).await;
-    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if in_time {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts a runner when none answers, and another when it ends. It is a process of its own and outlives
@@ -172,7 +202,10 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
 async fn keep_runner(config: Config, file: Option<PathBuf>, stop: Stop) {
     let mut wait = Duration::from_millis(100);
     while !stop.is_stopped() {
-        if tokio::net::UnixStream::connect(config.socket()).await.is_ok() {
+        if tokio::net::UnixStream::connect(config.socket())
+            .await
+            .is_ok()
+        {
             tokio::select! {
                 () = stop.stopped() => return,
                 () = tokio::time::sleep(Duration::from_secs(1)) => continue,
@@ -204,18 +237,34 @@ fn start_runner(config: &Config, file: Option<&Path>) -> std::io::Result<tokio::
     if let Some(file) = file {
         command.arg("--config").arg(file);
     }
-    command.arg("--data-dir").arg(&config.data_dir).arg("runner");
+    command
+        .arg("--data-dir")
+        .arg(&config.data_dir)
+        .arg("runner");
     // Signals of the terminal are the link's to pass on.
-    command.process_group(0).stdin(std::process::Stdio::null()).kill_on_drop(false);
+    command
+        .process_group(0)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(false);
     command.spawn()
 }
 
 async fn end_runner(mut child: tokio::process::Child) {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).filter(|id| *id > 1);
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .filter(|id| *id > 1);
     if let Some(id) = id {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM).ok();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(id),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .ok();
     }
-    if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_WITHIN, child.wait())
+        .await
+        .is_err()
+    {
         tracing::error!("the runner did not end in time");
     }
 }
@@ -232,7 +281,6 @@ fn check(config: &Config) -> ExitCode {
         };
         drop(say(&line));
     };
-    let chain = |error: &dyn std::error::Error| crate::runner::gate::chain(error);
     tell(
         "enrolment",
         Trust::read(&config.runner_dir())
@@ -252,13 +300,23 @@ fn check(config: &Config) -> ExitCode {
             .map_err(|error| chain(&error)),
     );
     if config.lock_file().exists() {
-        tell("lock", Ok("locked by its operator: nothing is started".to_owned()));
+        tell(
+            "lock",
+            Ok("locked by its operator: nothing is started".to_owned()),
+        );
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn asked_to_stop() -> Result<(), ConfigError> {
-    let failed = |source| ConfigError::Read { path: PathBuf::from("signals"), source };
+    let failed = |source| ConfigError::Read {
+        path: PathBuf::from("signals"),
+        source,
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     tokio::select! {

@@ -42,7 +42,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("/var/lib/steward-bridge"), policy: None, hub: Vec::new() }
+        Self {
+            data_dir: PathBuf::from("/var/lib/steward-bridge"),
+            policy: None,
+            hub: Vec::new(),
+        }
     }
 }
 
@@ -52,16 +56,24 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] when the file cannot be read or holds an unknown key.
     pub fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// The policy file.
     pub fn policy_file(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| self.data_dir.join("bridge-policy.toml"))
+        self.policy
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("bridge-policy.toml"))
     }
 
     /// The link's folder: what faces the network.

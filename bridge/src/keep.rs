@@ -28,7 +28,11 @@ pub struct KeepError {
 /// [`KeepError`].
 pub fn folder(path: &Path) -> Result<(), KeepError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| KeepError { act: "make the folder", path: path.to_owned(), source })
+    made.map_err(|source| KeepError {
+        act: "make the folder",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Replaces a file: after a crash it is the old one or the new one.
@@ -42,7 +46,11 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), KeepError> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -51,7 +59,11 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), KeepError> {
             None => Ok(()),
         }
     };
-    replace().map_err(|source| KeepError { act: "write", path: path.to_owned(), source })
+    replace().map_err(|source| KeepError {
+        act: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads a file; `None` when it is not there.
@@ -62,7 +74,11 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, KeepError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(KeepError { act: "read", path: path.to_owned(), source }),
+        Err(source) => Err(KeepError {
+            act: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -88,8 +104,12 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), KeepError>
 /// # Errors
 /// [`KeepError`].
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, KeepError> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| invalid("read", path, error))
+    let Some(bytes) = read(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| invalid("read", path, error))
 }
 
 /// Removes a file; it is no error when it is not there.
@@ -100,10 +120,18 @@ pub fn remove(path: &Path) -> Result<(), KeepError> {
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(KeepError { act: "remove", path: path.to_owned(), source }),
+        Err(source) => Err(KeepError {
+            act: "remove",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 fn invalid(act: &'static str, path: &Path, error: serde_json::Error) -> KeepError {
-    KeepError { act, path: path.to_owned(), source: io::Error::new(io::ErrorKind::InvalidData, error) }
+    KeepError {
+        act,
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    }
 }

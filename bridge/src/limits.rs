@@ -64,9 +64,6 @@ pub const STREAM_WINDOW_MAX: u64 = 8 * 1024 * 1024;
 /// Output of one attempt on its way to the hub, however many others there are.
 pub const STREAM_WINDOW_MIN: u64 = 256 * 1024;
 
-/// Pieces of one attempt's output that may wait for its stream: as much as its window lets out.
-pub const LINK_PIECES: usize = 65;
-
 /// Frames that wait for the link.
 pub const LINK_QUEUE: usize = 1024;
 
@@ -89,4 +86,3 @@ const _: () = assert!(STREAM_CHUNK_BYTES < steward_shared::limits::FRAME_BYTES_M
 const _: () = assert!(STREAM_WINDOW_MIN <= STREAM_WINDOW_MAX);
 const _: () = assert!(STREAM_WINDOW_MAX <= SPOOL_ATTEMPT_BYTES_MAX);
 const _: () = assert!(TERM_GRACE.as_secs() + KILL_WITHIN.as_secs() < STOP_WITHIN.as_secs());
-const _: () = assert!(STREAM_WINDOW_MAX < (LINK_PIECES * STREAM_CHUNK_BYTES) as u64);

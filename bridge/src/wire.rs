@@ -18,7 +18,7 @@ pub struct Gone;
 pub async fn read<T, R>(from: &mut R) -> Result<T, Gone>
 where
     T: Serialize + DeserializeOwned,
-    R: AsyncRead + Unpin,
+    R: AsyncRead + Unpin + Send,
 {
     let length = from.read_u32_le().await.map_err(|_| Gone)?;
     let length = usize::try_from(length).map_err(|_| Gone)?;
@@ -36,11 +36,13 @@ where
 /// [`Gone`] when nobody reads.
 pub async fn write<T, W>(to: &mut W, frame: &T) -> Result<(), Gone>
 where
-    T: Serialize,
-    W: AsyncWrite + Unpin,
+    T: Serialize + Sync,
+    W: AsyncWrite + Unpin + Send,
 {
     let bytes = codec::encode(frame, FRAME_BYTES_MAX).map_err(|_| Gone)?;
     let length = u32::try_from(bytes.len()).map_err(|_| Gone)?.to_le_bytes();
-    to.write_all(&[&length[..], &bytes].concat()).await.map_err(|_| Gone)?;
+    to.write_all(&[&length[..], &bytes].concat())
+        .await
+        .map_err(|_| Gone)?;
     to.flush().await.map_err(|_| Gone)
 }

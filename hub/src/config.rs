@@ -3,8 +3,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::limits::{BRIDGE_CERTIFICATE_DEFAULT, BRIDGE_CERTIFICATE_MAX, BRIDGE_CERTIFICATE_MIN};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,16 @@ pub enum ConfigError {
         /// The system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// A value is out of its bounds.
+    #[error("the configuration {path} is not valid: {key} is {bounds}")]
+    Bounds {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it may be.
+        bounds: &'static str,
     },
     /// The file is not a configuration.
     #[error("the configuration {path} is not valid")]
@@ -39,6 +52,16 @@ pub struct Config {
     pub names: Vec<String>,
     /// Where it listens.
     pub listen: Listen,
+    /// How long certificates are good.
+    pub certificates: Certificates,
+}
+
+/// How long certificates are good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certificates {
+    /// A bridge's, in seconds: 10 to 604800. The bridge renews it at half of that.
+    pub bridge_lifetime_seconds: u64,
 }
 
 /// Where the hub listens; port 0 takes a free one.
@@ -55,8 +78,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("/var/lib/steward"),
-            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            names: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
             listen: Listen::default(),
+            certificates: Certificates::default(),
+        }
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self {
+            bridge_lifetime_seconds: BRIDGE_CERTIFICATE_DEFAULT.as_secs(),
         }
     }
 }
@@ -84,10 +116,19 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Invalid {
             path: path.to_owned(),
             source: Box::new(source),
-        })
+        })?;
+        let lifetime = Duration::from_secs(config.certificates.bridge_lifetime_seconds);
+        if !(BRIDGE_CERTIFICATE_MIN..=BRIDGE_CERTIFICATE_MAX).contains(&lifetime) {
+            return Err(ConfigError::Bounds {
+                path: path.to_owned(),
+                key: "certificates.bridge_lifetime_seconds",
+                bounds: "10 to 604800",
+            });
+        }
+        Ok(config)
     }
 
     /// The folder of the private keys.

@@ -152,7 +152,8 @@ async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
             table: "settings",
             column: "value",
         })?;
-    let vault = Vault::open(&config.keys(), cluster)?;
+    let lifetime = Duration::from_secs(config.certificates.bridge_lifetime_seconds);
+    let vault = Vault::open(&config.keys(), cluster)?.with_bridge_lifetime(lifetime);
     Ok((store, vault))
 }
 
@@ -171,7 +172,7 @@ fn assemble(
         attempts: Arc::default(),
         runs: Arc::default(),
         queued: Arc::default(),
-        digests: Arc::new(outputs::Digests::default()),
+        arriving: Arc::new(outputs::Arriving::default()),
         addresses: Arc::new(addresses),
     })
 }

@@ -13,6 +13,9 @@ pub const OFFER_BATCH: usize = 256;
 /// How long a run's jobs may wait for their start.
 pub const START_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// An offer that a bridge does not answer within this is taken back.
+pub const OFFER_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+
 /// After a permitted attempt's longest runtime, how much longer the hub waits before it is `unknown`.
 pub const UNKNOWN_AFTER: Duration = Duration::from_secs(10 * 60);
 
@@ -22,8 +25,14 @@ pub const ENROL_TTL_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// How long a token for enrolment may be good.
 pub const ENROL_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A bridge's certificate is good for this long; the bridge renews it at half of it.
-pub const BRIDGE_CERTIFICATE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A bridge's certificate is good for this long by default; the bridge renews it at half of it.
+pub const BRIDGE_CERTIFICATE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A bridge's certificate is good for at least this long.
+pub const BRIDGE_CERTIFICATE_MIN: Duration = Duration::from_secs(10);
+
+/// A bridge's certificate is good for at most this long.
+pub const BRIDGE_CERTIFICATE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The hub's own certificate is good for this long; made anew at each start and at half of it.
 pub const HUB_CERTIFICATE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -42,6 +51,9 @@ pub const OUTPUT_READ_BYTES: usize = 256 * 1024;
 
 /// Frames that wait for one bridge's connection; a bridge that takes none is disconnected.
 pub const BRIDGE_QUEUE: usize = 4096;
+
+/// Receipts of one bridge that are on their way to the disk.
+pub const RECEIPTS_UNDERWAY: usize = 256;
 
 /// Transactions that wait for the writer.
 pub const WRITER_QUEUE: usize = 1024;

@@ -27,8 +27,11 @@ pub enum CodecError {
     },
 }
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<FRAME_BYTES_MAX>> =
-    bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+/// bincode counts up to eight bytes for what may be one on the wire; the length itself is checked first.
+const COUNTED_MAX: usize = 8 * FRAME_BYTES_MAX;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<COUNTED_MAX>> =
+    bincode::config::standard().with_limit::<COUNTED_MAX>();
 
 /// Encodes a value of at most `limit` bytes.
 ///
@@ -89,6 +92,13 @@ mod tests {
         let mut bytes = vec![253];
         bytes.extend_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(decode::<String>(&bytes, 1024), Err(CodecError::Malformed));
+    }
+
+    #[test]
+    fn message_of_many_small_parts_comes_back() {
+        let words = vec!["x".to_owned(); 40_000];
+        let bytes = encode(&words, FRAME_BYTES_MAX).unwrap();
+        assert_eq!(decode(&bytes, FRAME_BYTES_MAX), Ok(words));
     }
 
     #[test]

@@ -270,7 +270,7 @@ pub enum ReceiptEvent {
 /// Why a bridge refuses a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What refused: `signature`, `replay`, `expired`, `locked`, or a clause of the policy file
+    /// What refused: `address`, `journal`, `replay`, `expired`, `locked`, `policy`, or a clause of its file
     /// such as `policy.local.binaries`.
     pub clause: String,
     /// A sentence for people.

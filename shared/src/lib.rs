@@ -3,6 +3,7 @@
 //! Nothing here opens a file or a socket.
 //! Modules are declared from the lowest to the highest; each imports only those above it.
 
+pub mod cause;
 pub mod id;
 pub mod limits;
 pub mod secret;

@@ -65,7 +65,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
 /// QUIC: how often an idle connection is kept alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// From the first packet of a peer to its valid Hello.
+/// How long a peer's handshake may take, and then its Hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// No contact for this long makes a permitted attempt *unreachable*.

@@ -46,15 +46,26 @@ pub async fn enrol(
 ) -> Result<(Identity, Enrolment), EnrolmentError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let key = Key::generate()?;
-    let request =
-        EnrolRequest::new(token, name, key.request()?, receipt_key, env!("CARGO_PKG_VERSION"))?.encode()?;
+    let request = EnrolRequest::new(
+        token,
+        name,
+        key.request()?,
+        receipt_key,
+        env!("CARGO_PKG_VERSION"),
+    )?
+    .encode()?;
     let tls = tls::enrol_config(token.pin(), clock).map_err(LinkError::Tls)?;
     let (endpoint, connection) = connect_any(token.hub(), &transport::client(tls)?).await?;
     let ended = |error: &dyn std::fmt::Display| LinkError::Ended(error.to_string());
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| ended(&error))?;
-    send.write_all(&request).await.map_err(|error| ended(&error))?;
+    send.write_all(&request)
+        .await
+        .map_err(|error| ended(&error))?;
     send.finish().map_err(|error| ended(&error))?;
-    let bytes = receive.read_to_end(ENROL_BYTES_MAX).await.map_err(|error| ended(&error))?;
+    let bytes = receive
+        .read_to_end(ENROL_BYTES_MAX)
+        .await
+        .map_err(|error| ended(&error))?;
     connection.close(transport::LEAVING, b"done");
     endpoint.wait_idle().await;
     match EnrolAnswer::decode(&bytes)? {

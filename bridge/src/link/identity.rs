@@ -82,7 +82,8 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub fn read(folder: &Path) -> Result<Self, IdentityError> {
-        let file: IdentityFile = keep::read_json(&file(folder))?.ok_or(IdentityError::NotEnrolled)?;
+        let file: IdentityFile =
+            keep::read_json(&file(folder))?.ok_or(IdentityError::NotEnrolled)?;
         Ok(Self {
             cluster: file.cluster,
             bridge: file.bridge,
@@ -136,7 +137,11 @@ impl Identity {
     /// # Errors
     /// [`TlsError`] when key and certificate do not belong together.
     pub fn tls(&self, clock: Arc<dyn Clock>) -> Result<rustls::ClientConfig, TlsError> {
-        let own = Holder { key: &self.key, certificate: &self.certificate, authority: &self.authority };
+        let own = Holder {
+            key: &self.key,
+            certificate: &self.certificate,
+            authority: &self.authority,
+        };
         tls::bridge_config(self.pin, self.cluster, own, clock)
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
 use steward_certs::tls::Refusal;
+use steward_shared::cause::chain;
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::DuplexStream;
@@ -89,7 +90,12 @@ impl Link {
     /// [`LinkError::Identity`] when the bridge is not enrolled.
     pub fn open(folder: PathBuf, hub: Vec<String>, dial: Dial) -> Result<Self, LinkError> {
         Identity::read(&folder)?;
-        Ok(Self { folder, hub, dial, clock: Arc::new(SystemClock) })
+        Ok(Self {
+            folder,
+            hub,
+            dial,
+            clock: Arc::new(SystemClock),
+        })
     }
 
     /// Connects, and connects again, until told to stop. `connected` counts the times that the hub has
@@ -145,7 +151,11 @@ impl Link {
 
     async fn connect(&self, identity: &Identity) -> Result<(Endpoint, Connection), LinkError> {
         let config = transport::client(identity.tls(Arc::clone(&self.clock))?)?;
-        let addresses = if self.hub.is_empty() { &identity.hub } else { &self.hub };
+        let addresses = if self.hub.is_empty() {
+            &identity.hub
+        } else {
+            &self.hub
+        };
         connect_any(addresses, &config).await
     }
 
@@ -156,12 +166,20 @@ impl Link {
                 let gone = |_| LinkError::NoRunner(std::io::ErrorKind::NotConnected.into());
                 runner.send(theirs).await.map_err(gone)?;
                 let (read, write) = tokio::io::split(ours);
-                Ok(Runner { read: Box::new(read), write: Box::new(write) })
+                Ok(Runner {
+                    read: Box::new(read),
+                    write: Box::new(write),
+                })
             }
             Dial::Socket(path) => {
-                let stream = UnixStream::connect(path).await.map_err(LinkError::NoRunner)?;
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(LinkError::NoRunner)?;
                 let (read, write) = stream.into_split();
-                Ok(Runner { read: Box::new(read), write: Box::new(write) })
+                Ok(Runner {
+                    read: Box::new(read),
+                    write: Box::new(write),
+                })
             }
         }
     }
@@ -180,24 +198,29 @@ async fn connect_any(
 ) -> Result<(Endpoint, Connection), LinkError> {
     let mut last = LinkError::Ended("no address of a hub is known".to_owned());
     for address in addresses {
-        match tokio::time::timeout(CONNECT_WITHIN, connect(address, config)).await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(error)) => last = error,
-            Err(elapsed) => {
-                last = LinkError::Unreachable { address: address.clone(), source: Box::new(elapsed) };
-            }
+        match connect(address, config).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-async fn connect(address: &str, config: &quinn::ClientConfig) -> Result<(Endpoint, Connection), LinkError> {
+async fn connect(
+    address: &str,
+    config: &quinn::ClientConfig,
+) -> Result<(Endpoint, Connection), LinkError> {
     let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| LinkError::Unreachable {
         address: address.to_owned(),
         source,
     };
     let mut last = unreachable("the name has no address".into());
-    let resolved = tokio::net::lookup_host(address).await.map_err(|error| unreachable(Box::new(error)))?;
+    let resolved = tokio::net::lookup_host(address).await;
+    let resolved: Vec<SocketAddr> = resolved
+        .map_err(|error| unreachable(Box::new(error)))?
+        .collect();
+    // An address that does not answer leaves the others their share of the time.
+    let share = CONNECT_WITHIN / u32::try_from(resolved.len().max(1)).unwrap_or(u32::MAX);
     for remote in resolved {
         let local: SocketAddr = if remote.is_ipv4() {
             SocketAddr::from(([0, 0, 0, 0], 0))
@@ -209,29 +232,19 @@ async fn connect(address: &str, config: &quinn::ClientConfig) -> Result<(Endpoin
         let connecting = endpoint
             .connect_with(config.clone(), remote, "hub.steward")
             .map_err(|error| unreachable(Box::new(error)))?;
-        match connecting.await {
-            Ok(connection) => return Ok((endpoint, connection)),
-            Err(error) => {
-                last = match Refusal::of(&error) {
-                    Some(source) => LinkError::OtherHub { address: address.to_owned(), source },
-                    None => unreachable(Box::new(error)),
-                };
-            }
-        }
+        last = match tokio::time::timeout(share, connecting).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection)),
+            Ok(Err(error)) => match Refusal::of(&error) {
+                Some(source) => LinkError::OtherHub {
+                    address: address.to_owned(),
+                    source,
+                },
+                None => unreachable(Box::new(error)),
+            },
+            Err(elapsed) => unreachable(Box::new(elapsed)),
+        };
     }
     Err(last)
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 /// Between half of `wait` and all of it, so that many bridges do not come back at one moment.

@@ -1,19 +1,20 @@
 //! One connection: frames from the hub to the runner and back, output each on its own stream.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
 use steward_shared::frame::{Greeting, OutputHeader, ToBridge, ToHub, ToLink, ToRunner};
 use steward_shared::id::AttemptId;
 use steward_shared::stop::Stop;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::identity::Identity;
 use super::renewal::Renewal;
 use super::transport::{read_frame, write_frame};
 use super::{LinkError, Runner};
-use super::identity::Identity;
-use crate::limits::{LINK_QUEUE, LINK_PIECES};
+use crate::limits::{LINK_QUEUE, STREAM_WINDOW_MAX};
 use crate::wire;
 
 /// Why a connection ended.
@@ -34,16 +35,31 @@ pub(super) async fn relay(
     stop: &Stop,
     connected: &watch::Sender<u64>,
 ) -> Result<End, LinkError> {
-    let (mut send, mut receive) =
-        connection.open_bi().await.map_err(|error| LinkError::Ended(error.to_string()))?;
-    let greeting = ToHub::Greeting(Greeting { version: env!("CARGO_PKG_VERSION").to_owned() });
+    let (mut send, mut receive) = connection
+        .open_bi()
+        .await
+        .map_err(|error| LinkError::Ended(error.to_string()))?;
+    let greeting = ToHub::Greeting(Greeting {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
     write_frame(&mut send, &greeting).await?;
     let (challenges, challenge) = watch::channel([0; 16]);
     let (control, outgoing) = mpsc::channel(LINK_QUEUE);
     let (arrived, arriving) = mpsc::channel(LINK_QUEUE);
     let (inward, frames) = mpsc::channel(LINK_QUEUE);
-    let outputs = Outputs { connection: connection.clone(), stop: stop.clone(), streams: BTreeMap::new() };
-    let from_hub = FromHub { identity, renewal, inward, challenges, connected, control: control.clone() };
+    let outputs = Outputs {
+        connection: connection.clone(),
+        stop: stop.clone(),
+        streams: BTreeMap::new(),
+    };
+    let from_hub = FromHub {
+        identity,
+        renewal,
+        inward,
+        challenges,
+        connected,
+        control: control.clone(),
+    };
     let end = tokio::select! {
         end = read_hub(&mut receive, arrived) => end,
         end = from_hub.run(arriving) => end,
@@ -53,7 +69,13 @@ pub(super) async fn relay(
         () = stop.stopped() => Ok(lost("the link is stopping")),
     };
     // A runner that is still there must not believe that the hub is.
-    drop(tokio::time::timeout(Duration::from_secs(1), wire::write(&mut runner.write, &ToRunner::Down)).await);
+    drop(
+        tokio::time::timeout(
+            Duration::from_secs(1),
+            wire::write(&mut runner.write, &ToRunner::Down),
+        )
+        .await,
+    );
     end
 }
 
@@ -61,7 +83,10 @@ fn lost(why: &str) -> End {
     End::Lost(LinkError::Ended(why.to_owned()))
 }
 
-async fn read_hub(receive: &mut RecvStream, arrived: mpsc::Sender<ToBridge>) -> Result<End, LinkError> {
+async fn read_hub(
+    receive: &mut RecvStream,
+    arrived: mpsc::Sender<ToBridge>,
+) -> Result<End, LinkError> {
     loop {
         let frame = read_frame(receive).await?;
         if arrived.send(frame).await.is_err() {
@@ -70,7 +95,10 @@ async fn read_hub(receive: &mut RecvStream, arrived: mpsc::Sender<ToBridge>) -> 
     }
 }
 
-async fn write_hub(send: &mut SendStream, mut outgoing: mpsc::Receiver<ToHub>) -> Result<End, LinkError> {
+async fn write_hub(
+    send: &mut SendStream,
+    mut outgoing: mpsc::Receiver<ToHub>,
+) -> Result<End, LinkError> {
     while let Some(frame) = outgoing.recv().await {
         write_frame(send, &frame).await?;
     }
@@ -79,7 +107,7 @@ async fn write_hub(send: &mut SendStream, mut outgoing: mpsc::Receiver<ToHub>) -
 
 async fn write_runner<W>(to: &mut W, mut frames: mpsc::Receiver<ToRunner>) -> Result<End, LinkError>
 where
-    W: tokio::io::AsyncWrite + Unpin,
+    W: tokio::io::AsyncWrite + Unpin + Send,
 {
     while let Some(frame) = frames.recv().await {
         if wire::write(to, &frame).await.is_err() {
@@ -113,7 +141,9 @@ impl FromHub<'_> {
                     continue;
                 }
             };
-            let Some(frame) = frame else { return Ok(lost("the control stream has ended")) };
+            let Some(frame) = frame else {
+                return Ok(lost("the control stream has ended"));
+            };
             match &frame {
                 ToBridge::Renewed(answer) => {
                     if self.renewal.take(answer, self.identity)? {
@@ -121,7 +151,9 @@ impl FromHub<'_> {
                     }
                     continue;
                 }
-                ToBridge::Challenge(challenge) => drop(self.challenges.send_replace(challenge.nonce)),
+                ToBridge::Challenge(challenge) => {
+                    drop(self.challenges.send_replace(challenge.nonce))
+                }
                 ToBridge::Welcome(_) => {
                     tracing::info!("connected to the hub");
                     welcome = true;
@@ -147,7 +179,7 @@ async fn read_runner<R>(
     mut outputs: Outputs,
 ) -> Result<End, LinkError>
 where
-    R: tokio::io::AsyncRead + Unpin,
+    R: tokio::io::AsyncRead + Unpin + Send,
 {
     while let Ok(frame) = wire::read::<ToLink, _>(from).await {
         match frame {
@@ -156,10 +188,15 @@ where
                     break;
                 }
             }
-            ToLink::Output { connection, attempt, position, bytes } => {
+            ToLink::Output {
+                connection,
+                attempt,
+                position,
+                bytes,
+            } => {
                 // What was meant for an earlier connection begins at a place that the hub may not have.
                 if connection == *challenge.borrow() {
-                    outputs.piece(attempt, position, bytes)?;
+                    outputs.piece(attempt, position, &bytes)?;
                 }
             }
         }
@@ -171,35 +208,97 @@ where
 struct Outputs {
     connection: Connection,
     stop: Stop,
-    streams: BTreeMap<AttemptId, mpsc::Sender<Vec<u8>>>,
+    streams: BTreeMap<AttemptId, Arc<Pipe>>,
+}
+
+/// What waits for one attempt's stream; as much as the runner's window lets out.
+#[derive(Default)]
+struct Pipe {
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Pipe {
+    /// Adds bytes; false when there would be more than the window allows.
+    fn push(&self, bytes: &[u8]) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = (waiting.bytes.len() + bytes.len()) as u64 <= STREAM_WINDOW_MAX;
+        if fits {
+            waiting.bytes.extend_from_slice(bytes);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+        fits
+    }
+
+    fn end(&self) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ended = true;
+        self.changed.notify_one();
+    }
+
+    /// All that waits; `None` when nothing does and nothing more will come.
+    async fn take(&self) -> Option<Vec<u8>> {
+        loop {
+            {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                if !waiting.bytes.is_empty() {
+                    return Some(std::mem::take(&mut waiting.bytes));
+                }
+                if waiting.ended {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
 }
 
 impl Outputs {
     /// Passes a piece on; a slow stream of one attempt holds up nothing else.
-    fn piece(&mut self, attempt: AttemptId, position: u64, bytes: Vec<u8>) -> Result<(), LinkError> {
+    fn piece(&mut self, attempt: AttemptId, position: u64, bytes: &[u8]) -> Result<(), LinkError> {
         if bytes.is_empty() {
-            self.streams.remove(&attempt);
+            if let Some(pipe) = self.streams.remove(&attempt) {
+                pipe.end();
+            }
             return Ok(());
         }
-        let stream = self.streams.entry(attempt).or_insert_with(|| {
-            let (pieces, waiting) = mpsc::channel(LINK_PIECES);
+        let pipe = self.streams.entry(attempt).or_insert_with(|| {
+            let pipe = Arc::new(Pipe::default());
             let header = OutputHeader { attempt, position };
-            self.stop.run(send_output(self.connection.clone(), header, waiting));
-            pieces
+            self.stop.run(send_output(
+                self.connection.clone(),
+                header,
+                Arc::clone(&pipe),
+            ));
+            pipe
         });
-        let sent = stream.try_send(bytes);
-        sent.map_err(|_| LinkError::Ended("the runner sent more output than its window allows".to_owned()))
+        if pipe.push(bytes) {
+            return Ok(());
+        }
+        let why = "the runner sent more output than its window allows";
+        Err(LinkError::Ended(why.to_owned()))
     }
 }
 
-async fn send_output(connection: Connection, header: OutputHeader, mut pieces: mpsc::Receiver<Vec<u8>>) {
-    let Ok(mut stream) = connection.open_uni().await else { return };
+async fn send_output(connection: Connection, header: OutputHeader, pipe: Arc<Pipe>) {
+    let Ok(mut stream) = connection.open_uni().await else {
+        return;
+    };
     // Control goes first, whatever there is of output.
     drop(stream.set_priority(-1));
     if write_frame(&mut stream, &header).await.is_err() {
         return;
     }
-    while let Some(bytes) = pieces.recv().await {
+    while let Some(bytes) = pipe.take().await {
         if stream.write_all(&bytes).await.is_err() {
             return;
         }

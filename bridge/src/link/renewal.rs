@@ -35,10 +35,20 @@ fn request_file(folder: &Path) -> PathBuf {
 
 impl Renewal {
     /// The renewal of this identity's certificate.
-    pub(super) fn new(folder: &Path, identity: &Identity, clock: Arc<dyn Clock>) -> Result<Self, IdentityError> {
-        let life = identity::validity(identity.certificate()).map_err(|_| IdentityError::Damaged)?;
+    pub(super) fn new(
+        folder: &Path,
+        identity: &Identity,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, IdentityError> {
+        let life =
+            identity::validity(identity.certificate()).map_err(|_| IdentityError::Damaged)?;
         let due = life.from.after(life.to.since(life.from) / 2);
-        Ok(Self { folder: folder.to_owned(), clock, due, pending: None })
+        Ok(Self {
+            folder: folder.to_owned(),
+            clock,
+            due,
+            pending: None,
+        })
     }
 
     /// The request to send, when it is time for one.
@@ -71,7 +81,10 @@ impl Renewal {
         self.pending = None;
         let seed = keep::read_secret(&key_file(&self.folder))?.ok_or(IdentityError::Damaged)?;
         let key = Key::from_pkcs8(&seed).map_err(|_| IdentityError::Damaged)?;
-        let mine = Named { cluster: now.cluster, role: Role::Bridge(now.bridge) };
+        let mine = Named {
+            cluster: now.cluster,
+            role: Role::Bridge(now.bridge),
+        };
         let fits = Pin::of_certificate(&answer.certificate) == Ok(key.pin())
             && Named::of_certificate(&answer.certificate) == Ok(mine);
         if !fits {
@@ -80,7 +93,8 @@ impl Renewal {
             self.due = self.clock.now().after(RETRY);
             return Ok(false);
         }
-        now.renewed(answer.certificate.clone(), key).write(&self.folder)?;
+        now.renewed(answer.certificate.clone(), key)
+            .write(&self.folder)?;
         self.forget()?;
         tracing::info!("the certificate was renewed");
         Ok(true)

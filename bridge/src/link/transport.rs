@@ -34,21 +34,37 @@ fn ended(error: &impl std::fmt::Display) -> LinkError {
 }
 
 /// Reads one frame.
-pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(stream: &mut RecvStream) -> Result<T, LinkError> {
+pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
+    stream: &mut RecvStream,
+) -> Result<T, LinkError> {
     let mut length = [0; 4];
-    stream.read_exact(&mut length).await.map_err(|error| ended(&error))?;
+    stream
+        .read_exact(&mut length)
+        .await
+        .map_err(|error| ended(&error))?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
-        return Err(LinkError::Ended("the hub sent a frame that is too large".to_owned()));
+        return Err(LinkError::Ended(
+            "the hub sent a frame that is too large".to_owned(),
+        ));
     }
     let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await.map_err(|error| ended(&error))?;
+    stream
+        .read_exact(&mut bytes)
+        .await
+        .map_err(|error| ended(&error))?;
     codec::decode(&bytes, FRAME_BYTES_MAX).map_err(|error| ended(&error))
 }
 
 /// Writes one frame.
-pub(super) async fn write_frame<T: Serialize>(stream: &mut SendStream, frame: &T) -> Result<(), LinkError> {
+pub(super) async fn write_frame<T: Serialize + Sync>(
+    stream: &mut SendStream,
+    frame: &T,
+) -> Result<(), LinkError> {
     let bytes = codec::encode(frame, FRAME_BYTES_MAX).map_err(|error| ended(&error))?;
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-    stream.write_all(&[&length[..], &bytes].concat()).await.map_err(|error| ended(&error))
+    stream
+        .write_all(&[&length[..], &bytes].concat())
+        .await
+        .map_err(|error| ended(&error))
 }

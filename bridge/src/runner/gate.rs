@@ -3,6 +3,7 @@
 //! Cheap and fatal checks first: the signature before anything is parsed, then whether the job is
 //! meant for this bridge and this journal, then time, replay, the operator's lock and the policy.
 
+use steward_shared::cause::chain;
 use steward_shared::frame::Refusal;
 use steward_shared::id::JournalId;
 use steward_shared::job::Job;
@@ -66,43 +67,321 @@ pub const fn offered(job: &Job) -> Offered {
 ///
 /// # Errors
 /// The refusal, as the hub and its users will see it.
-pub fn admit(job: Job, facts: &Facts<'_>, replay: Option<&'static str>) -> Result<Admitted, Refusal> {
+pub fn admit(
+    job: Job,
+    facts: &Facts<'_>,
+    replay: Option<&'static str>,
+) -> Result<Admitted, Refusal> {
     let trust = facts.trust;
     if job.cluster != trust.cluster || job.bridge != trust.bridge || job.bridge_key != trust.key() {
         return Err(refusal("address", "the job is for another bridge"));
     }
     if job.journal != facts.journal {
-        return Err(refusal("journal", "the job is for a journal that this bridge does not have any more"));
+        return Err(refusal(
+            "journal",
+            "the job is for a journal that this bridge does not have any more",
+        ));
     }
     if let Some(message) = replay {
         return Err(refusal("replay", message));
     }
     if facts.now > job.not_after {
-        return Err(refusal("expired", "the job's start window has closed, by this bridge's clock"));
+        return Err(refusal(
+            "expired",
+            "the job's start window has closed, by this bridge's clock",
+        ));
     }
     if facts.now.after(CLOCK_SKEW_MAX) < job.not_before {
-        return Err(refusal("expired", "the job's start window has not opened, by this bridge's clock"));
+        return Err(refusal(
+            "expired",
+            "the job's start window has not opened, by this bridge's clock",
+        ));
     }
     if facts.locked {
         return Err(refusal("locked", "this bridge is locked by its operator"));
     }
-    let policy = facts.policy.map_err(|error| Refusal { clause: "policy".to_owned(), message: chain(error) })?;
+    let policy = facts.policy.map_err(|error| Refusal {
+        clause: "policy".to_owned(),
+        message: chain(error),
+    })?;
     let admission = policy.admit(&job, &facts.load, facts.now)?;
     Ok(Admitted { job, admission })
 }
 
 fn refusal(clause: &str, message: &str) -> Refusal {
-    Refusal { clause: clause.to_owned(), message: message.to_owned() }
+    Refusal {
+        clause: clause.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
-/// An error and what caused it, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde::{Deserialize, Serialize};
+    use steward_shared::codec;
+    use steward_shared::frame::Cancel;
+    use steward_shared::id::{BridgeId, ClusterId};
+    use steward_shared::job::Digest;
+    use steward_shared::limits::FRAME_BYTES_MAX;
+    use steward_shared::sign::{Payload, SigningKey, Verifier};
+
+    use super::*;
+    use crate::policy::tests::{job, local, me, policy, run};
+
+    /// Bytes that are signed for the purpose of a job and are none.
+    #[derive(Serialize, Deserialize)]
+    struct Noise(Vec<u8>);
+
+    impl Payload for Noise {
+        const TYPE: &'static str = Job::TYPE;
     }
-    text.replace('\n', " ")
+
+    #[test]
+    fn only_a_trusted_key_signs_jobs_and_only_as_jobs() {
+        let gate = Gate::new();
+        let signed = Signed::new(&gate.job, &gate.hub).unwrap();
+        assert_eq!(verify(&signed, &gate.trust).unwrap(), gate.job);
+        let by_other = Signed::new(&gate.job, &key()).unwrap();
+        assert_eq!(verify(&by_other, &gate.trust), Err(SignError::NotSigned));
+        let Job {
+            cluster,
+            bridge,
+            attempt,
+            fence,
+            ..
+        } = gate.job;
+        let cancel = Signed::new(
+            &Cancel {
+                cluster,
+                bridge,
+                attempt,
+                fence,
+            },
+            &gate.hub,
+        )
+        .unwrap();
+        assert_eq!(
+            verify(&as_job(&cancel), &gate.trust),
+            Err(SignError::NotSigned)
+        );
+    }
+
+    #[test]
+    fn nothing_is_parsed_that_is_not_signed() {
+        let gate = Gate::new();
+        let noise = Noise(b"not a job".to_vec());
+        let by_other = as_job(&Signed::new(&noise, &key()).unwrap());
+        assert_eq!(verify(&by_other, &gate.trust), Err(SignError::NotSigned));
+        let by_hub = as_job(&Signed::new(&noise, &gate.hub).unwrap());
+        let verified = verify(&by_hub, &gate.trust);
+        assert!(
+            matches!(verified, Err(SignError::Malformed(_))),
+            "{verified:?}"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_of_an_envelope_is_refused() {
+        let gate = Gate::new();
+        let signed = Signed::new(&gate.job, &gate.hub).unwrap();
+        let good = codec::encode(&signed, FRAME_BYTES_MAX).unwrap();
+        assert!(good.len() > signed.body().len() + signed.signature().len());
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let Ok(bad) = codec::decode::<Signed<Job>>(&bad, FRAME_BYTES_MAX) else {
+                continue;
+            };
+            assert_eq!(
+                verify(&bad, &gate.trust),
+                Err(SignError::NotSigned),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn job_that_fits_is_admitted_with_what_the_policy_makes_of_it() {
+        let gate = Gate::new();
+        let admitted = gate.admit(|_, _| {}).unwrap();
+        assert_eq!(admitted.job, gate.job);
+        assert_eq!(admitted.admission.programs, [Path::new("/usr/bin/uname")]);
+        let offered = offered(&gate.job);
+        assert_eq!(
+            (offered.attempt, offered.fence),
+            (gate.job.attempt, gate.job.fence)
+        );
+        assert_eq!((offered.job, offered.seq), (gate.job.job, gate.job.seq));
+        assert_eq!(offered.not_after, gate.job.not_after);
+    }
+
+    #[test]
+    fn job_for_another_cluster_bridge_key_or_journal_is_refused() {
+        let gate = Gate::new();
+        gate.refuses("address", |job, _| job.cluster = ClusterId::random());
+        gate.refuses("address", |job, _| job.bridge = BridgeId::random());
+        gate.refuses("address", |job, _| job.bridge_key = Digest([0; 32]));
+        gate.refuses("journal", |job, _| job.journal = JournalId::random());
+        gate.refuses("journal", |_, facts| facts.journal = JournalId::random());
+    }
+
+    #[test]
+    fn job_out_of_its_window_is_refused_and_not_at_its_edges() {
+        let gate = Gate::new();
+        let moment = Duration::from_millis(1);
+        let (opens, closes) = (
+            gate.job.not_before.before(CLOCK_SKEW_MAX),
+            gate.job.not_after,
+        );
+        for now in [opens, closes] {
+            assert!(gate.admit(|_, facts| facts.now = now).is_ok(), "{now}");
+        }
+        gate.refuses("expired", |_, facts| facts.now = opens.before(moment));
+        gate.refuses("expired", |_, facts| facts.now = closes.after(moment));
+    }
+
+    #[test]
+    fn replay_lock_and_policy_each_say_no_in_their_own_name() {
+        let gate = Gate::new();
+        let replay = admit(gate.job.clone(), &gate.facts(), Some("an old one")).unwrap_err();
+        assert_eq!(
+            (replay.clause.as_str(), replay.message.as_str()),
+            ("replay", "an old one")
+        );
+        gate.refuses("locked", |_, facts| facts.locked = true);
+        gate.refuses("policy.projects", |job, _| job.project = "other".to_owned());
+        gate.refuses("policy.concurrent", |_, facts| facts.load.open = 16);
+        let missing = Policy::read(Path::new("/nonexistent/policy.toml")).unwrap_err();
+        let refusal = gate.refuses("policy", |_, facts| facts.policy = Err(&missing));
+        assert!(
+            refusal.message.contains("/nonexistent/policy.toml"),
+            "{}",
+            refusal.message
+        );
+        assert!(
+            refusal.message.contains("No such file"),
+            "{}",
+            refusal.message
+        );
+    }
+
+    #[test]
+    fn cheap_and_fatal_checks_come_first() {
+        let gate = Gate::new();
+        let missing = Policy::read(Path::new("/nonexistent/policy.toml")).unwrap_err();
+        let mut facts = Facts {
+            locked: true,
+            policy: Err(&missing),
+            ..gate.facts()
+        };
+        facts.now = gate.job.not_after.after(Duration::from_secs(1));
+        let mut job = Job {
+            journal: JournalId::random(),
+            ..gate.job.clone()
+        };
+        job.cluster = ClusterId::random();
+        let mut clauses = Vec::new();
+        let mut replay = Some("an old one");
+        // Each turn takes away what the gate complains of.
+        while let Err(refusal) = admit(job.clone(), &facts, replay) {
+            match refusal.clause.as_str() {
+                "address" => job.cluster = gate.job.cluster,
+                "journal" => job.journal = gate.job.journal,
+                "replay" => replay = None,
+                "expired" => facts.now = gate.job.not_after,
+                "locked" => facts.locked = false,
+                "policy" => facts.policy = Ok(&gate.policy),
+                other => panic!("{other}"),
+            }
+            clauses.push(refusal.clause);
+        }
+        assert_eq!(
+            clauses,
+            [
+                "address", "journal", "replay", "expired", "locked", "policy"
+            ]
+        );
+    }
+
+    struct Gate {
+        hub: SigningKey,
+        trust: Trust,
+        policy: Policy,
+        job: Job,
+    }
+
+    impl Gate {
+        fn new() -> Self {
+            let (hub, receipt_key) = (key(), key());
+            let job = job(local(vec![run(&["uname"])]));
+            let trust = Trust {
+                cluster: job.cluster,
+                bridge: job.bridge,
+                name: "bridge-1".to_owned(),
+                site: "site-1".to_owned(),
+                job_keys: [key().public(), hub.public()]
+                    .map(|key| Verifier::new(&key).unwrap())
+                    .into(),
+                receipt_key,
+            };
+            let text = Policy::starter_observe(&me());
+            let policy = policy(&text.replace("[\"*\"]", "[\"default\"]")).unwrap();
+            let job = Job {
+                bridge_key: trust.key(),
+                ..job
+            };
+            Self {
+                hub,
+                trust,
+                policy,
+                job,
+            }
+        }
+
+        fn facts(&self) -> Facts<'_> {
+            Facts {
+                trust: &self.trust,
+                journal: self.job.journal,
+                policy: Ok(&self.policy),
+                locked: false,
+                load: Load {
+                    open: 0,
+                    starts_last_minute: 0,
+                },
+                now: self.job.not_before,
+            }
+        }
+
+        fn admit<'a>(
+            &'a self,
+            change: impl FnOnce(&mut Job, &mut Facts<'a>),
+        ) -> Result<Admitted, Refusal> {
+            let (mut job, mut facts) = (self.job.clone(), self.facts());
+            change(&mut job, &mut facts);
+            admit(job, &facts, None)
+        }
+
+        fn refuses<'a>(
+            &'a self,
+            clause: &str,
+            change: impl FnOnce(&mut Job, &mut Facts<'a>),
+        ) -> Refusal {
+            let refusal = self.admit(change).unwrap_err();
+            assert_eq!(refusal.clause, clause, "{}", refusal.message);
+            refusal
+        }
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&SigningKey::new_seed().unwrap()).unwrap()
+    }
+
+    /// The same bytes, taken for a job.
+    fn as_job<T: Payload>(signed: &Signed<T>) -> Signed<Job> {
+        let bytes = codec::encode(signed, FRAME_BYTES_MAX).unwrap();
+        codec::decode(&bytes, FRAME_BYTES_MAX).unwrap()
+    }
 }

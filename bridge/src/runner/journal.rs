@@ -59,7 +59,10 @@ pub struct Contents {
     pub seq: u64,
 }
 
-type Batch = (Vec<(AttemptId, Entry)>, oneshot::Sender<Result<(), JournalError>>);
+type Batch = (
+    Vec<(AttemptId, Entry)>,
+    oneshot::Sender<Result<(), JournalError>>,
+);
 
 const SCHEMA: i64 = 1;
 
@@ -102,7 +105,10 @@ impl Journal {
     /// [`JournalError`]; the runner must end.
     pub async fn write(&self, entries: Vec<(AttemptId, Entry)>) -> Result<(), JournalError> {
         let (answer, written) = oneshot::channel();
-        self.writer.send((entries, answer)).await.map_err(|_| JournalError::Stopped)?;
+        self.writer
+            .send((entries, answer))
+            .await
+            .map_err(|_| JournalError::Stopped)?;
         written.await.map_err(|_| JournalError::Stopped)?
     }
 }
@@ -118,25 +124,47 @@ fn write_all(connection: &Connection, mut batches: mpsc::Receiver<Batch>) {
     }
 }
 
-fn write_batch(connection: &Connection, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
-    let tx = connection.unchecked_transaction().map_err(act("begin to write the journal"))?;
+fn write_batch(
+    connection: &Connection,
+    entries: &[(AttemptId, Entry)],
+) -> Result<(), JournalError> {
+    let tx = connection
+        .unchecked_transaction()
+        .map_err(act("begin to write the journal"))?;
     for (attempt, entry) in entries {
         write_entry(&tx, *attempt, entry)?;
     }
     tx.commit().map_err(act("commit to the journal"))
 }
 
-fn write_entry(connection: &Connection, attempt: AttemptId, entry: &Entry) -> Result<(), JournalError> {
+fn write_entry(
+    connection: &Connection,
+    attempt: AttemptId,
+    entry: &Entry,
+) -> Result<(), JournalError> {
     match entry {
         Entry::Accepted(offered) => add(connection, offered, "accepted", None),
-        Entry::Refused(offered, refusal) => {
-            add(connection, offered, "ended", Some(&ReceiptEvent::Refused(refusal.clone())))
-        }
+        Entry::Refused(offered, refusal) => add(
+            connection,
+            offered,
+            "ended",
+            Some(&ReceiptEvent::Refused(refusal.clone())),
+        ),
         Entry::Started => change(connection, attempt, "started", None),
-        Entry::NotStarted(reason) => {
-            change(connection, attempt, "ended", Some(&ReceiptEvent::NotStarted { reason: reason.clone() }))
-        }
-        Entry::Exited(exit) => change(connection, attempt, "ended", Some(&ReceiptEvent::Exited(exit.clone()))),
+        Entry::NotStarted(reason) => change(
+            connection,
+            attempt,
+            "ended",
+            Some(&ReceiptEvent::NotStarted {
+                reason: reason.clone(),
+            }),
+        ),
+        Entry::Exited(exit) => change(
+            connection,
+            attempt,
+            "ended",
+            Some(&ReceiptEvent::Exited(exit.clone())),
+        ),
         Entry::Settled => change(connection, attempt, "settled", None),
     }
 }
@@ -153,7 +181,9 @@ fn add(
     };
     let sql = "INSERT INTO attempts (id, job, fence, seq, not_after, stop_after, state, receipt)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let mut statement = connection.prepare_cached(sql).map_err(act("write an attempt"))?;
+    let mut statement = connection
+        .prepare_cached(sql)
+        .map_err(act("write an attempt"))?;
     statement
         .execute(params![
             offered.attempt.to_string(),
@@ -169,7 +199,9 @@ fn add(
     let sql = "INSERT INTO fences (job, fence, seq, not_after) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (job) DO UPDATE SET fence = max(fence, excluded.fence), seq = max(seq, excluded.seq),
                                                not_after = max(not_after, excluded.not_after)";
-    let mut statement = connection.prepare_cached(sql).map_err(act("write a fence"))?;
+    let mut statement = connection
+        .prepare_cached(sql)
+        .map_err(act("write a fence"))?;
     let values = params![
         offered.job.to_string(),
         number(offered.fence),
@@ -178,8 +210,13 @@ fn add(
     ];
     statement.execute(values).map_err(act("write a fence"))?;
     let sql = "UPDATE meta SET seq = max(seq, ?1)";
-    let mut statement = connection.prepare_cached(sql).map_err(act("write the seq"))?;
-    statement.execute(params![number(offered.seq)]).map(drop).map_err(act("write the seq"))
+    let mut statement = connection
+        .prepare_cached(sql)
+        .map_err(act("write the seq"))?;
+    statement
+        .execute(params![number(offered.seq)])
+        .map(drop)
+        .map_err(act("write the seq"))
 }
 
 fn change(
@@ -189,11 +226,21 @@ fn change(
     receipt: Option<&ReceiptEvent>,
 ) -> Result<(), JournalError> {
     let sql = "UPDATE attempts SET state = ?2, receipt = coalesce(?3, receipt) WHERE id = ?1";
-    let mut statement = connection.prepare_cached(sql).map_err(act("change an attempt"))?;
-    let changed = statement
-        .execute(params![attempt.to_string(), state, receipt.map(encoded).transpose()?])
+    let mut statement = connection
+        .prepare_cached(sql)
         .map_err(act("change an attempt"))?;
-    if changed == 1 { Ok(()) } else { Err(JournalError::Corrupt("an attempt that is not there")) }
+    let changed = statement
+        .execute(params![
+            attempt.to_string(),
+            state,
+            receipt.map(encoded).transpose()?
+        ])
+        .map_err(act("change an attempt"))?;
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(JournalError::Corrupt("an attempt that is not there"))
+    }
 }
 
 fn encoded(receipt: &ReceiptEvent) -> Result<Vec<u8>, JournalError> {
@@ -229,7 +276,10 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
 fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), JournalError> {
     let before = number(now.before(REMEMBERED + CLOCK_SKEW_MAX).as_millis());
     connection
-        .execute("DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1", params![before])
+        .execute(
+            "DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1",
+            params![before],
+        )
         .map_err(act("forget old attempts"))?;
     connection
         .execute(
@@ -244,20 +294,33 @@ fn journal_id(connection: &Connection) -> Result<JournalId, JournalError> {
     let text: String = connection
         .query_row("SELECT journal FROM meta", [], |row| row.get(0))
         .map_err(act("read the journal's id"))?;
-    text.parse().map_err(|_| JournalError::Corrupt("the journal's id"))
+    text.parse()
+        .map_err(|_| JournalError::Corrupt("the journal's id"))
 }
 
 fn contents(connection: &Connection) -> Result<Contents, JournalError> {
-    let seq: i64 =
-        connection.query_row("SELECT seq FROM meta", [], |row| row.get(0)).map_err(act("read the seq"))?;
-    let mut contents = Contents { attempts: BTreeMap::new(), fences: BTreeMap::new(), seq: count(seq)? };
-    let mut statement = connection.prepare("SELECT job, fence FROM fences").map_err(act("read the fences"))?;
+    let seq: i64 = connection
+        .query_row("SELECT seq FROM meta", [], |row| row.get(0))
+        .map_err(act("read the seq"))?;
+    let mut contents = Contents {
+        attempts: BTreeMap::new(),
+        fences: BTreeMap::new(),
+        seq: count(seq)?,
+    };
+    let mut statement = connection
+        .prepare("SELECT job, fence FROM fences")
+        .map_err(act("read the fences"))?;
     let rows = statement
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+        .query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        })
         .map_err(act("read the fences"))?;
     for row in rows {
         let (job, fence) = row.map_err(act("read a fence"))?;
-        contents.fences.insert(job.parse().map_err(|_| JournalError::Corrupt("a job"))?, count(fence)?);
+        contents.fences.insert(
+            job.parse().map_err(|_| JournalError::Corrupt("a job"))?,
+            count(fence)?,
+        );
     }
     let sql = "SELECT id, job, fence, seq, not_after, stop_after, state, receipt FROM attempts";
     let mut statement = connection.prepare(sql).map_err(act("read the attempts"))?;
@@ -279,15 +342,17 @@ fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError>
         "started" => Phase::Running { cancelled: false },
         "ended" => {
             let receipt = receipt.ok_or(JournalError::Corrupt("an end without a receipt"))?;
-            let receipt =
-                codec::decode(&receipt, BODY_BYTES_MAX).map_err(|_| JournalError::Corrupt("a receipt"))?;
+            let receipt = codec::decode(&receipt, BODY_BYTES_MAX)
+                .map_err(|_| JournalError::Corrupt("a receipt"))?;
             Phase::Ended(receipt)
         }
         "settled" => Phase::Settled,
         _ => return Err(JournalError::Corrupt("an attempt's state")),
     };
     let held = Held {
-        job: text(1)?.parse().map_err(|_| JournalError::Corrupt("a job"))?,
+        job: text(1)?
+            .parse()
+            .map_err(|_| JournalError::Corrupt("a job"))?,
         fence: count(number(2)?)?,
         seq: count(number(3)?)?,
         not_after: Timestamp::from_millis(count(number(4)?)?),
@@ -297,7 +362,12 @@ fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError>
         },
         phase,
     };
-    Ok((text(0)?.parse().map_err(|_| JournalError::Corrupt("an attempt's id"))?, held))
+    Ok((
+        text(0)?
+            .parse()
+            .map_err(|_| JournalError::Corrupt("an attempt's id"))?,
+        held,
+    ))
 }
 
 fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
@@ -310,4 +380,252 @@ fn number(count: u64) -> i64 {
 
 fn count(number: i64) -> Result<u64, JournalError> {
     u64::try_from(number).map_err(|_| JournalError::Corrupt("a count"))
+}
+
+#[cfg(test)]
+mod tests {
+    use steward_shared::frame::Refusal;
+    use steward_shared::job::{Digest, Exit, Extent, Outcome};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[tokio::test]
+    async fn what_was_written_is_there_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let refusal = Refusal {
+            clause: "locked".to_owned(),
+            message: "no".to_owned(),
+        };
+        let [waits, refused, runs, not_started, exited, settled] =
+            [1, 2, 3, 4, 5, 6].map(|number| offered(number, NOW));
+        let waits = Offered {
+            on_disconnect: OnDisconnect::StopAfter(5000),
+            ..waits
+        };
+        let (journal, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!(
+            (contents.attempts.len(), contents.fences.len(), contents.seq),
+            (0, 0, 0)
+        );
+        let mut entries = vec![(refused.attempt, Entry::Refused(refused, refusal.clone()))];
+        entries.extend(
+            [waits, runs, not_started, exited, settled]
+                .map(|new| (new.attempt, Entry::Accepted(new))),
+        );
+        entries.push((runs.attempt, Entry::Started));
+        entries.push((not_started.attempt, Entry::NotStarted("no".to_owned())));
+        journal.write(entries).await.unwrap();
+        for attempt in [exited.attempt, settled.attempt] {
+            journal
+                .write(vec![(attempt, Entry::Started)])
+                .await
+                .unwrap();
+            journal
+                .write(vec![(attempt, Entry::Exited(exit()))])
+                .await
+                .unwrap();
+        }
+        journal
+            .write(vec![(settled.attempt, Entry::Settled)])
+            .await
+            .unwrap();
+        let id = journal.id();
+        drop(journal);
+        let (journal, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!((journal.id(), contents.seq), (id, 6));
+        for (offered, phase) in [
+            (waits, Phase::Accepted { request: None }),
+            (refused, Phase::Ended(ReceiptEvent::Refused(refusal))),
+            (runs, Phase::Running { cancelled: false }),
+            (
+                not_started,
+                Phase::Ended(ReceiptEvent::NotStarted {
+                    reason: "no".to_owned(),
+                }),
+            ),
+            (exited, Phase::Ended(ReceiptEvent::Exited(exit()))),
+            (settled, Phase::Settled),
+        ] {
+            let held = Held {
+                job: offered.job,
+                fence: offered.fence,
+                seq: offered.seq,
+                not_after: offered.not_after,
+                on_disconnect: offered.on_disconnect,
+                phase,
+            };
+            assert_eq!(contents.attempts.get(&offered.attempt), Some(&held));
+            assert_eq!(contents.fences.get(&offered.job), Some(&offered.fence));
+        }
+        assert_eq!((contents.attempts.len(), contents.fences.len()), (6, 6));
+    }
+
+    #[tokio::test]
+    async fn marks_stay_at_their_highest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (high, low) = (
+            offered(9, NOW),
+            Offered {
+                job: offered(9, NOW).job,
+                ..offered(1, NOW)
+            },
+        );
+        for offered in [high, low] {
+            journal
+                .write(vec![(offered.attempt, Entry::Accepted(offered))])
+                .await
+                .unwrap();
+        }
+        let (_, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!((contents.seq, contents.fences[&high.job]), (9, 9));
+    }
+
+    #[test]
+    fn another_journal_has_another_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            Journal::open(&folder.path().join(name), NOW)
+                .unwrap()
+                .0
+                .id()
+        };
+        let first = open("one.db");
+        assert_eq!(open("one.db"), first);
+        assert_ne!(open("two.db"), first);
+        std::fs::remove_file(folder.path().join("one.db")).unwrap();
+        assert_ne!(open("one.db"), first);
+    }
+
+    #[test]
+    fn journal_of_another_version_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (first, _) = Journal::open(&path, NOW).unwrap();
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch("PRAGMA user_version=2").unwrap();
+        assert!(matches!(
+            Journal::open(&path, NOW),
+            Err(JournalError::Version(2))
+        ));
+        raw.execute_batch("PRAGMA user_version=1").unwrap();
+        assert_eq!(Journal::open(&path, NOW).unwrap().0.id(), first.id());
+    }
+
+    #[tokio::test]
+    async fn only_what_is_settled_and_old_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (old, open) = (offered(1, NOW), offered(2, NOW));
+        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        for offered in [old, open] {
+            journal
+                .write(vec![(offered.attempt, Entry::Accepted(offered))])
+                .await
+                .unwrap();
+        }
+        let settle = vec![
+            (old.attempt, Entry::NotStarted("no".to_owned())),
+            (old.attempt, Entry::Settled),
+        ];
+        journal.write(settle).await.unwrap();
+        let remembered = NOW.after(REMEMBERED + CLOCK_SKEW_MAX);
+        for (now, known) in [
+            (NOW, true),
+            (remembered, true),
+            (remembered.after(HOUR), false),
+        ] {
+            let (_, contents) = Journal::open(&path, now).unwrap();
+            assert_eq!(contents.attempts.contains_key(&old.attempt), known, "{now}");
+            assert_eq!(contents.fences.contains_key(&old.job), known, "{now}");
+            assert!(contents.attempts.contains_key(&open.attempt), "{now}");
+            assert!(contents.fences.contains_key(&open.job), "{now}");
+            assert_eq!(contents.seq, 2, "{now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn batch_that_fails_leaves_nothing_and_ends_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (good, stranger) = (offered(1, NOW), offered(2, NOW));
+        let batch = vec![
+            (good.attempt, Entry::Accepted(good)),
+            (stranger.attempt, Entry::Started),
+        ];
+        assert!(matches!(
+            journal.write(batch).await,
+            Err(JournalError::Corrupt(_))
+        ));
+        let retry = journal
+            .write(vec![(good.attempt, Entry::Accepted(good))])
+            .await;
+        assert!(matches!(retry, Err(JournalError::Stopped)), "{retry:?}");
+        let (_, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!((contents.attempts.len(), contents.seq), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn row_that_cannot_be_is_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let offered = offered(1, NOW);
+        journal
+            .write(vec![(offered.attempt, Entry::Accepted(offered))])
+            .await
+            .unwrap();
+        let raw = Connection::open(&path).unwrap();
+        for wrong in [
+            "state = 'begun'",
+            "state = 'ended', receipt = NULL",
+            "job = 'x'",
+            "fence = -1",
+        ] {
+            raw.execute_batch("SAVEPOINT one").unwrap();
+            raw.execute_batch(&format!("UPDATE attempts SET {wrong}"))
+                .unwrap();
+            let read = contents(&raw).map(drop);
+            assert!(matches!(read, Err(JournalError::Corrupt(_))), "{wrong}");
+            raw.execute_batch("ROLLBACK TO one; RELEASE one").unwrap();
+        }
+        assert!(contents(&raw).is_ok());
+    }
+
+    fn offered(number: u8, not_after: Timestamp) -> Offered {
+        Offered {
+            attempt: AttemptId::from_bytes([number; 16]),
+            job: JobId::from_bytes([number; 16]),
+            fence: number.into(),
+            seq: number.into(),
+            not_after,
+            on_disconnect: OnDisconnect::Continue,
+        }
+    }
+
+    fn exit() -> Exit {
+        let extent = |bytes: &[u8]| Extent {
+            bytes: bytes.len() as u64,
+            sha256: Some(Digest::of(bytes)),
+        };
+        Exit {
+            outcome: Outcome::LimitExceeded("output".to_owned()),
+            step: 3,
+            runtime_ms: 1234,
+            log: extent(b"log"),
+            stdout: extent(b"out"),
+            stderr: Extent {
+                bytes: 0,
+                sha256: None,
+            },
+            all_dead: true,
+            message: "too much".to_owned(),
+        }
+    }
 }

@@ -112,7 +112,8 @@ impl Runner {
         let trust = Arc::new(Trust::read(&folder)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (journal, contents) = Journal::open(&folder.join("journal.db"), clock.now())?;
-        let (spool, recovered) = Spool::open(&folder.join("spool"), SpoolLimits::default(), stop.clone())?;
+        let (spool, recovered) =
+            Spool::open(&folder.join("spool"), SpoolLimits::default(), stop.clone())?;
         let work = folder.join("work");
         let executor = LocalExecutor::start(Trees::find(), &work)
             .map_err(|source| RunnerError::Executor { path: work, source })?;
@@ -122,7 +123,9 @@ impl Runner {
         let entries = settle(&mut held, &attempts, &recovered).await;
         journal.write(entries).await?;
         for log in &recovered {
-            let kept = held.get(&log.attempt).is_some_and(|held| held.phase != Phase::Settled);
+            let kept = held
+                .get(&log.attempt)
+                .is_some_and(|held| held.phase != Phase::Settled);
             if !kept {
                 spool.remove(log.attempt).await?;
             }
@@ -139,8 +142,19 @@ impl Runner {
             boot_id: boot_id(),
         };
         let turns = Turns::new(parts, sender.clone(), stop.clone());
-        let port = Port { inbox: sender, stop: stop.clone() };
-        Ok((Self { turns, inbox, stop, _only: only }, port))
+        let port = Port {
+            inbox: sender,
+            stop: stop.clone(),
+        };
+        Ok((
+            Self {
+                turns,
+                inbox,
+                stop,
+                _only: only,
+            },
+            port,
+        ))
     }
 
     /// Works until told to stop, then ends what is running and writes that down.
@@ -184,9 +198,19 @@ impl Port {
         let stop = self.stop.child();
         let (control, mut frames) = mpsc::channel::<ToLink>(LINK_QUEUE);
         let (output, mut pieces) = mpsc::channel::<ToLink>(1);
-        let (inbox, inner) = (self.inbox.clone(), stop.clone());
+        let (inbox, inner) = (self.inbox.clone(), stop);
         self.stop.run(async move {
-            if inbox.send(Inbound::Arrived(Link::new(control, output, inner.clone()))).await.is_err() {
+            // Who only looks whether there is a runner says nothing, and must not take the place of the
+            // link that is there.
+            let first = tokio::select! {
+                first = wire::read::<ToRunner, _>(&mut from) => first,
+                () = inner.stopped() => return,
+            };
+            let Ok(first) = first else { return };
+            let link = Link::new(control, output, inner.clone());
+            if inbox.send(Inbound::Arrived(link)).await.is_err()
+                || inbox.send(inbound(first)).await.is_err()
+            {
                 return;
             }
             let writing = async {
@@ -204,11 +228,7 @@ impl Port {
             };
             let reading = async {
                 while let Ok(frame) = wire::read::<ToRunner, _>(&mut from).await {
-                    let inbound = match frame {
-                        ToRunner::Hub(frame) => Inbound::Frame(Box::new(frame)),
-                        ToRunner::Down => Inbound::Down,
-                    };
-                    if inbox.send(inbound).await.is_err() {
+                    if inbox.send(inbound(frame)).await.is_err() {
                         return;
                     }
                 }
@@ -223,6 +243,13 @@ impl Port {
     }
 }
 
+fn inbound(frame: ToRunner) -> Inbound {
+    match frame {
+        ToRunner::Hub(frame) => Inbound::Frame(Box::new(frame)),
+        ToRunner::Down => Inbound::Down,
+    }
+}
+
 /// What a former runner left: nothing that was started is started again.
 async fn settle(
     held: &mut std::collections::BTreeMap<AttemptId, session::Held>,
@@ -234,13 +261,19 @@ async fn settle(
         match held.phase {
             Phase::Accepted { .. } => {
                 let reason = "the bridge restarted before the start".to_owned();
-                let receipt = steward_shared::frame::ReceiptEvent::NotStarted { reason: reason.clone() };
+                let receipt = steward_shared::frame::ReceiptEvent::NotStarted {
+                    reason: reason.clone(),
+                };
                 held.phase = Phase::Ended(receipt);
                 entries.push((*id, Entry::NotStarted(reason)));
             }
             Phase::Running { .. } => {
-                let exit = interrupted(attempts.recover(*id).await, recovered.iter().find(|log| log.attempt == *id));
-                held.phase = Phase::Ended(steward_shared::frame::ReceiptEvent::Exited(exit.clone()));
+                let exit = interrupted(
+                    attempts.recover(*id).await,
+                    recovered.iter().find(|log| log.attempt == *id),
+                );
+                held.phase =
+                    Phase::Ended(steward_shared::frame::ReceiptEvent::Exited(exit.clone()));
                 entries.push((*id, Entry::Exited(exit)));
             }
             Phase::Ended(_) | Phase::Settled => {}
@@ -250,27 +283,60 @@ async fn settle(
 }
 
 fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
-    let empty = Extent { bytes: 0, sha256: Some(steward_shared::job::Digest::of(b"")) };
-    let (log, stdout, stderr) = log.map_or((empty, empty, empty), |log| (log.log, log.stdout, log.stderr));
-    let (outcome, message) = if all_dead {
-        (Outcome::Interrupted, "the bridge's runner died, and the command with it")
-    } else {
-        (Outcome::Unknown, "the bridge's runner died, and it cannot be proven that the command did too")
+    let empty = Extent {
+        bytes: 0,
+        sha256: Some(steward_shared::job::Digest::of(b"")),
     };
-    Exit { outcome, step: 0, runtime_ms: 0, log, stdout, stderr, all_dead, message: message.to_owned() }
+    let (log, stdout, stderr) = log.map_or((empty, empty, empty), |log| {
+        (log.log, log.stdout, log.stderr)
+    });
+    let (outcome, message) = if all_dead {
+        (
+            Outcome::Interrupted,
+            "the bridge's runner died, and the command with it",
+        )
+    } else {
+        (
+            Outcome::Unknown,
+            "the bridge's runner died, and it cannot be proven that the command did too",
+        )
+    };
+    Exit {
+        outcome,
+        step: 0,
+        runtime_ms: 0,
+        log,
+        stdout,
+        stderr,
+        all_dead,
+        message: message.to_owned(),
+    }
 }
 
 /// Makes sure that nobody else works in this folder.
 fn only(folder: &std::path::Path) -> Result<nix::fcntl::Flock<std::fs::File>, RunnerError> {
     let path = folder.join("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| KeepError { act: "open", path, source })?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
-        .map_err(|_| RunnerError::Busy { path: folder.to_owned() })
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(|source| KeepError {
+        act: "open",
+        path,
+        source,
+    })?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
+        RunnerError::Busy {
+            path: folder.to_owned(),
+        }
+    })
 }
 
 /// This boot of the machine; zeros where the kernel does not tell.
 fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().parse::<AttemptId>().map_or([0; 16], |id| *id.as_bytes())
+    text.trim()
+        .parse::<AttemptId>()
+        .map_or([0; 16], |id| *id.as_bytes())
 }

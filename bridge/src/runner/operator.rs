@@ -20,6 +20,14 @@ pub struct Operator {
     locked: bool,
 }
 
+/// What the hub is told of the operator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    policy: Option<Digest>,
+    locked: bool,
+    concurrent: u32,
+}
+
 /// Changes whenever the file does: the kernel sets the change time itself.
 type Mark = (u64, u64, i64, i64);
 
@@ -38,9 +46,8 @@ impl Operator {
         operator
     }
 
-    /// Looks again; whether anything has changed.
-    pub fn look(&mut self) -> bool {
-        let before = (self.digest(), self.locked);
+    /// Looks again.
+    pub fn look(&mut self) {
         let mark = mark(&self.policy_file);
         if mark != self.mark || mark.is_none() {
             self.policy = Arc::new(Policy::read(&self.policy_file));
@@ -51,7 +58,15 @@ impl Operator {
             fs::symlink_metadata(&self.lock_file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound
         );
-        before != (self.digest(), self.locked)
+    }
+
+    /// What the hub is told.
+    pub fn word(&self) -> Word {
+        Word {
+            policy: self.digest(),
+            locked: self.locked,
+            concurrent: self.concurrent(),
+        }
     }
 
     /// The policy in force, or why there is none.
@@ -78,5 +93,10 @@ impl Operator {
 
 fn mark(path: &std::path::Path) -> Option<Mark> {
     let metadata = fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+    Some((
+        metadata.dev(),
+        metadata.ino(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ))
 }

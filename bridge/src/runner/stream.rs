@@ -26,7 +26,14 @@ pub struct Streams {
 impl Streams {
     /// The streams of the connection with this challenge; what they send goes through `out`.
     pub fn new(spool: Spool, connection: [u8; 16], out: mpsc::Sender<ToLink>, stop: Stop) -> Self {
-        Self { spool, connection, out, acks: BTreeMap::new(), count: Arc::default(), stop }
+        Self {
+            spool,
+            connection,
+            out,
+            acks: BTreeMap::new(),
+            count: Arc::default(),
+            stop,
+        }
     }
 
     /// Ends them all.
@@ -40,11 +47,20 @@ impl Streams {
         if self.acks.contains_key(&attempt) {
             return;
         }
-        let Some(synced) = self.spool.synced(attempt) else { return };
+        let Some(synced) = self.spool.synced(attempt) else {
+            return;
+        };
         let (ack, acked) = watch::channel(position);
         self.acks.insert(attempt, ack);
         let (spool, connection) = (self.spool.clone(), self.connection);
-        let stream = Stream { spool, connection, attempt, at: position, synced, acked };
+        let stream = Stream {
+            spool,
+            connection,
+            attempt,
+            at: position,
+            synced,
+            acked,
+        };
         let (out, count, stop) = (self.out.clone(), Arc::clone(&self.count), self.stop.clone());
         self.stop.run(async move {
             count.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +87,12 @@ impl Streams {
     pub fn end(&mut self, attempt: AttemptId) {
         if self.acks.remove(&attempt).is_some() {
             // An empty piece closes the stream. When the queue is full it closes with the connection.
-            let end = ToLink::Output { connection: self.connection, attempt, position: 0, bytes: Vec::new() };
+            let end = ToLink::Output {
+                connection: self.connection,
+                attempt,
+                position: 0,
+                bytes: Vec::new(),
+            };
             drop(self.out.try_send(end));
         }
     }
@@ -88,17 +109,35 @@ struct Stream {
 
 impl Stream {
     /// Sends until the log is gone or the link is.
-    async fn run(mut self, out: &mpsc::Sender<ToLink>, count: &AtomicUsize) -> Result<(), SpoolError> {
+    async fn run(
+        mut self,
+        out: &mpsc::Sender<ToLink>,
+        count: &AtomicUsize,
+    ) -> Result<(), SpoolError> {
         loop {
-            if self.synced.wait_for(|synced| *synced > self.at).await.is_err() {
+            if self
+                .synced
+                .wait_for(|synced| *synced > self.at)
+                .await
+                .is_err()
+            {
                 return Ok(());
             }
             let window = window(count.load(Ordering::Relaxed));
             let at = self.at;
-            if self.acked.wait_for(|acked| at < acked.saturating_add(window)).await.is_err() {
+            if self
+                .acked
+                .wait_for(|acked| at < acked.saturating_add(window))
+                .await
+                .is_err()
+            {
                 return Ok(());
             }
-            let bytes = match self.spool.read(self.attempt, self.at, STREAM_CHUNK_BYTES).await {
+            let bytes = match self
+                .spool
+                .read(self.attempt, self.at, STREAM_CHUNK_BYTES)
+                .await
+            {
                 Ok(bytes) => bytes,
                 Err(SpoolError::Gone) => return Ok(()),
                 Err(error) => return Err(error),
@@ -106,7 +145,12 @@ impl Stream {
             let position = self.at;
             self.at += bytes.len() as u64;
             let (connection, attempt) = (self.connection, self.attempt);
-            let piece = ToLink::Output { connection, attempt, position, bytes };
+            let piece = ToLink::Output {
+                connection,
+                attempt,
+                position,
+                bytes,
+            };
             if out.send(piece).await.is_err() {
                 return Ok(());
             }

@@ -61,7 +61,11 @@ impl Trust {
     ///
     /// # Errors
     /// [`TrustError::Keep`].
-    pub fn write(folder: &Path, enrolment: &Enrolment, receipt_seed: &Secret) -> Result<(), TrustError> {
+    pub fn write(
+        folder: &Path,
+        enrolment: &Enrolment,
+        receipt_seed: &Secret,
+    ) -> Result<(), TrustError> {
         keep::folder(folder)?;
         keep::write(&folder.join(RECEIPT_KEY), receipt_seed.expose())?;
         let file = TrustFile {
@@ -79,7 +83,8 @@ impl Trust {
     /// # Errors
     /// [`TrustError`].
     pub fn read(folder: &Path) -> Result<Self, TrustError> {
-        let file: TrustFile = keep::read_json(&folder.join(TRUST))?.ok_or(TrustError::NotEnrolled)?;
+        let file: TrustFile =
+            keep::read_json(&folder.join(TRUST))?.ok_or(TrustError::NotEnrolled)?;
         let seed = keep::read_secret(&folder.join(RECEIPT_KEY))?.ok_or(TrustError::NotEnrolled)?;
         let job_keys: Result<Vec<_>, _> = file.job_keys.iter().map(Verifier::new).collect();
         Ok(Self {

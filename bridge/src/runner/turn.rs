@@ -13,16 +13,16 @@ use steward_shared::stop::Stop;
 use steward_shared::time::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::RunnerError;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::executor::Work;
 use super::gate::{self, Admitted, Facts};
 use super::journal::Journal;
-use super::operator::Operator;
+use super::operator::{Operator, Word};
 use super::session::{Command, Event, Now, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use super::trust::Trust;
-use super::RunnerError;
 use crate::policy::Load;
 
 /// Where a link's frames go to: control first, output when there is room.
@@ -55,8 +55,17 @@ pub enum Inbound {
 
 impl Link {
     /// A link that takes frames through these queues.
-    pub const fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<ToLink>, stop: Stop) -> Self {
-        Self { control, output, streams: None, stop }
+    pub const fn new(
+        control: mpsc::Sender<ToLink>,
+        output: mpsc::Sender<ToLink>,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            control,
+            output,
+            streams: None,
+            stop,
+        }
     }
 }
 
@@ -76,6 +85,8 @@ pub struct Turns {
     link: Option<Link>,
     connected: bool,
     challenge: [u8; 16],
+    /// What the hub was told last of the operator's word.
+    told: Option<Word>,
     admitted: BTreeMap<AttemptId, Admitted>,
     running: BTreeMap<AttemptId, watch::Sender<Option<StopReason>>>,
 }
@@ -118,6 +129,7 @@ impl Turns {
             link: None,
             connected: false,
             challenge: [0; 16],
+            told: None,
             admitted: BTreeMap::new(),
             running: BTreeMap::new(),
         }
@@ -194,6 +206,8 @@ impl Turns {
             ToBridge::Challenge(challenge) => {
                 self.disconnect();
                 self.challenge = challenge.nonce;
+                self.operator.look();
+                self.told = Some(self.operator.word());
                 let hello = self.hello(challenge);
                 self.send(ToHub::Hello(self.sign(&hello)?));
             }
@@ -201,19 +215,22 @@ impl Turns {
             ToBridge::Offer(signed) => self.offer(&signed, out),
             ToBridge::Permit(signed) => {
                 if let Some(permit) = self.believed(&signed) {
-                    let mine = permit.cluster == self.trust.cluster && permit.bridge == self.trust.bridge;
+                    let mine =
+                        permit.cluster == self.trust.cluster && permit.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::Permit(permit), out);
                 }
             }
             ToBridge::PermitRefused(signed) => {
                 if let Some(refused) = self.believed(&signed) {
-                    let mine = refused.cluster == self.trust.cluster && refused.bridge == self.trust.bridge;
+                    let mine = refused.cluster == self.trust.cluster
+                        && refused.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::PermitRefused(refused), out);
                 }
             }
             ToBridge::Cancel(signed) => {
                 if let Some(cancel) = self.believed(&signed) {
-                    let mine = cancel.cluster == self.trust.cluster && cancel.bridge == self.trust.bridge;
+                    let mine =
+                        cancel.cluster == self.trust.cluster && cancel.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::Cancel(cancel), out);
                 }
             }
@@ -252,7 +269,10 @@ impl Turns {
         let job = match gate::verify(signed, &self.trust) {
             Ok(job) => job,
             Err(error) => {
-                return tracing::error!(error = &error as &dyn std::error::Error, "dropped a job that nobody trusted has signed");
+                return tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "dropped a job that nobody trusted has signed"
+                );
             }
         };
         self.operator.look();
@@ -285,8 +305,15 @@ impl Turns {
         };
         // A job for another bridge or journal is answered, but it is none of this journal's attempts.
         match verdict {
-            Err(refusal) if matches!(refusal.clause.as_str(), "address" | "journal" | "replay") && !known => {
-                out.push(Command::Send(offered.attempt, offered.fence, ReceiptEvent::Refused(refusal)));
+            Err(refusal)
+                if matches!(refusal.clause.as_str(), "address" | "journal" | "replay")
+                    && !known =>
+            {
+                out.push(Command::Send(
+                    offered.attempt,
+                    offered.fence,
+                    ReceiptEvent::Refused(refusal),
+                ));
             }
             verdict => self.handle(Event::Offer(offered, verdict), out),
         }
@@ -307,7 +334,8 @@ impl Turns {
 
     fn tick(&mut self, out: &mut Vec<Command>) {
         self.handle(Event::Tick, out);
-        if self.operator.look() && self.connected {
+        self.operator.look();
+        if self.connected && self.told != Some(self.operator.word()) {
             let status = Status {
                 cluster: self.trust.cluster,
                 bridge: self.trust.bridge,
@@ -316,6 +344,7 @@ impl Turns {
                 concurrent: self.operator.concurrent(),
                 wall: self.clock.now(),
             };
+            self.told = Some(self.operator.word());
             if let Ok(status) = self.sign(&status) {
                 self.send(ToHub::Status(status));
             }
@@ -362,7 +391,13 @@ impl Turns {
                 if let Some(streams) = self.link.as_mut().and_then(|link| link.streams.as_mut()) {
                     streams.end(attempt);
                 }
-                self.spool.remove(attempt).await?;
+                // Nothing waits for it; what is left after a crash is removed at the next start.
+                let spool = self.spool.clone();
+                self.stop.run(async move {
+                    if let Err(error) = spool.remove(attempt).await {
+                        tracing::error!(%attempt, error = &error as &dyn std::error::Error, "cannot remove output");
+                    }
+                });
             }
         }
         Ok(())
@@ -371,15 +406,21 @@ impl Turns {
     fn start(&mut self, attempt: AttemptId) {
         let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
         let Some(Admitted { job, admission }) = self.admitted.remove(&attempt) else {
-            let lost = AttemptError::NotStarted { reason: "what was admitted is not there any more".to_owned() };
-            self.stop.run(async move { drop(inbox.send(Inbound::Ended(attempt, Err(lost))).await) });
+            let lost = AttemptError::NotStarted {
+                reason: "what was admitted is not there any more".to_owned(),
+            };
+            self.stop
+                .run(async move { drop(inbox.send(Inbound::Ended(attempt, Err(lost))).await) });
             return;
         };
         let (stop, stopped) = watch::channel(None);
         self.running.insert(attempt, stop);
         tracing::info!(%attempt, run = %job.run, template = job.template.name, target = job.target.name, "starting");
         self.stop.run(async move {
-            let work = Work { job: &job, admission: &admission };
+            let work = Work {
+                job: &job,
+                admission: &admission,
+            };
             let (opened, log) = oneshot::channel();
             let tell = async {
                 if log.await.is_ok() {
@@ -419,7 +460,8 @@ impl Turns {
             Ok(message) => Some(message),
             Err(error) => {
                 tracing::error!(
-                    kind = T::TYPE, error = &error as &dyn std::error::Error,
+                    kind = T::TYPE,
+                    error = &error as &dyn std::error::Error,
                     "dropped a message that nobody trusted has signed"
                 );
                 None
@@ -447,12 +489,18 @@ impl Turns {
     }
 
     fn now(&self) -> Now {
-        Now { wall: self.clock.now(), boot: self.clock.boot() }
+        Now {
+            wall: self.clock.now(),
+            boot: self.clock.boot(),
+        }
     }
 }
 
 fn event_ends(event: &ReceiptEvent) -> bool {
-    matches!(event, ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } | ReceiptEvent::Exited(_))
+    matches!(
+        event,
+        ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } | ReceiptEvent::Exited(_)
+    )
 }
 
 fn random() -> [u8; 16] {

@@ -375,6 +375,7 @@ fn shake(
     Ok((server, client))
 }
 
+#[derive(Debug)]
 struct Fixed(Timestamp);
 
 impl Clock for Fixed {

@@ -27,7 +27,7 @@ pub type Deny = dyn Fn(&Identity, &Pin) -> bool + Send + Sync;
 
 /// How the hub takes the calls of bridges, over QUIC.
 ///
-/// A denied bridge sees the alert `certificate_revoked` (44), one whose certificate is over
+/// A bridge that `deny` denies sees the alert `certificate_revoked` (44), one whose certificate is over
 /// `certificate_expired` (45).
 ///
 /// # Errors

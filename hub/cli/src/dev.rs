@@ -8,6 +8,7 @@ use clap::Args;
 use steward_bridge::Bridge;
 use steward_hub::Hub;
 use steward_hub::flow::documents::Wanted;
+use steward_shared::cause::chain;
 use steward_shared::secret::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -58,6 +59,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
     let filter = std::env::var("STEWARD_LOG").unwrap_or_else(|_| "warn".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
     let failed = |act: &str| {
@@ -82,6 +84,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
             web: loopback(args.port),
             bridges: loopback(0),
         },
+        ..steward_hub::config::Config::default()
     };
     let bridge_config = steward_bridge::config::Config {
         data_dir: root.join("bridge"),
@@ -245,16 +248,4 @@ fn save(hub: &Hub, token: &Secret, state: &Path) -> Result<(), Error> {
         token,
         true,
     )?)
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

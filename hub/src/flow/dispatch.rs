@@ -1,6 +1,7 @@
 //! Offers queued jobs to connected bridges. Woken by signal or timer, it reads the truth from the store.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -52,7 +53,8 @@ pub async fn run(flow: Flow, stop: Stop) {
 /// The bridges that may be offered jobs, by site.
 type Free = BTreeMap<SiteId, Vec<(BridgeId, Present)>>;
 
-async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
+/// Offers what can be offered right now; how many jobs that were.
+pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     let mut free = Free::new();
     for (id, present) in flow.roster.all() {
         if present.active && !present.locked {
@@ -125,11 +127,9 @@ fn offer_all(
             let Some((open, bridge, present)) = place else {
                 break;
             };
-            if !runs.contains_key(&job.run) {
-                runs.insert(job.run, shared(tx, job.run)?);
-            }
-            let Some(shared) = runs.get_mut(&job.run) else {
-                continue;
+            let shared = match runs.entry(job.run) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(shared(tx, job.run)?),
             };
             if shared.run.counts.active >= shared.run.at_once {
                 continue;

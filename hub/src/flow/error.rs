@@ -80,6 +80,15 @@ pub enum FlowError {
 }
 
 impl FlowError {
+    /// What a peer did that broke the protocol, if it was that.
+    pub const fn misbehaviour(&self) -> Option<&'static str> {
+        if let Self::Misbehaved(what) = self {
+            Some(what)
+        } else {
+            None
+        }
+    }
+
     /// A field that is wrong.
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid {

@@ -88,6 +88,7 @@ impl Flow {
             frames.push(ToBridge::Ack(self.vault.sign(&ack)?));
         }
         for row in &done.wake {
+            self.arriving.remove(row.id);
             self.attempts.ring(row.id);
             self.runs.ring(row.run);
         }
@@ -97,6 +98,29 @@ impl Flow {
             clock_offset_ms: offset,
         })
     }
+}
+
+impl Flow {
+    /// Says again to a bridge which of its attempts must end: a wish that was uttered between its Hello
+    /// and its place in the roster would otherwise wait for its next connection.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn repeat_cancels(&self, bridge: BridgeId) -> Result<(), FlowError> {
+        let unsettled: Result<Vec<AttemptRow>, StoreError> =
+            self.store.read(move |tx| tx.unsettled(bridge)).await;
+        for row in unsettled?.iter().filter(|row| must_end(row)) {
+            self.send_cancel(bridge, row.id, row.fence)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the hub wants the bridge to end an attempt that it may have.
+const fn must_end(row: &AttemptRow) -> bool {
+    let nothing_ran =
+        row.state.is_final() && !row.state.ran() && !matches!(row.state, AttemptState::Unknown);
+    nothing_ran || matches!(row.state, AttemptState::Cancelling)
 }
 
 fn reconcile(
@@ -121,15 +145,8 @@ fn reconcile(
     {
         quarantine(tx, &bridge, hello, now)?;
     }
-    tx.bridge_seen(
-        id,
-        hello.journal,
-        hello
-            .seq
-            .max(if lost_journal { 0 } else { bridge.seq_seen }),
-        &hello.version,
-        now,
-    )?;
+    // Once a loss is noticed, what is left is the new mark: an admin may accept it.
+    tx.bridge_seen(id, hello.journal, hello.seq, &hello.version, now)?;
     let mut done = Reconciled {
         bridge: tx
             .bridge(&id.to_string())?
@@ -168,9 +185,7 @@ fn match_up(
 ) -> Result<(), FlowError> {
     if known && !rolled_back {
         done.have.push((row.id, row.log_bytes));
-        if row.state.is_final() && !row.state.ran() && row.state != AttemptState::Unknown
-            || row.state == AttemptState::Cancelling
-        {
+        if must_end(row) {
             done.cancel.push((row.id, row.fence));
         }
         if row.unreachable {

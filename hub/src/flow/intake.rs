@@ -1,14 +1,14 @@
 //! What bridges report: receipts become transitions, and transitions get their answers.
 
-use steward_shared::frame::{Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
-use steward_shared::id::BridgeId;
+use steward_shared::frame::{Ack, Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
+use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::limits::PERMIT_VALID_FOR;
 
 use super::error::FlowError;
 use super::transition::{self, Changed, Note};
 use super::{Flow, hex};
 use crate::model::attempt::{AttemptEvent, AttemptState};
-use crate::store::AttemptRow;
+use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted};
 
 impl Flow {
     /// Takes a receipt whose signature has been verified with the bridge's own key.
@@ -21,16 +21,30 @@ impl Flow {
         name: &str,
         receipt: Receipt,
     ) -> Result<(), FlowError> {
+        let begun = self.begin_receipt(bridge, name, receipt).await?;
+        self.finish_receipt(begun).await
+    }
+
+    /// The first half: the receipt has its place among all transactions when this returns, so that a
+    /// bridge's receipts take effect in the order in which they came.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when the receipt is not this bridge's to give.
+    pub async fn begin_receipt(
+        &self,
+        bridge: BridgeId,
+        name: &str,
+        receipt: Receipt,
+    ) -> Result<Begun, FlowError> {
         if receipt.cluster != self.vault.cluster() || receipt.bridge != bridge {
             return Err(FlowError::Misbehaved("a receipt of another bridge"));
         }
-        let (now, id) = (self.now(), receipt.attempt);
+        let (now, id, fence) = (self.now(), receipt.attempt, receipt.fence);
         let (event, note) = reading(&receipt, name);
         let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
-        let fence = receipt.fence;
-        let outcome = self
+        let submitted = self
             .store
-            .write(move |tx| {
+            .submit(move |tx| {
                 let Some(row) = tx.attempt(id)? else {
                     return Ok(Taken::Stranger);
                 };
@@ -39,10 +53,17 @@ impl Flow {
                         "a receipt for another bridge's attempt",
                     ));
                 }
+                let revoked = |known: BridgeRow| known.status == BridgeStatus::Revoked;
+                if request && tx.bridge(&bridge.to_string())?.is_none_or(revoked) {
+                    return Err(FlowError::Misbehaved("a start request of a revoked bridge"));
+                }
                 if request && refused_permit(&row, &note, now).is_some() {
                     return Ok(Taken::Row(Box::new(row), None));
                 }
-                tx.bridge_holds(bridge, row.seq)?;
+                // A refusal need not be in the journal: a job for another journal is not.
+                if event != AttemptEvent::Refused {
+                    tx.bridge_holds(bridge, row.seq)?;
+                }
                 let changed = transition::apply(tx, &row, &event, &note, now)?;
                 let row = tx.attempt(id)?.unwrap_or(row);
                 if nothing_to_come(&row, &event) && !row.settled {
@@ -51,15 +72,36 @@ impl Flow {
                 Ok(Taken::Row(Box::new(row), changed))
             })
             .await?;
-        let (row, changed) = match outcome {
-            Taken::Row(row, changed) => (row, changed),
-            Taken::Stranger => {
-                tracing::error!(bridge = name, attempt = %id, "a bridge reports an attempt that this hub never made");
-                return Ok(());
+        Ok(Begun { submitted, receipt })
+    }
+
+    /// The second half: what is on disk now is answered.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when the receipt was not this bridge's to give.
+    pub async fn finish_receipt(&self, begun: Begun) -> Result<(), FlowError> {
+        let Begun { submitted, receipt } = begun;
+        match submitted.done().await? {
+            Taken::Row(row, changed) => {
+                self.answer(&row, &receipt).await?;
+                self.wake(&row, changed);
             }
-        };
-        self.answer(&row, &receipt).await?;
-        self.wake(&row, changed);
+            Taken::Stranger => {
+                let (bridge, attempt) = (receipt.bridge, receipt.attempt);
+                tracing::error!(%bridge, %attempt, "a bridge reports an attempt that this hub never made");
+                // Once it has ended, there is nobody who could want to know more of it.
+                match receipt.event {
+                    ReceiptEvent::Exited(_)
+                    | ReceiptEvent::NotStarted { .. }
+                    | ReceiptEvent::Refused(_) => {
+                        self.send_settled(bridge, attempt, receipt.fence)?;
+                    }
+                    ReceiptEvent::Accepted
+                    | ReceiptEvent::StartRequest { .. }
+                    | ReceiptEvent::Started => {}
+                }
+            }
+        }
         Ok(())
     }
 
@@ -94,6 +136,26 @@ impl Flow {
         }
     }
 
+    fn send_settled(
+        &self,
+        bridge: BridgeId,
+        attempt: AttemptId,
+        fence: u64,
+    ) -> Result<(), FlowError> {
+        let cluster = self.vault.cluster();
+        let ack = Ack {
+            cluster,
+            bridge,
+            attempt,
+            fence,
+            through: 0,
+            settled: true,
+        };
+        self.roster
+            .send(bridge, ToBridge::Ack(self.vault.sign(&ack)?));
+        Ok(())
+    }
+
     fn send_permit(&self, row: &AttemptRow, nonce: [u8; 16]) -> Result<(), FlowError> {
         let permit = Permit {
             cluster: self.vault.cluster(),
@@ -125,6 +187,14 @@ impl Flow {
     }
 }
 
+/// A receipt that waits for its transaction.
+#[derive(Debug)]
+pub struct Begun {
+    submitted: Submitted<Taken, FlowError>,
+    receipt: Receipt,
+}
+
+#[derive(Debug)]
 enum Taken {
     Row(Box<AttemptRow>, Option<Changed>),
     Stranger,

@@ -47,8 +47,8 @@ pub struct Flow {
     pub runs: Arc<Bells<RunId>>,
     /// Something may be ready to be offered.
     pub queued: Arc<tokio::sync::Notify>,
-    /// Running digests of output that is arriving.
-    pub digests: Arc<outputs::Digests>,
+    /// Output that is arriving.
+    pub arriving: Arc<outputs::Arriving>,
     /// Where bridges connect to: given to bridges that enrol.
     pub addresses: Arc<Vec<String>>,
 }
@@ -93,3 +93,6 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests;

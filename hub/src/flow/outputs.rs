@@ -4,7 +4,7 @@
 //! beyond that, all of it moves to segments in the object store.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
@@ -18,37 +18,56 @@ use super::error::FlowError;
 use crate::limits::{OUTPUT_INLINE_BYTES, OUTPUT_READ_BYTES, SEGMENT_BYTES_MAX};
 use crate::store::{AttemptRow, Event, LogPart, StoreError};
 
-/// SHA-256 of logs as they arrive, so that a whole log need not be read again at its end.
-#[derive(Default)]
-pub struct Digests(Mutex<BTreeMap<AttemptId, (u64, Context)>>);
+/// How often output is tried again when another stream of the same attempt was faster.
+const APPENDS_MAX: usize = 64;
 
-impl std::fmt::Debug for Digests {
+/// Logs that are arriving: each is written by one at a time, and its SHA-256 is kept running, so that a
+/// whole log need not be read again at its end.
+#[derive(Default)]
+pub struct Arriving(Mutex<BTreeMap<AttemptId, Arc<tokio::sync::Mutex<Running>>>>);
+
+/// How far a log's digest has come.
+struct Running {
+    at: u64,
+    context: Context,
+}
+
+impl std::fmt::Debug for Arriving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Digests")
+        f.write_str("Arriving")
     }
 }
 
-impl Digests {
-    fn update(&self, attempt: AttemptId, position: u64, bytes: &[u8]) {
-        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if position == 0 {
-            digests.insert(attempt, (0, Context::new(&SHA256)));
-        }
-        let Some((at, context)) = digests.get_mut(&attempt) else {
-            return;
+impl Arriving {
+    fn of(&self, attempt: AttemptId) -> Arc<tokio::sync::Mutex<Running>> {
+        let mut arriving = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = || {
+            Arc::new(tokio::sync::Mutex::new(Running {
+                at: 0,
+                context: Context::new(&SHA256),
+            }))
         };
-        if *at == position {
-            context.update(bytes);
-            *at += bytes.len() as u64;
-        } else {
-            digests.remove(&attempt);
+        Arc::clone(arriving.entry(attempt).or_insert_with(begin))
+    }
+
+    pub(super) fn remove(&self, attempt: AttemptId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&attempt);
+    }
+}
+
+impl Running {
+    fn update(&mut self, position: u64, bytes: &[u8]) {
+        if self.at == position {
+            self.context.update(bytes);
+            self.at += bytes.len() as u64;
         }
     }
 
-    fn take(&self, attempt: AttemptId, length: u64) -> Option<Digest> {
-        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, context) = digests.remove(&attempt)?;
-        (at == length).then(|| finish(context))
+    fn digest(&self, length: u64) -> Option<Digest> {
+        (self.at == length).then(|| finish(self.context.clone()))
     }
 }
 
@@ -71,6 +90,30 @@ impl Flow {
         position: u64,
         bytes: Bytes,
     ) -> Result<u64, FlowError> {
+        for _ in 0..APPENDS_MAX {
+            match self.append(bridge, attempt, position, bytes.clone()).await {
+                // The stream of a former connection was faster: what it wrote is overlap by now.
+                Err(FlowError::Store(StoreError::Stale { .. })) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Stale {
+            act: "append output",
+        }
+        .into())
+    }
+
+    async fn append(
+        &self,
+        bridge: BridgeId,
+        attempt: AttemptId,
+        position: u64,
+        bytes: Bytes,
+    ) -> Result<u64, FlowError> {
+        // Two connections of one bridge may bring the same output at once, the old one's last and the
+        // new one's first.
+        let arriving = self.arriving.of(attempt);
+        let mut running = arriving.lock().await;
         let read = self.store.read(move |tx| {
             let row = tx.attempt(attempt)?;
             let tail = tx.log_tail(attempt)?;
@@ -107,11 +150,11 @@ impl Flow {
         } else {
             self.append_segments(attempt, length, tail, &fresh).await?;
         }
-        self.digests.update(attempt, length, &fresh);
+        running.update(length, &fresh);
+        drop(running);
         self.attempts.ring(attempt);
-        if exit_of(&row).is_none() {
-            self.send_ack(&row, now_at, false)?;
-        }
+        // After the exit record too: a bridge sends no further ahead of this than its window.
+        self.send_ack(&row, now_at, false)?;
         self.settle_if_complete(attempt).await?;
         Ok(now_at)
     }
@@ -155,7 +198,7 @@ impl Flow {
             let part = all.split_to(all.len().min(SEGMENT_BYTES_MAX));
             let bytes = part.len() as u64;
             let sha256 = Digest::of(&part).to_string();
-            self.segments.put(attempt, start, part).await?;
+            self.segments.put(attempt, start, &sha256, part).await?;
             let (before, position) = (length, start);
             self.store
                 .write(move |tx| tx.add_segment(attempt, before, position, bytes, &sha256))
@@ -192,10 +235,14 @@ impl Flow {
             Some(LogPart::Segment {
                 position: start,
                 bytes,
+                sha256,
             }) => {
                 let from = position - start;
                 let to = bytes.min(from.saturating_add(limit as u64));
-                Ok(self.segments.read(attempt, start, from..to).await?)
+                Ok(self
+                    .segments
+                    .read(attempt, start, &sha256, from..to)
+                    .await?)
             }
         }
     }
@@ -213,7 +260,9 @@ impl Flow {
         if row.settled || row.log_bytes < exit.log.bytes {
             return Ok(());
         }
-        let digest = match self.digests.take(attempt, row.log_bytes) {
+        let arriving = self.arriving.of(attempt);
+        let known = arriving.lock().await.digest(row.log_bytes);
+        let digest = match known {
             Some(digest) => digest,
             None => self.digest_of(attempt).await?,
         };
@@ -221,8 +270,12 @@ impl Flow {
         let complete =
             row.log_bytes == exit.log.bytes && exit.log.sha256.is_none_or(|told| told == digest);
         let (run, now) = (row.run, self.now());
-        self.store
+        let settled = self
+            .store
             .write(move |tx| {
+                if tx.attempt(attempt)?.is_none_or(|row| row.settled) {
+                    return Ok::<_, StoreError>(false);
+                }
                 tx.settle(attempt, complete)?;
                 let mut detail = serde_json::Map::new();
                 detail.insert("log_bytes".to_owned(), json!(exit.log.bytes));
@@ -241,9 +294,14 @@ impl Flow {
                     detail,
                     ..Event::default()
                 };
-                tx.record(now, &event)
+                tx.record(now, &event)?;
+                Ok(true)
             })
             .await?;
+        if !settled {
+            return Ok(());
+        }
+        self.arriving.remove(attempt);
         if !complete {
             tracing::error!(%attempt, "the output is not what the exit record says");
         }

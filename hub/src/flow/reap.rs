@@ -8,8 +8,8 @@ use super::Flow;
 use super::error::FlowError;
 use super::hello::record;
 use super::transition::{self, Note};
-use crate::limits::{IDEMPOTENCY_KEPT, LOOK_EVERY, UNKNOWN_AFTER};
-use crate::model::attempt::AttemptEvent;
+use crate::limits::{IDEMPOTENCY_KEPT, LOOK_EVERY, OFFER_ANSWERED_WITHIN, UNKNOWN_AFTER};
+use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::model::job::JobState;
 use crate::store::{AttemptRow, StoreError};
 
@@ -31,7 +31,8 @@ pub async fn run(flow: Flow, stop: Stop) {
 /// How often old answers are forgotten.
 const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(600);
 
-async fn reap_once(
+/// Looks once. Nobody was heard before `started`; `forgotten` is when old answers last were.
+pub(super) async fn reap_once(
     flow: &Flow,
     started: Timestamp,
     forgotten: &mut Timestamp,
@@ -42,7 +43,7 @@ async fn reap_once(
     for row in open? {
         let silent = silence(flow, &row, started, now).await?;
         if let Some(event) = due(&row, silent, now) {
-            end(flow, row, event, now).await?;
+            end(flow, row, silent, event, now).await?;
         } else if silent && row.state.is_permitted() && !row.unreachable {
             mark_unreachable(flow, row, now).await?;
         }
@@ -83,7 +84,10 @@ fn due(row: &AttemptRow, silent: bool, now: Timestamp) -> Option<AttemptEvent> {
         if now > row.not_after {
             return Some(AttemptEvent::WindowClosed);
         }
-        return silent.then_some(AttemptEvent::Forgotten);
+        // A bridge that cannot believe an offer has nobody to tell: without an answer it goes elsewhere.
+        let unanswered =
+            row.state == AttemptState::Offered && now.since(row.offered_at) > OFFER_ANSWERED_WITHIN;
+        return (silent || unanswered).then_some(AttemptEvent::Forgotten);
     };
     let patience = std::time::Duration::from_millis(row.runtime_ms).saturating_add(UNKNOWN_AFTER);
     (silent && now.since(permitted) > patience).then_some(AttemptEvent::Lost)
@@ -92,12 +96,13 @@ fn due(row: &AttemptRow, silent: bool, now: Timestamp) -> Option<AttemptEvent> {
 async fn end(
     flow: &Flow,
     row: AttemptRow,
+    silent: bool,
     event: AttemptEvent,
     now: Timestamp,
 ) -> Result<(), FlowError> {
     let why = match event {
         AttemptEvent::WindowClosed => "its start window has closed",
-        AttemptEvent::Forgotten => "its bridge went away before the start",
+        AttemptEvent::Forgotten => "its bridge went away or did not answer before the start",
         AttemptEvent::Lost => "its bridge has been away for longer than it could run",
         AttemptEvent::Accepted
         | AttemptEvent::Refused
@@ -108,15 +113,22 @@ async fn end(
         | AttemptEvent::CancelRequested => return Ok(()),
     };
     let (id, run, bridge, fence) = (row.id, row.run, row.bridge, row.fence);
-    flow.store
+    let changed = flow
+        .store
         .write(move |tx| {
             // What was read may have changed before this transaction began.
             let Some(row) = tx.attempt(row.id)? else {
-                return Ok(());
+                return Ok(None);
             };
-            transition::apply(tx, &row, &event, &Note::hub(why), now).map(drop)
+            if due(&row, silent, now).as_ref() != Some(&event) {
+                return Ok(None);
+            }
+            transition::apply(tx, &row, &event, &Note::hub(why), now)
         })
         .await?;
+    if changed.is_none() {
+        return Ok(());
+    }
     flow.send_cancel(bridge, id, fence)?;
     flow.attempts.ring(id);
     flow.runs.ring(run);

@@ -68,7 +68,7 @@ impl Flow {
         let (user, now) = (user.to_owned(), self.now());
         let run = self
             .store
-            .write(move |tx| once_only(tx, &user, once, now, |tx| create(tx, &user, request, now)))
+            .write(move |tx| once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now)))
             .await?;
         self.wake_dispatch();
         Ok(run)
@@ -92,7 +92,7 @@ impl Flow {
                 once_only(tx, &user, once, now, |tx| {
                     let before = find_run(tx, &name)?;
                     let request = again(tx, &before, failed)?;
-                    create(tx, &user, request, now)
+                    create(tx, &user, &request, now)
                 })
             })
             .await?;
@@ -216,7 +216,7 @@ fn once_only(
 fn create(
     tx: &mut Tx<'_>,
     user: &str,
-    request: RunRequest,
+    request: &RunRequest,
     now: Timestamp,
 ) -> Result<RunRow, FlowError> {
     let project = project(tx, &request.project)?;
@@ -233,7 +233,7 @@ fn create(
         .map_err(FlowError::Inputs)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
     check_rules(&task, &reason, &ticket)?;
-    let targets = choose(tx, &task, &request)?;
+    let targets = choose(tx, &task, request)?;
     if request.at_once == Some(0) {
         return Err(FlowError::invalid(
             "at_once",
@@ -382,10 +382,9 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
         let jobs = tx.jobs(before.id, from, PAGE_MAX)?;
         let Some(last) = jobs.last() else { break };
         from = last.position + 1;
-        for job in jobs
-            .iter()
-            .filter(|job| !failed || job.state != JobState::Succeeded)
-        {
+        let wanted =
+            |state: JobState| !failed || (state.is_final() && state != JobState::Succeeded);
+        for job in jobs.iter().filter(|job| wanted(job.state)) {
             targets.push(tx.target_shown(job.target)?.0);
         }
     }

@@ -175,15 +175,16 @@ pub fn change_job(
     counts.shift(job.state, to);
     if to.is_final() {
         record_job(tx, job, to, why, now)?;
-        if run.stop_after > 0 && counts.failures() >= run.stop_after && counts.queued > 0 {
-            cancel_queued(
-                tx,
-                job.run,
-                &mut counts,
-                "the run stopped after its failures",
-                now,
-            )?;
-        }
+    }
+    // Also where this very job goes back to the queue: after so many failures nothing is begun.
+    if run.stop_after > 0 && counts.failures() >= run.stop_after && counts.queued > 0 {
+        cancel_queued(
+            tx,
+            job.run,
+            &mut counts,
+            "the run stopped after its failures",
+            now,
+        )?;
     }
     finish_run(tx, job.run, &counts, now)
 }
@@ -280,8 +281,8 @@ fn resolve(
     note: &Note,
     now: Timestamp,
 ) -> Result<Option<Changed>, FlowError> {
-    if row.resolution.is_some() {
-        return Ok(None);
+    if row.resolution.is_some() || outcome == AttemptState::Unknown {
+        return keep_exit(tx, row, note, now);
     }
     let mut to = row.clone();
     let resolution = json!({
@@ -323,6 +324,40 @@ fn resolve(
         };
         change_job(tx, &job, verdict, &note.why, now)?;
     }
+    Ok(Some(Changed {
+        attempt: row.id,
+        run: row.run,
+        state: AttemptState::Unknown,
+    }))
+}
+
+/// An exit record that proves nothing, or that comes after a person's word: it is kept beside that,
+/// so that the output can be compared with it and the attempt be settled.
+fn keep_exit(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    note: &Note,
+    now: Timestamp,
+) -> Result<Option<Changed>, FlowError> {
+    if row.exit.is_some() || note.exit.is_none() {
+        return Ok(None);
+    }
+    let to = AttemptRow {
+        exit: note.exit.clone(),
+        ..row.clone()
+    };
+    tx.change_attempt(AttemptState::Unknown, &to)?;
+    let event = Event {
+        actor: note.actor.clone(),
+        action: "attempt.reported",
+        object: row.id.to_string(),
+        run: Some(row.run),
+        owner: Some("hub"),
+        fence: Some(row.fence),
+        bridge_time: note.bridge_time,
+        ..Event::default()
+    };
+    tx.record(now, &event)?;
     Ok(Some(Changed {
         attempt: row.id,
         run: row.run,

@@ -1,14 +1,16 @@
 //! One connected bridge: Hello, then frames both ways until the connection ends.
 
+use std::sync::Arc;
+
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use steward_certs::fingerprint::Pin;
-use steward_shared::frame::{Challenge, Hello, Renew, Renewed, ToBridge, ToHub};
+use steward_shared::frame::{Challenge, Hello, Receipt, Renew, Renewed, ToBridge, ToHub};
 use steward_shared::id::BridgeId;
 use steward_shared::job::Digest;
 use steward_shared::limits::{HELLO_WITHIN, IDLE_TIMEOUT};
 use steward_shared::sign::{PublicKey, Verifier};
 use steward_shared::stop::Stop;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::output;
@@ -17,7 +19,7 @@ use crate::flow::error::FlowError;
 use crate::flow::hello::clock_is_wrong;
 use crate::flow::roster::{Place, Present};
 use crate::flow::{Flow, unhex};
-use crate::limits::BRIDGE_QUEUE;
+use crate::limits::{BRIDGE_QUEUE, RECEIPTS_UNDERWAY};
 use crate::store::{BridgeRow, BridgeStatus};
 
 /// Serves a bridge until its connection ends.
@@ -30,8 +32,11 @@ pub(super) async fn serve(
     stop: Stop,
 ) {
     let close = CancellationToken::new();
-    let greeted =
-        tokio::time::timeout(HELLO_WITHIN, greet(&flow, &connection, bridge, key, &close)).await;
+    let greeted = tokio::time::timeout(
+        HELLO_WITHIN,
+        greet(&flow, &connection, bridge, key, &close, &stop),
+    )
+    .await;
     drop(handshake);
     let (mut session, send, frames) = match greeted {
         Ok(Ok(session)) => session,
@@ -88,6 +93,10 @@ struct Session {
     receipts: Verifier,
     place: Place,
     receive: RecvStream,
+    underway: Arc<Semaphore>,
+    failed: mpsc::Sender<FlowError>,
+    failures: mpsc::Receiver<FlowError>,
+    stop: Stop,
 }
 
 async fn greet(
@@ -96,37 +105,14 @@ async fn greet(
     bridge: BridgeId,
     key: Pin,
     close: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(Session, SendStream, mpsc::Receiver<ToBridge>), FlowError> {
     let row = flow
         .admit(bridge, key)
         .await?
         .ok_or(FlowError::Misbehaved("a bridge that is not enrolled"))?;
     let receipts = receipt_key(&row)?;
-    let (mut send, mut receive) = connection
-        .accept_bi()
-        .await
-        .map_err(|_| FlowError::Misbehaved("no control stream"))?;
-    let ToHub::Greeting(_) = read(&mut receive).await? else {
-        return Err(FlowError::Misbehaved("no greeting"));
-    };
-    let mut nonce = [0; 16];
-    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| crate::vault::VaultError::NoKey)?;
-    let challenge = ToBridge::Challenge(Challenge {
-        nonce,
-        hub_time: flow.now(),
-    });
-    write_frame(&mut send, &challenge)
-        .await
-        .map_err(|_| FlowError::Misbehaved("gone before its Hello"))?;
-    let ToHub::Hello(hello) = read(&mut receive).await? else {
-        return Err(FlowError::Misbehaved("no Hello"));
-    };
-    let hello = hello
-        .verify([&receipts])
-        .map_err(|_| FlowError::Misbehaved("a Hello that it has not signed"))?;
-    if hello.nonce != nonce {
-        return Err(FlowError::Misbehaved("a Hello for another connection"));
-    }
+    let (send, receive, hello) = hello(flow, connection, &receipts).await?;
     let facts = Present {
         address: connection.remote_address().to_string(),
         ..present(&row, key, &hello, flow)
@@ -151,7 +137,9 @@ async fn greet(
         flow.roster.leave(place);
         return Err(FlowError::Misbehaved("a bridge that is revoked"));
     }
+    flow.repeat_cancels(bridge).await?;
     flow.wake_dispatch();
+    let (failed, failures) = mpsc::channel(1);
     Ok((
         Session {
             bridge,
@@ -160,10 +148,48 @@ async fn greet(
             receipts,
             place,
             receive,
+            underway: Arc::new(Semaphore::new(RECEIPTS_UNDERWAY)),
+            failed,
+            failures,
+            stop: stop.clone(),
         },
         send,
         frames,
     ))
+}
+
+/// The first frames: a greeting, the hub's challenge, and the Hello that answers it.
+async fn hello(
+    flow: &Flow,
+    connection: &Connection,
+    receipts: &Verifier,
+) -> Result<(SendStream, RecvStream, Hello), FlowError> {
+    let (mut send, mut receive) = connection
+        .accept_bi()
+        .await
+        .map_err(|_| FlowError::Misbehaved("no control stream"))?;
+    let ToHub::Greeting(_) = read(&mut receive).await? else {
+        return Err(FlowError::Misbehaved("no greeting"));
+    };
+    let mut nonce = [0; 16];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| crate::vault::VaultError::NoKey)?;
+    let challenge = ToBridge::Challenge(Challenge {
+        nonce,
+        hub_time: flow.now(),
+    });
+    write_frame(&mut send, &challenge)
+        .await
+        .map_err(|_| FlowError::Misbehaved("gone before its Hello"))?;
+    let ToHub::Hello(hello) = read(&mut receive).await? else {
+        return Err(FlowError::Misbehaved("no Hello"));
+    };
+    let hello = hello
+        .verify([receipts])
+        .map_err(|_| FlowError::Misbehaved("a Hello that it has not signed"))?;
+    if hello.nonce != nonce {
+        return Err(FlowError::Misbehaved("a Hello for another connection"));
+    }
+    Ok((send, receive, hello))
 }
 
 fn present(row: &BridgeRow, key: Pin, hello: &Hello, flow: &Flow) -> Present {
@@ -211,29 +237,32 @@ impl Session {
     /// Takes frames until the connection ends; how to close it when the bridge broke the protocol.
     async fn receive(&mut self, flow: &Flow) -> Option<(quinn::VarInt, &'static str)> {
         loop {
-            let frame = match read_frame::<ToHub>(&mut self.receive).await {
+            // A frame that is half read when a failure arrives is lost with its connection.
+            let frame = tokio::select! {
+                frame = read_frame::<ToHub>(&mut self.receive) => frame,
+                Some(error) = self.failures.recv() => return Some(self.end(&error)),
+            };
+            let frame = match frame {
                 Ok(frame) => frame,
                 Err(transport::FrameError::Ended) => return None,
                 Err(transport::FrameError::Codec(_)) => {
                     return Some((transport::MISBEHAVED, "not a frame"));
                 }
             };
-            match self.take(flow, frame).await {
-                Ok(()) => {}
-                Err(FlowError::Misbehaved(what)) => {
-                    tracing::error!(bridge = self.name, what, "the bridge broke the protocol");
-                    return Some((transport::MISBEHAVED, what));
-                }
-                Err(error) => {
-                    // The bridge keeps what was not answered, and sends it again when it is back.
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot take a frame"
-                    );
-                    return Some((transport::STOPPING, "the hub cannot take it now"));
-                }
+            if let Err(error) = self.take(flow, frame).await {
+                return Some(self.end(&error));
             }
         }
+    }
+
+    /// How a connection is closed after this error.
+    fn end(&self, error: &FlowError) -> (quinn::VarInt, &'static str) {
+        tracing::error!(
+            bridge = self.name,
+            error = error as &dyn std::error::Error,
+            "cannot take a frame"
+        );
+        transport::end(error)
     }
 
     async fn take(&mut self, flow: &Flow, frame: ToHub) -> Result<(), FlowError> {
@@ -241,11 +270,11 @@ impl Session {
         match frame {
             ToHub::Receipt(receipt) => {
                 let receipt = receipt.verify([&self.receipts]).map_err(unsigned)?;
-                flow.take_receipt(self.bridge, &self.name, receipt).await
+                self.begin(flow, receipt).await
             }
             ToHub::Status(status) => {
                 let status = status.verify([&self.receipts]).map_err(unsigned)?;
-                if status.bridge != self.bridge {
+                if status.bridge != self.bridge || status.cluster != flow.vault.cluster() {
                     return Err(FlowError::Misbehaved("the status of another bridge"));
                 }
                 flow.roster.change(self.bridge, |present| {
@@ -259,6 +288,21 @@ impl Session {
             ToHub::Renew(request) => self.renew(flow, request).await,
             ToHub::Greeting(_) | ToHub::Hello(_) => Err(FlowError::Misbehaved("a second greeting")),
         }
+    }
+
+    /// Takes a receipt; the next one is read while this one is on its way to the disk.
+    async fn begin(&mut self, flow: &Flow, receipt: Receipt) -> Result<(), FlowError> {
+        let begun = flow.begin_receipt(self.bridge, &self.name, receipt).await?;
+        let (flow, failed) = (flow.clone(), self.failed.clone());
+        let place = Arc::clone(&self.underway).acquire_owned().await;
+        self.stop.run(async move {
+            if let Err(error) = flow.finish_receipt(begun).await {
+                // Only the first failure counts: it ends the connection.
+                failed.try_send(error).ok();
+            }
+            drop(place);
+        });
+        Ok(())
     }
 
     async fn renew(&mut self, flow: &Flow, request: Renew) -> Result<(), FlowError> {

@@ -22,9 +22,9 @@ pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: Bri
         stop.run(async move {
             if let Err(error) = take(&flow, bridge, stream, &inner).await {
                 tracing::error!(%bridge, error = &error as &dyn std::error::Error, "cannot take output");
-                if matches!(error, FlowError::Misbehaved(_)) {
-                    connection.close(transport::MISBEHAVED, b"output that does not fit");
-                }
+                // What is not on disk is sent again on the next connection.
+                let (code, reason) = transport::end(&error);
+                connection.close(code, reason.as_bytes());
             }
         });
     }

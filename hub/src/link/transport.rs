@@ -11,6 +11,7 @@ use steward_shared::codec::{self, CodecError};
 use steward_shared::limits::{FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX};
 
 use super::LinkError;
+use crate::flow::error::FlowError;
 use crate::limits::HANDSHAKES_MAX;
 
 /// Close code: the hub is stopping; connect again.
@@ -21,6 +22,14 @@ pub(super) const REFUSED: VarInt = VarInt::from_u32(2);
 pub(super) const MISBEHAVED: VarInt = VarInt::from_u32(3);
 /// Close code: the bridge was revoked, or connected anew.
 pub(super) const REPLACED: VarInt = VarInt::from_u32(4);
+
+/// How a connection is closed after this error. What is not on disk then is sent again on the next one.
+pub(super) fn end(error: &FlowError) -> (VarInt, &'static str) {
+    match error.misbehaviour() {
+        Some(what) => (MISBEHAVED, what),
+        None => (STOPPING, "the hub cannot take it now"),
+    }
+}
 
 /// What reading a frame can lead to.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +107,7 @@ pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
 }
 
 /// Writes one frame.
-pub(super) async fn write_frame<T: Serialize>(
+pub(super) async fn write_frame<T: Serialize + Sync>(
     stream: &mut SendStream,
     frame: &T,
 ) -> Result<(), FrameError> {

@@ -115,38 +115,46 @@ impl AttemptState {
     /// [`Illegal`] when the pair is not in the table of states.
     pub fn apply(self, event: &AttemptEvent) -> Result<Change, Illegal> {
         use AttemptEvent as On;
-        use AttemptState as S;
         let illegal = || Illegal {
             state: self,
             event: event.clone(),
         };
         let change = match (self, event) {
-            (S::Offered, On::Accepted) => Change::To(S::Accepted),
-            (S::Offered | S::Accepted, On::Refused) => Change::To(S::Refused),
-            (S::Offered | S::Accepted, On::Permitted) => Change::To(S::Starting),
-            (S::Starting, On::Started) => Change::To(S::Running),
+            (Self::Offered, On::Accepted) => Change::To(Self::Accepted),
+            (Self::Offered | Self::Accepted, On::Refused) => Change::To(Self::Refused),
+            (Self::Offered | Self::Accepted, On::Permitted) => Change::To(Self::Starting),
+            (Self::Starting, On::Started) => Change::To(Self::Running),
             // Before a permit nothing can have run: the attempt ends, and the job may try elsewhere.
-            (S::Offered | S::Accepted, On::CancelRequested) => Change::To(S::Withdrawn),
-            (S::Offered | S::Accepted, On::WindowClosed) => Change::To(S::Expired),
-            (S::Offered | S::Accepted, On::NotStarted | On::Forgotten) => Change::To(S::NotStarted),
+            (Self::Offered | Self::Accepted, On::CancelRequested) => Change::To(Self::Withdrawn),
+            (Self::Offered | Self::Accepted, On::WindowClosed) => Change::To(Self::Expired),
+            (Self::Offered | Self::Accepted, On::NotStarted | On::Forgotten) => {
+                Change::To(Self::NotStarted)
+            }
             // After a permit the command may have run: silence proves nothing.
-            (S::Starting | S::Running, On::CancelRequested) => Change::To(S::Cancelling),
-            (S::Starting | S::Cancelling, On::NotStarted) => Change::To(S::NotStarted),
-            (S::Starting | S::Running | S::Cancelling, On::Exited(outcome)) => {
+            (Self::Starting | Self::Running, On::CancelRequested) => Change::To(Self::Cancelling),
+            (Self::Starting | Self::Running | Self::Cancelling, On::NotStarted) => {
+                // Also after the report of a start: the start record comes before the command, and what
+                // then could not be started is proven not to have run.
+                Change::To(Self::NotStarted)
+            }
+            (Self::Starting | Self::Running | Self::Cancelling, On::Exited(outcome)) => {
                 Change::To(verdict(outcome))
             }
-            (S::Starting | S::Running | S::Cancelling, On::Forgotten | On::Lost) => {
-                Change::To(S::Unknown)
+            (Self::Starting | Self::Running | Self::Cancelling, On::Forgotten | On::Lost) => {
+                Change::To(Self::Unknown)
             }
-            (S::Unknown, On::Exited(outcome)) => Change::Resolved(verdict(outcome)),
-            (S::Unknown, On::NotStarted) => Change::Resolved(S::NotStarted),
+            (Self::Unknown, On::Exited(outcome)) => Change::Resolved(verdict(outcome)),
+            (Self::Unknown, On::NotStarted) => Change::Resolved(Self::NotStarted),
             // Repetitions, and what was under way when the state changed.
-            (S::Accepted | S::Starting | S::Running | S::Cancelling | S::Unknown, On::Accepted)
-            | (S::Running | S::Cancelling | S::Unknown, On::Started)
-            | (S::Cancelling, On::CancelRequested)
-            | (S::Starting | S::Running | S::Cancelling, On::WindowClosed)
-            | (S::Offered | S::Accepted | S::Unknown, On::Lost)
-            | (S::Unknown, On::Forgotten | On::CancelRequested | On::WindowClosed) => {
+            (
+                Self::Accepted | Self::Starting | Self::Running | Self::Cancelling | Self::Unknown,
+                On::Accepted,
+            )
+            | (Self::Running | Self::Cancelling | Self::Unknown, On::Started)
+            | (Self::Cancelling, On::CancelRequested)
+            | (Self::Starting | Self::Running | Self::Cancelling, On::WindowClosed)
+            | (Self::Offered | Self::Accepted | Self::Unknown, On::Lost)
+            | (Self::Unknown, On::Forgotten | On::CancelRequested | On::WindowClosed) => {
                 Change::Nothing
             }
             (state, On::Exited(_) | On::Started) if state.ran() => Change::Nothing,

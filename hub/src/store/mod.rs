@@ -19,6 +19,7 @@ mod templates;
 mod tokens;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -100,6 +101,22 @@ pub struct Store {
     committed: Arc<Notify>,
 }
 
+/// A transaction that waits for the writer.
+#[derive(Debug)]
+pub struct Submitted<T, E> {
+    answer: tokio::sync::oneshot::Receiver<Result<T, E>>,
+}
+
+impl<T, E: From<StoreError>> Submitted<T, E> {
+    /// How it ended. Its effects are on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// Whatever the transaction returned, or the store's own error.
+    pub async fn done(self) -> Result<T, E> {
+        self.answer.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     permits: Semaphore,
@@ -153,7 +170,21 @@ impl Store {
     pub async fn write<T, E, F>(&self, body: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.submit(body).await?.done().await
+    }
+
+    /// Hands a transaction to the writer: transactions are run in the order in which they were handed
+    /// over. What is returned tells how it ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn submit<T, E, F>(&self, body: F) -> Result<Submitted<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (work, answer) = writer::work(body);
@@ -161,7 +192,7 @@ impl Store {
             .send(work)
             .await
             .map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        Ok(Submitted { answer })
     }
 
     /// Reads from one consistent view, beside the writer.
@@ -188,7 +219,9 @@ impl Store {
                 .ok()
                 .and_then(|mut idle| idle.pop())
                 .ok_or(StoreError::Stopped)?;
-            let result = read_on(&connection, body);
+            // A panic in one reader must not take the connection away from the others.
+            let result = catch_unwind(AssertUnwindSafe(|| read_on(&connection, body)))
+                .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
             if let Ok(mut idle) = readers.idle.lock() {
                 idle.push(connection);
             }
@@ -245,3 +278,6 @@ fn configure_reader(connection: &Connection) -> Result<(), StoreError> {
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

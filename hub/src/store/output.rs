@@ -13,6 +13,8 @@ pub enum LogPart {
         position: u64,
         /// Its length.
         bytes: u64,
+        /// Its SHA-256, hex.
+        sha256: String,
     },
     /// In the row; where it begins, and the bytes.
     Tail(u64, Vec<u8>),
@@ -25,21 +27,24 @@ impl Tx<'_> {
         id: AttemptId,
         position: u64,
     ) -> Result<Option<LogPart>, StoreError> {
-        let sql = "SELECT position, bytes FROM segments
+        let sql = "SELECT position, bytes, sha256 FROM segments
                    WHERE attempt = ?1 AND position <= ?2 ORDER BY position DESC LIMIT 1";
         let at = row::number(position);
         let segment = self.one("find a segment", sql, &[&id.to_string(), &at], |r| {
+            let sha256: String = row::get(r, "segments", "sha256")?;
             Ok((
                 row::count::<u64>(r, "segments", "position")?,
                 row::count::<u64>(r, "segments", "bytes")?,
+                sha256,
             ))
         })?;
-        if let Some((start, bytes)) = segment
+        if let Some((start, bytes, sha256)) = segment
             && position < start + bytes
         {
             return Ok(Some(LogPart::Segment {
                 position: start,
                 bytes,
+                sha256,
             }));
         }
         let Some((length, tail)) = self.log_tail(id)? else {

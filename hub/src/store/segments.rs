@@ -41,7 +41,7 @@ impl Segments {
         })
     }
 
-    /// Keeps a segment.
+    /// Keeps a segment with this SHA-256. What is kept never changes: other bytes have another name.
     ///
     /// # Errors
     /// [`SegmentError`] when it is not on disk.
@@ -49,10 +49,11 @@ impl Segments {
         &self,
         attempt: AttemptId,
         position: u64,
+        sha256: &str,
         bytes: Bytes,
     ) -> Result<(), SegmentError> {
         self.objects
-            .put(&key(attempt, position), PutPayload::from(bytes))
+            .put(&key(attempt, position, sha256), PutPayload::from(bytes))
             .await
             .map(drop)
             .map_err(|source| SegmentError {
@@ -69,10 +70,11 @@ impl Segments {
         &self,
         attempt: AttemptId,
         position: u64,
+        sha256: &str,
         range: std::ops::Range<u64>,
     ) -> Result<Bytes, SegmentError> {
         self.objects
-            .get_range(&key(attempt, position), range)
+            .get_range(&key(attempt, position, sha256), range)
             .await
             .map_err(|source| SegmentError {
                 act: "read",
@@ -82,8 +84,8 @@ impl Segments {
 }
 
 /// The name sorts by position; the first characters spread attempts over folders.
-fn key(attempt: AttemptId, position: u64) -> Key {
+fn key(attempt: AttemptId, position: u64, sha256: &str) -> Key {
     let name = attempt.to_string();
     let (spread, _) = name.split_at_checked(2).unwrap_or(("", ""));
-    Key::from(format!("output/{spread}/{name}/{position:020}"))
+    Key::from(format!("output/{spread}/{name}/{position:020}-{sha256}"))
 }

@@ -10,7 +10,14 @@ use super::{StoreError, Tx, act};
 use crate::limits::GROUP_COMMIT_MAX;
 
 /// A transaction that waits: runs, and gives back how to answer once the outcome of the commit is known.
-pub(super) type Work = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+pub(super) type Work = Box<dyn FnOnce(&Connection) -> Ran + Send>;
+
+/// A transaction that ran.
+pub(super) struct Ran {
+    answer: Answer,
+    /// It found no room on the disk.
+    full: bool,
+}
 
 /// Tells the caller how it ended; takes whether the commit succeeded.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -19,13 +26,14 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub(super) fn work<T, E, F>(body: F) -> (Work, oneshot::Receiver<Result<T, E>>)
 where
     T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
+    E: std::error::Error + From<StoreError> + Send + 'static,
     F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
 {
     let (answer, receiver) = oneshot::channel();
     let work: Work = Box::new(move |connection| {
         let result = in_savepoint(connection, body);
-        Box::new(move |committed| {
+        let full = result.as_ref().is_err_and(|error| is_full(error));
+        let answer: Answer = Box::new(move |committed| {
             let result = match (result, committed) {
                 (Ok(value), Ok(())) => Ok(value),
                 (Ok(_), Err(error)) => Err(error.into()),
@@ -33,9 +41,21 @@ where
             };
             // The caller may have gone away; the commit stands all the same.
             drop(answer.send(result));
-        })
+        });
+        Ran { answer, full }
     });
     (work, receiver)
+}
+
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(StoreError::Full)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn in_savepoint<T, E: From<StoreError>>(
@@ -48,6 +68,10 @@ fn in_savepoint<T, E: From<StoreError>>(
     // A panic in one transaction must not end the writer for all the others.
     let result = catch_unwind(AssertUnwindSafe(|| body(&mut Tx { connection })))
         .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
+    if result.is_err() && connection.is_autocommit() {
+        // SQLite has rolled back everything by itself; there is no savepoint any more.
+        return result;
+    }
     let end = if result.is_ok() {
         "RELEASE one"
     } else {
@@ -66,8 +90,8 @@ pub(super) fn run(
     committed: &Arc<Notify>,
 ) {
     let mut waiting = Vec::with_capacity(GROUP_COMMIT_MAX);
-    while queue.blocking_recv_many(&mut waiting, GROUP_COMMIT_MAX) > 0 {
-        let outcome = commit_all(connection, waiting.drain(..));
+    while !waiting.is_empty() || queue.blocking_recv_many(&mut waiting, GROUP_COMMIT_MAX) > 0 {
+        let outcome = commit_all(connection, &mut waiting);
         if let Err(error) = outcome {
             if matches!(error, StoreError::Full) {
                 continue;
@@ -84,18 +108,33 @@ pub(super) fn run(
     }
 }
 
-fn commit_all(
-    connection: &Connection,
-    waiting: impl Iterator<Item = Work>,
-) -> Result<(), StoreError> {
-    if let Err(error) = connection
+/// Commits what waits. What was not tried, because the disk was full before its turn, waits on.
+fn commit_all(connection: &Connection, waiting: &mut Vec<Work>) -> Result<(), StoreError> {
+    let mut untried = std::mem::take(waiting).into_iter();
+    // Dropping the work answers its callers with `Stopped`.
+    connection
         .execute_batch("BEGIN IMMEDIATE")
-        .map_err(act("begin to write"))
-    {
-        // Dropping the work answers its callers with `Stopped`.
-        return Err(error);
+        .map_err(act("begin to write"))?;
+    let mut answers = Vec::with_capacity(untried.len());
+    for work in untried.by_ref() {
+        let ran = work(connection);
+        answers.push(ran.answer);
+        if connection.is_autocommit() {
+            // For want of room SQLite rolls back the whole group, not just the one that found none.
+            let error = || {
+                if ran.full {
+                    StoreError::Full
+                } else {
+                    StoreError::Stopped
+                }
+            };
+            for answer in answers {
+                answer(Err(error()));
+            }
+            waiting.extend(untried);
+            return Err(error());
+        }
     }
-    let answers: Vec<Answer> = waiting.map(|work| work(connection)).collect();
     match connection.execute_batch("COMMIT") {
         Ok(()) => {
             for answer in answers {

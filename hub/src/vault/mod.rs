@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use steward_certs::authority::Authority;
@@ -19,7 +20,7 @@ use steward_shared::secret::Secret;
 use steward_shared::sign::{Payload, PublicKey, Signed, SigningKey};
 use steward_shared::time::Timestamp;
 
-use crate::limits::{BRIDGE_CERTIFICATE, HUB_CERTIFICATE};
+use crate::limits::{BRIDGE_CERTIFICATE_DEFAULT, HUB_CERTIFICATE};
 
 /// What went wrong with the keys.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,7 @@ pub struct Vault {
     cluster: ClusterId,
     authority: Authority,
     job_key: SigningKey,
+    bridge_lifetime: Duration,
 }
 
 const CA_CERTIFICATE: &str = "ca.crt";
@@ -98,6 +100,7 @@ impl Vault {
             cluster,
             authority,
             job_key,
+            bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
         })
     }
 
@@ -118,7 +121,15 @@ impl Vault {
             cluster,
             authority,
             job_key,
+            bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
         })
+    }
+
+    /// Issues bridges' certificates for this long from now on.
+    #[must_use]
+    pub const fn with_bridge_lifetime(mut self, lifetime: Duration) -> Self {
+        self.bridge_lifetime = lifetime;
+        self
     }
 
     /// The cluster.
@@ -172,10 +183,10 @@ impl Vault {
         bridge: BridgeId,
         now: Timestamp,
     ) -> Result<(Vec<u8>, Timestamp), VaultError> {
-        let certificate = self
-            .authority
-            .issue_bridge(request, bridge, now, BRIDGE_CERTIFICATE)?;
-        Ok((certificate.to_vec(), now.after(BRIDGE_CERTIFICATE)))
+        let certificate =
+            self.authority
+                .issue_bridge(request, bridge, now, self.bridge_lifetime)?;
+        Ok((certificate.to_vec(), now.after(self.bridge_lifetime)))
     }
 }
 

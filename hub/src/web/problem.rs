@@ -3,6 +3,7 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use steward_shared::template::InputError;
 
 use crate::flow::error::FlowError;
 use crate::model::permission::Permission;
@@ -102,6 +103,17 @@ impl Problem {
             detail,
             json!({}),
         )
+    }
+
+    fn inputs(detail: String, errors: &[InputError]) -> Self {
+        let inputs: Vec<_> = errors
+            .iter()
+            .map(|error| {
+                json!({ "input": error.input, "code": error.code, "message": error.message })
+            })
+            .collect();
+        let params = json!({ "inputs": inputs });
+        Self::unprocessable("invalid-input", "Invalid input", detail, params)
     }
 
     fn unavailable(status: StatusCode, detail: &str) -> Self {
@@ -227,18 +239,7 @@ impl From<FlowError> for Problem {
                 detail,
                 json!({}),
             ),
-            FlowError::Inputs(errors) => {
-                let inputs: Vec<_> = errors
-                    .iter()
-                    .map(|error| json!({ "input": error.input, "code": error.code, "message": error.message }))
-                    .collect();
-                Self::unprocessable(
-                    "invalid-input",
-                    "Invalid input",
-                    detail,
-                    json!({ "inputs": inputs }),
-                )
-            }
+            FlowError::Inputs(errors) => Self::inputs(detail, &errors),
             FlowError::Document(error) => {
                 let params =
                     json!({ "line": error.line, "column": error.column, "message": error.message });

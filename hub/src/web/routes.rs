@@ -70,6 +70,10 @@ impl Table {
 }
 
 /// Every route of the hub.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list, so that it can be read at a glance"
+)]
 fn table(app: App) -> Table {
     use Permission as P;
     let table = Table {

@@ -15,11 +15,13 @@ use steward_shared::time::Clock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-
-use crate::limits::STOP_WITHIN;
+use tokio_util::sync::CancellationToken;
 
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 16 * 1024;
+
+/// How long answers that are under way may take when the hub stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -97,6 +99,7 @@ impl Server {
     /// Serves until told to stop, then ends what is under way.
     pub async fn run(self, router: Router, stop: Stop) {
         let graceful = GracefulShutdown::new();
+        let hard = CancellationToken::new();
         let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -124,13 +127,19 @@ impl Server {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
             let (router, watcher) = (router.clone(), graceful.watcher());
+            let dropped = hard.clone().cancelled_owned();
             stop.run(async move {
-                serve(stream, address, acceptor, router, watcher).await;
+                tokio::select! {
+                    () = serve(stream, address, acceptor, router, watcher) => (),
+                    () = dropped => (),
+                }
                 drop(permit);
             });
         }
         drop(self.listener);
-        drop(tokio::time::timeout(STOP_WITHIN / 2, graceful.shutdown()).await);
+        drop(tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await);
+        // Who does not read its answer does not keep the hub.
+        hard.cancel();
     }
 }
 

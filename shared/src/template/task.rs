@@ -410,7 +410,7 @@ rules: { reason: required, ticket: \"CHG[0-9]{7}\", at_once: 5, stop_after: 1 }
         let [
             Document::Site(site),
             Document::Target(target),
-            Document::Task(task),
+            Document::Task { task, .. },
             Document::Template { source, .. },
         ] = documents.as_slice()
         else {
@@ -519,7 +519,7 @@ rules: { reason: required, ticket: \"CHG[0-9]{7}\", at_once: 5, stop_after: 1 }
                         Document::Template { manifest, .. } => {
                             templates.insert(manifest.name.clone(), manifest);
                         }
-                        Document::Task(task) => tasks.push(task),
+                        Document::Task { task, .. } => tasks.push(*task),
                         Document::Site(_) | Document::Target(_) => {}
                     }
                 }

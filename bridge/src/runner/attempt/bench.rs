@@ -9,7 +9,7 @@ use steward_shared::log::{Records, Stream};
 use steward_shared::stop::Stop;
 use steward_shared::template::Step;
 use steward_shared::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::{Attempts, StopReason};
@@ -86,6 +86,7 @@ impl Bench {
                 admission: &admission,
             },
             stopped,
+            oneshot::channel().0,
         );
         let exit = timeout(SOON, running).await.unwrap().unwrap();
         (exit.clone(), self.log(job, &exit).await)
@@ -102,6 +103,7 @@ impl Bench {
                 admission: &admission,
             },
             stopped,
+            oneshot::channel().0,
         );
         let ask = async {
             let mut synced = loop {

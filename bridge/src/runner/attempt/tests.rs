@@ -9,6 +9,7 @@ use steward_shared::job::{Digest, Job, OnFull, Outcome};
 use steward_shared::log::Stream;
 use steward_shared::stop::Stop;
 use steward_shared::template::{Piece, Step, StepKind, Value, When, Word};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::bench::{Bench, SOON, sh, text, text_of};
@@ -326,7 +327,11 @@ async fn attempt_that_cannot_start_says_so_and_leaves_nothing() {
             job: &job,
             admission: &admission,
         };
-        let error = bench.attempts.run(work, stopped).await.unwrap_err();
+        let error = bench
+            .attempts
+            .run(work, stopped, oneshot::channel().0)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, AttemptError::NotStarted { .. }),
             "{error:?}"
@@ -359,6 +364,7 @@ async fn full_spool_blocks_the_command_or_kills_it_as_the_job_says() {
             admission: &admission,
         },
         stopped,
+        oneshot::channel().0,
     );
     let mut running = std::pin::pin!(running);
     let early = timeout(Duration::from_millis(500), &mut running).await;
@@ -399,6 +405,7 @@ async fn many_attempts_at_once_all_end_with_their_own_output() {
                         admission: &admission,
                     },
                     stopped,
+                    oneshot::channel().0,
                 )
                 .await
                 .unwrap()

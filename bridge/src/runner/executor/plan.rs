@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use steward_shared::action::Local;
-use steward_shared::template::{Step, StepKind, Value, Values, Word};
+use steward_shared::template::{Step, StepKind, Value, Values, argv};
 
 use super::Work;
 use crate::policy::SEARCH_PATH;
@@ -82,14 +82,14 @@ pub(super) fn plan(work: Work<'_>, action: &Local) -> Result<Vec<Planned>, Strin
 }
 
 fn command(step: &Step, names: &Values) -> Result<(Vec<String>, Option<Vec<u8>>), String> {
-    let render = |word: &Word| word.render(names).map_err(|why| why.to_string());
     match &step.kind {
         StepKind::Run { words, stdin } => {
-            let words = words.iter().map(render).collect::<Result<_, _>>()?;
+            let words = argv(words, names).map_err(|why| why.to_string())?;
             let stdin = stdin
                 .as_ref()
-                .map(render)
-                .transpose()?
+                .map(|text| text.render_text(names))
+                .transpose()
+                .map_err(|why| why.to_string())?
                 .map(String::into_bytes);
             Ok((words, stdin))
         }

@@ -126,12 +126,26 @@ pub struct Session {
 
 impl Session {
     /// A session that goes on from what a journal holds.
-    pub fn resume(attempts: BTreeMap<AttemptId, Held>, fences: BTreeMap<JobId, u64>, seq: u64) -> Self {
-        Self { attempts, fences, seq, ..Self::default() }
+    pub fn resume(
+        attempts: BTreeMap<AttemptId, Held>,
+        fences: BTreeMap<JobId, u64>,
+        seq: u64,
+    ) -> Self {
+        Self {
+            attempts,
+            fences,
+            seq,
+            ..Self::default()
+        }
     }
 
     /// Takes an event. `nonce` gives a new random nonce at each call.
-    pub fn handle(&mut self, now: Now, event: Event, nonce: &mut dyn FnMut() -> [u8; 16]) -> Vec<Command> {
+    pub fn handle(
+        &mut self,
+        now: Now,
+        event: Event,
+        nonce: &mut dyn FnMut() -> [u8; 16],
+    ) -> Vec<Command> {
         let mut out = Vec::new();
         match event {
             Event::Connected => self.connected(now, nonce, &mut out),
@@ -150,7 +164,10 @@ impl Session {
 
     /// Attempts that the hub has not settled.
     pub fn open(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
-        self.attempts.iter().filter(|(_, held)| held.phase != Phase::Settled).map(|(id, held)| (*id, held))
+        self.attempts
+            .iter()
+            .filter(|(_, held)| held.phase != Phase::Settled)
+            .map(|(id, held)| (*id, held))
     }
 
     /// The highest `seq` seen.
@@ -160,13 +177,19 @@ impl Session {
 
     /// Attempts that are accepted or running.
     pub fn active(&self) -> usize {
-        self.attempts.values().filter(|held| held.is_active()).count()
+        self.attempts
+            .values()
+            .filter(|held| held.is_active())
+            .count()
     }
 
     /// Starts within the last minute.
     pub fn starts_last_minute(&self, now: Now) -> usize {
         let minute = Duration::from_secs(60);
-        self.starts.iter().filter(|start| now.boot.saturating_sub(**start) < minute).count()
+        self.starts
+            .iter()
+            .filter(|start| now.boot.saturating_sub(**start) < minute)
+            .count()
     }
 
     /// An attempt that is known.
@@ -180,7 +203,11 @@ impl Session {
         if self.attempts.contains_key(&offered.attempt) {
             return None;
         }
-        if self.fences.get(&offered.job).is_some_and(|fence| offered.fence <= *fence) {
+        if self
+            .fences
+            .get(&offered.job)
+            .is_some_and(|fence| offered.fence <= *fence)
+        {
             return Some("a newer attempt of this job has been offered already");
         }
         (offered.seq <= self.seq).then_some("this offer is older than one that was seen already")
@@ -198,9 +225,15 @@ impl Session {
                     }
                     out.push(Command::Send(*id, held.fence, ReceiptEvent::Accepted));
                     let nonce = request.map_or([0; 16], |(nonce, _)| nonce);
-                    out.push(Command::Send(*id, held.fence, ReceiptEvent::StartRequest { nonce }));
+                    out.push(Command::Send(
+                        *id,
+                        held.fence,
+                        ReceiptEvent::StartRequest { nonce },
+                    ));
                 }
-                Phase::Running { .. } => out.push(Command::Send(*id, held.fence, ReceiptEvent::Started)),
+                Phase::Running { .. } => {
+                    out.push(Command::Send(*id, held.fence, ReceiptEvent::Started))
+                }
                 Phase::Ended(receipt) => out.push(Command::Send(*id, held.fence, receipt.clone())),
                 Phase::Settled => {}
             }
@@ -221,21 +254,32 @@ impl Session {
             }
             return;
         }
-        // An offer that is refused as a replay must not move the marks.
-        let replay = self.is_replay(&offered);
-        if replay.is_none() {
-            self.seq = offered.seq;
-            self.fences.insert(offered.job, offered.fence);
+        if let Some(message) = self.is_replay(&offered) {
+            // It is none of this journal's attempts: nothing is recorded, and no mark moves.
+            let refusal = Refusal {
+                clause: "replay".to_owned(),
+                message: message.to_owned(),
+            };
+            out.push(Command::Send(
+                offered.attempt,
+                offered.fence,
+                ReceiptEvent::Refused(refusal),
+            ));
+            return;
         }
-        let verdict = match replay {
-            Some(message) => Err(Refusal { clause: "replay".to_owned(), message: message.to_owned() }),
-            None => verdict,
-        };
+        self.seq = offered.seq;
+        self.fences.insert(offered.job, offered.fence);
         let (phase, entry) = match verdict {
-            Ok(()) => (Phase::Accepted { request: Some((nonce(), now.boot)) }, Entry::Accepted(offered)),
-            Err(refusal) => {
-                (Phase::Ended(ReceiptEvent::Refused(refusal.clone())), Entry::Refused(offered, refusal))
-            }
+            Ok(()) => (
+                Phase::Accepted {
+                    request: Some((nonce(), now.boot)),
+                },
+                Entry::Accepted(offered),
+            ),
+            Err(refusal) => (
+                Phase::Ended(ReceiptEvent::Refused(refusal.clone())),
+                Entry::Refused(offered, refusal),
+            ),
         };
         let held = Held {
             job: offered.job,
@@ -246,9 +290,20 @@ impl Session {
             phase,
         };
         out.push(Command::Record(offered.attempt, entry));
-        if let Phase::Accepted { request: Some((nonce, _)) } = held.phase {
-            out.push(Command::Send(offered.attempt, held.fence, ReceiptEvent::Accepted));
-            out.push(Command::Send(offered.attempt, held.fence, ReceiptEvent::StartRequest { nonce }));
+        if let Phase::Accepted {
+            request: Some((nonce, _)),
+        } = held.phase
+        {
+            out.push(Command::Send(
+                offered.attempt,
+                held.fence,
+                ReceiptEvent::Accepted,
+            ));
+            out.push(Command::Send(
+                offered.attempt,
+                held.fence,
+                ReceiptEvent::StartRequest { nonce },
+            ));
         } else if let Some(receipt) = held.receipt() {
             out.push(Command::Send(offered.attempt, held.fence, receipt));
         }
@@ -256,8 +311,20 @@ impl Session {
     }
 
     fn permit(&mut self, now: Now, permit: &Permit, out: &mut Vec<Command>) {
-        let Some(held) = self.fenced(permit.attempt, permit.fence) else { return };
-        let Phase::Accepted { request: Some((nonce, requested)) } = held.phase else { return };
+        let newest = self.attempts.get(&permit.attempt).is_some_and(|held| {
+            self.fences
+                .get(&held.job)
+                .is_none_or(|fence| *fence <= held.fence)
+        });
+        let Some(held) = self.fenced(permit.attempt, permit.fence) else {
+            return;
+        };
+        let Phase::Accepted {
+            request: Some((nonce, requested)),
+        } = held.phase
+        else {
+            return;
+        };
         if nonce != permit.nonce {
             return;
         }
@@ -267,9 +334,17 @@ impl Session {
             let reason = "the permit came too late to start".to_owned();
             return self.not_started(permit.attempt, reason, out);
         }
+        if now.wall > held.not_after {
+            return self.not_started(permit.attempt, WINDOW_CLOSED.to_owned(), out);
+        }
+        if !newest {
+            let reason = "a newer attempt of its job has been offered".to_owned();
+            return self.not_started(permit.attempt, reason, out);
+        }
         held.phase = Phase::Running { cancelled: false };
         let fence = held.fence;
-        self.starts.retain(|start| now.boot.saturating_sub(*start) < Duration::from_secs(60));
+        self.starts
+            .retain(|start| now.boot.saturating_sub(*start) < Duration::from_secs(60));
         self.starts.push(now.boot);
         out.push(Command::Record(permit.attempt, Entry::Started));
         out.push(Command::Send(permit.attempt, fence, ReceiptEvent::Started));
@@ -277,15 +352,20 @@ impl Session {
     }
 
     fn permit_refused(&mut self, refused: &PermitRefused, out: &mut Vec<Command>) {
-        let Some(held) = self.fenced(refused.attempt, refused.fence) else { return };
-        if !matches!(held.phase, Phase::Accepted { request: Some((nonce, _)) } if nonce == refused.nonce) {
+        let Some(held) = self.fenced(refused.attempt, refused.fence) else {
+            return;
+        };
+        if !matches!(held.phase, Phase::Accepted { request: Some((nonce, _)) } if nonce == refused.nonce)
+        {
             return;
         }
         self.not_started(refused.attempt, "the hub gave no permit".to_owned(), out);
     }
 
     fn cancel(&mut self, cancel: &Cancel, out: &mut Vec<Command>) {
-        let Some(held) = self.fenced(cancel.attempt, cancel.fence) else { return };
+        let Some(held) = self.fenced(cancel.attempt, cancel.fence) else {
+            return;
+        };
         match &mut held.phase {
             Phase::Accepted { .. } => {
                 self.not_started(cancel.attempt, "cancelled before the start".to_owned(), out);
@@ -304,7 +384,9 @@ impl Session {
     }
 
     fn ack(&mut self, ack: &Ack, out: &mut Vec<Command>) {
-        let Some(held) = self.fenced(ack.attempt, ack.fence) else { return };
+        let Some(held) = self.fenced(ack.attempt, ack.fence) else {
+            return;
+        };
         let ended = matches!(held.phase, Phase::Ended(_));
         if ack.settled && ended {
             held.phase = Phase::Settled;
@@ -316,38 +398,57 @@ impl Session {
     }
 
     fn ended(&mut self, attempt: AttemptId, exit: Exit, out: &mut Vec<Command>) {
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         if !matches!(held.phase, Phase::Running { .. }) {
             return;
         }
         held.phase = Phase::Ended(ReceiptEvent::Exited(exit.clone()));
         out.push(Command::Record(attempt, Entry::Exited(exit.clone())));
-        out.push(Command::Send(attempt, held.fence, ReceiptEvent::Exited(exit)));
+        out.push(Command::Send(
+            attempt,
+            held.fence,
+            ReceiptEvent::Exited(exit),
+        ));
     }
 
     fn not_started(&mut self, attempt: AttemptId, reason: String, out: &mut Vec<Command>) {
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         if !held.is_active() {
             return;
         }
-        let receipt = ReceiptEvent::NotStarted { reason: reason.clone() };
+        let receipt = ReceiptEvent::NotStarted {
+            reason: reason.clone(),
+        };
         held.phase = Phase::Ended(receipt.clone());
         out.push(Command::Record(attempt, Entry::NotStarted(reason)));
         out.push(Command::Send(attempt, held.fence, receipt));
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Command>) {
-        let waiting = |held: &Held| matches!(held.phase, Phase::Accepted { .. }) && now.wall > held.not_after;
-        let late: Vec<AttemptId> =
-            self.attempts.iter().filter(|(_, held)| waiting(held)).map(|(id, _)| *id).collect();
+        let waiting =
+            |held: &Held| matches!(held.phase, Phase::Accepted { .. }) && now.wall > held.not_after;
+        let late: Vec<AttemptId> = self
+            .attempts
+            .iter()
+            .filter(|(_, held)| waiting(held))
+            .map(|(id, _)| *id)
+            .collect();
         for attempt in late {
-            self.not_started(attempt, "its start window has closed".to_owned(), out);
+            self.not_started(attempt, WINDOW_CLOSED.to_owned(), out);
         }
         let Some(since) = self.down_since else { return };
         let away = now.boot.saturating_sub(since);
         for (id, held) in &mut self.attempts {
-            let (Phase::Running { cancelled: cancelled @ false }, OnDisconnect::StopAfter(after)) =
-                (&mut held.phase, held.on_disconnect)
+            let (
+                Phase::Running {
+                    cancelled: cancelled @ false,
+                },
+                OnDisconnect::StopAfter(after),
+            ) = (&mut held.phase, held.on_disconnect)
             else {
                 continue;
             };
@@ -360,12 +461,16 @@ impl Session {
 
     /// An attempt, unless the message is about another owner's try of it.
     fn fenced(&mut self, attempt: AttemptId, fence: u64) -> Option<&mut Held> {
-        self.attempts.get_mut(&attempt).filter(|held| held.fence == fence)
+        self.attempts
+            .get_mut(&attempt)
+            .filter(|held| held.fence == fence)
     }
 }
 
 /// A start request older than this is not worth an answer.
 const REQUEST_AGE_MAX: Duration = Duration::from_secs(5);
+
+const WINDOW_CLOSED: &str = "its start window has closed";
 
 #[cfg(test)]
 mod tests;

@@ -276,9 +276,6 @@ pub(crate) enum BridgeVerb {
         /// Write the token to this new file, readable by nobody else, instead of showing it
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
-        /// The project, if it is not `default`
-        #[arg(long)]
-        project: Option<String>,
     },
     /// All bridges
     List(ListArgs),

@@ -30,7 +30,6 @@ pub(crate) async fn bridges(desk: &Desk<'_>, verb: BridgeVerb) -> Result<Exit, E
             site,
             ttl,
             token_file,
-            project,
         } => {
             // Before the hub makes a token: one that cannot be kept is lost.
             let file = token_file
@@ -41,7 +40,6 @@ pub(crate) async fn bridges(desk: &Desk<'_>, verb: BridgeVerb) -> Result<Exit, E
                 ("name", json!(name)),
                 ("site", json!(site)),
                 ("ttl_seconds", json!(ttl.map(|ttl| ttl.as_secs()))),
-                ("project", json!(project)),
             ]);
             let enrolment = match desk.client.post(&["bridges", "enrolments"], &body).await {
                 Ok(enrolment) => enrolment,
@@ -88,6 +86,11 @@ fn enrolled(
         .and_then(Value::as_str)
         .ok_or_else(garbled)?
         .to_owned();
+    let name = enrolment
+        .get("name")
+        .and_then(Value::as_str)
+        .ok_or_else(garbled)?
+        .to_owned();
     let kept = match file {
         None => None,
         Some((path, mut file)) => {
@@ -112,11 +115,15 @@ fn enrolled(
             );
             match kept {
                 Some(path) => desk.screen.note(&format!(
-                    "\nThe token is in {0}. On the bridge: steward-bridge enroll --token-file {0}",
-                    path.display()
+                    "\nThe token is in {0}. On the bridge: steward-bridge enroll {1} --token-file {0}",
+                    path.display(),
+                    clean(&name)
                 )),
                 None => {
-                    desk.screen.note("\nThe token, shown only this once; on the bridge, give it to: steward-bridge enroll");
+                    desk.screen.note(&format!(
+                        "\nThe token, shown only this once; on the bridge, give it to: steward-bridge enroll {}",
+                        clean(&name)
+                    ));
                     desk.screen.print(&format!("{}\n", clean(&token)))?;
                 }
             }

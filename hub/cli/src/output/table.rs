@@ -107,6 +107,10 @@ pub(crate) fn cell(value: Option<&Value>, now: Timestamp) -> String {
 
 /// How long ago, or how far ahead, in one unit.
 fn ago(time: Timestamp, now: Timestamp) -> String {
+    // What has just happened may be ahead by what two clocks, or two readings of one, differ.
+    if time > now && time.since(now) < Duration::from_secs(2) {
+        return "now".to_owned();
+    }
     if time > now {
         return format!("in {}", one_unit(time.since(now)));
     }

@@ -63,7 +63,7 @@ pub(crate) async fn attempt(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Attempt>, Problem> {
-    Ok(Json(shown::attempt(find(&app.flow, &name).await?)))
+    Ok(Json(shown::attempt(&find(&app.flow, &name).await?)))
 }
 
 /// Every transition of an attempt.

@@ -372,7 +372,7 @@ impl OutputFeed {
         match row? {
             Some(row) if row.state.is_final() && (row.settled || !row.state.ran()) => {
                 self.done = true;
-                Ok(Looked::End(json_event("end", &shown::attempt(row))))
+                Ok(Looked::End(json_event("end", &shown::attempt(&row))))
             }
             Some(_) => Ok(Looked::Nothing),
             None => Err(FlowError::missing("attempt", id.to_string())),

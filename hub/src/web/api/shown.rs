@@ -162,7 +162,7 @@ pub(crate) fn run(row: RunRow) -> Run {
 pub(crate) fn job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Job, FlowError> {
     let (name, address) = tx.target_shown(row.target)?;
     let attempt = if row.attempts > 0 {
-        tx.newest_attempt(row.id)?.map(attempt)
+        tx.newest_attempt(row.id)?.as_ref().map(attempt)
     } else {
         None
     };
@@ -189,7 +189,7 @@ pub(crate) fn job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Job, Flow
 
 /// A job with all its attempts.
 pub(crate) fn whole_job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<WholeJob, FlowError> {
-    let attempts = tx.attempts_of(row.id)?.into_iter().map(attempt).collect();
+    let attempts = tx.attempts_of(row.id)?.iter().map(attempt).collect();
     Ok(WholeJob {
         job: job(tx, flow, row)?,
         attempts,
@@ -222,7 +222,7 @@ fn waiting_for(flow: &Flow, row: &JobRow) -> String {
 }
 
 /// An attempt as it is shown.
-pub(crate) fn attempt(row: AttemptRow) -> Attempt {
+pub(crate) fn attempt(row: &AttemptRow) -> Attempt {
     let parsed = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
     Attempt {
         id: row.id.to_string(),
@@ -247,7 +247,7 @@ pub(crate) fn attempt(row: AttemptRow) -> Attempt {
         ended_at: row.ended_at.map(|at| at.to_string()),
         log_bytes: row.log_bytes,
         output_complete: row.output_complete,
-        exit: exit_of(&row).map(exit),
+        exit: exit_of(row).map(exit),
         refusal: parsed(row.refusal.as_deref()),
         resolution: parsed(row.resolution.as_deref()),
     }
