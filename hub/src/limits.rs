@@ -37,7 +37,7 @@ pub const BRIDGE_CERTIFICATE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 6
 /// The hub's own certificate is good for this long; made anew at each start and at half of it.
 pub const HUB_CERTIFICATE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Output of an attempt that stays in the database; more than this moves to segments.
+/// The end of an attempt's output that stays in the database; more than this moves to a segment.
 pub const OUTPUT_INLINE_BYTES: usize = 64 * 1024;
 
 /// Bytes of one output segment.
@@ -45,6 +45,9 @@ pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Output of one attempt that the hub holds in memory before it is on disk.
 pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long more of much output is waited for before it is put on disk.
+pub const OUTPUT_GATHER: Duration = Duration::from_millis(30);
 
 /// Output read at once for a reader.
 pub const OUTPUT_READ_BYTES: usize = 256 * 1024;

@@ -152,7 +152,7 @@ impl FromHub<'_> {
                     continue;
                 }
                 ToBridge::Challenge(challenge) => {
-                    drop(self.challenges.send_replace(challenge.nonce))
+                    self.challenges.send_replace(challenge.nonce);
                 }
                 ToBridge::Welcome(_) => {
                     tracing::info!("connected to the hub");

@@ -19,7 +19,7 @@ use super::executor::Work;
 use super::gate::{self, Admitted, Facts};
 use super::journal::Journal;
 use super::operator::{Operator, Word};
-use super::session::{Command, Event, Now, Session, StopWhy};
+use super::session::{Command, Event, Held, Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use super::trust::Trust;
@@ -290,6 +290,10 @@ impl Turns {
             },
             now: now.wall,
         };
+        let settled = |held: &Held| held.phase == Phase::Settled;
+        if self.session.held(offered.attempt).is_some_and(settled) {
+            return tracing::warn!(attempt = %offered.attempt, "dropped an offer of an attempt that is settled");
+        }
         let known = self.session.held(offered.attempt).is_some();
         let verdict = match gate::admit(job, &facts, self.session.is_replay(&offered)) {
             Ok(admitted) => {
@@ -475,9 +479,13 @@ impl Turns {
 
     fn send(&mut self, frame: ToHub) {
         let Some(link) = &self.link else { return };
-        if link.control.try_send(ToLink::Hub(frame)).is_err() {
-            tracing::warn!("the link takes no frames: dropped it");
-            self.drop_link();
+        match link.control.try_send(ToLink::Hub(frame)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => self.drop_link(),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!("the link takes no frames: dropped it");
+                self.drop_link();
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Output that arrives from bridges, on its way to disk; and output that is read.
 //!
-//! Nothing is acknowledged that is not on disk. Small logs stay in the attempt's row; when a log grows
-//! beyond that, all of it moves to segments in the object store.
+//! Nothing is acknowledged that is not on disk. What is small stays in the attempt's row; when it grows
+//! beyond that, it moves to a segment in the object store, and the row begins again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,7 +142,7 @@ impl Flow {
                 "more output than the exit record says",
             ));
         }
-        if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES && tail.len() as u64 == length {
+        if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES {
             let chunk = fresh.clone();
             self.store
                 .write(move |tx| tx.append_log(attempt, length, &chunk))

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::transport::{self, read_frame};
 use crate::flow::Flow;
 use crate::flow::error::FlowError;
-use crate::limits::OUTPUT_BUFFER_BYTES;
+use crate::limits::{OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_INLINE_BYTES};
 
 /// Bytes of one read.
 const CHUNK: usize = 256 * 1024;
@@ -66,15 +66,28 @@ async fn write(
 ) -> Result<(), FlowError> {
     while let Some(first) = chunks.recv().await {
         let mut all = BytesMut::from(first);
-        while all.len() < OUTPUT_BUFFER_BYTES
-            && let Ok(next) = chunks.try_recv()
-        {
-            all.extend_from_slice(&next);
-        }
+        gather(&mut all, &mut chunks).await;
         let bytes = all.freeze();
         let sent = bytes.len() as u64;
         flow.take_output(bridge, attempt, position, bytes).await?;
         position += sent;
     }
     Ok(())
+}
+
+/// Adds what has arrived meanwhile. Much output is waited for a moment, so that it makes few large
+/// segments; little is not, because somebody may be looking at it.
+async fn gather(all: &mut BytesMut, chunks: &mut mpsc::Receiver<Bytes>) {
+    let deadline = tokio::time::Instant::now() + OUTPUT_GATHER;
+    while all.len() < OUTPUT_BUFFER_BYTES {
+        let next = match chunks.try_recv() {
+            Ok(next) => next,
+            Err(_) if all.len() <= OUTPUT_INLINE_BYTES => return,
+            Err(_) => match tokio::time::timeout_at(deadline, chunks.recv()).await {
+                Ok(Some(next)) => next,
+                Ok(None) | Err(_) => return,
+            },
+        };
+        all.extend_from_slice(&next);
+    }
 }

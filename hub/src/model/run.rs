@@ -163,7 +163,7 @@ mod tests {
 
     fn run_of(states: &[JobState]) -> RunState {
         let mut counts = Counts {
-            total: states.len() as u32,
+            total: u32::try_from(states.len()).unwrap(),
             ..Counts::default()
         };
         for state in states {
