@@ -16,6 +16,8 @@ pub mod operator;
 pub mod stream;
 pub mod trust;
 
+pub mod inbound;
+
 pub mod turn;
 
 use std::io;
@@ -38,13 +40,14 @@ use crate::limits::{LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX};
 use crate::wire;
 use attempt::{AttemptError, Attempts};
 use executor::{Executors, LocalExecutor};
+use inbound::{Inbound, Link};
 use journal::{Journal, JournalError};
 use operator::Operator;
 use session::{Entry, Phase, Session};
 use spawn::Trees;
 use spool::{Recovered, Spool, SpoolError, SpoolLimits};
 use trust::{Trust, TrustError};
-use turn::{Inbound, Link, Parts, Turns};
+use turn::{Parts, Turns};
 
 /// Why there is no runner, or none any more.
 #[derive(Debug, thiserror::Error)]

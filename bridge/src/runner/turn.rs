@@ -7,7 +7,7 @@ use steward_shared::frame::{
     Challenge, Hello, OpenAttempt, Receipt, ReceiptEvent, Status, ToBridge, ToHub, ToLink, Welcome,
 };
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Exit, Job};
+use steward_shared::job::Job;
 use steward_shared::sign::{Payload, Signed};
 use steward_shared::stop::Stop;
 use steward_shared::time::Clock;
@@ -17,6 +17,7 @@ use super::RunnerError;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::executor::Work;
 use super::gate::{self, Admitted, Facts};
+use super::inbound::{Inbound, Link};
 use super::journal::Journal;
 use super::operator::{Operator, Word};
 use super::session::{Command, Event, Held, Now, Phase, Session, StopWhy};
@@ -24,50 +25,6 @@ use super::spool::Spool;
 use super::stream::Streams;
 use super::trust::Trust;
 use crate::policy::Load;
-
-/// Where a link's frames go to: control first, output when there is room.
-#[derive(Debug)]
-pub struct Link {
-    /// For the control stream.
-    pub control: mpsc::Sender<ToLink>,
-    output: mpsc::Sender<ToLink>,
-    /// The output streams of the connection that the link has, once the hub has said Welcome.
-    streams: Option<Streams>,
-    stop: Stop,
-}
-
-/// What reaches the runner.
-#[derive(Debug)]
-pub enum Inbound {
-    /// A link has come.
-    Arrived(Link),
-    /// A frame from the hub, through the link.
-    Frame(Box<ToBridge>),
-    /// The hub cannot be reached, or the link is gone.
-    Down,
-    /// The log of an attempt is there.
-    Opened(AttemptId),
-    /// An attempt has ended.
-    Ended(AttemptId, Result<Exit, AttemptError>),
-    /// Time has passed.
-    Tick,
-}
-
-impl Link {
-    /// A link that takes frames through these queues.
-    pub const fn new(
-        control: mpsc::Sender<ToLink>,
-        output: mpsc::Sender<ToLink>,
-        stop: Stop,
-    ) -> Self {
-        Self {
-            control,
-            output,
-            streams: None,
-            stop,
-        }
-    }
-}
 
 /// The runner's state.
 #[derive(Debug)]

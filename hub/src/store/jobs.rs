@@ -1,4 +1,4 @@
-//! Jobs.
+//! Jobs: one row for each target of a run.
 
 use rusqlite::Row;
 use steward_shared::id::{JobId, RunId, SiteId, TargetId};

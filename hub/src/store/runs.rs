@@ -1,4 +1,4 @@
-//! Runs.
+//! Runs, with their jobs counted by state.
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, RunId, TaskId, TemplateId};
