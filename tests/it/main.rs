@@ -1,0 +1,26 @@
+//! The whole of Steward from outside: stories that must come true, and input that must do no harm.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod bridges;
+#[cfg(test)]
+mod cancel;
+#[cfg(test)]
+mod cuts;
+#[cfg(test)]
+mod enrolment;
+#[cfg(test)]
+mod output;
+#[cfg(test)]
+mod paths;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod rogue;
+#[cfg(test)]
+mod targets;
+#[cfg(test)]
+mod vectors;

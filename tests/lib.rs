@@ -1,0 +1,22 @@
+//! The harness of the whole: real programs, real QUIC, real TLS, watched from outside.
+//!
+//! A test makes a [`World`], starts hubs and bridges in it, and ends with [`World::passed`], which
+//! stops them in order and looks for what went wrong unseen. Nothing is shared between two worlds.
+//! Called by the tests in `it`.
+
+#![expect(
+    clippy::future_not_send,
+    reason = "a test and what it waits for stay on one thread"
+)]
+
+pub mod rig;
+
+pub use rig::api::{Answer, Api};
+pub use rig::bridge::{Bridge, Wish};
+pub use rig::documents::{run_of, script};
+pub use rig::feed::{Event, Feed};
+pub use rig::hub::Hub;
+pub use rig::program::{Output, Program};
+pub use rig::relay::Relay;
+pub use rig::wait::{until, within};
+pub use rig::world::{World, is_alive};

@@ -1,0 +1,197 @@
+//! A bridge of the world: enrolled and served as its operator would.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use steward_bridge::policy::{Account, Policy};
+
+use super::program::{Output, Program, command};
+use super::wait::until;
+use super::world::{World, is_alive, mentioning};
+
+/// What is wanted of a bridge besides the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Its policy; everything is allowed when there is none.
+    pub policy: Option<String>,
+    /// Where it finds the hub; where its token says when there is none.
+    pub via: Option<SocketAddr>,
+}
+
+/// A bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    world: World,
+    name: String,
+    data: PathBuf,
+    config: PathBuf,
+    link: Mutex<Option<Arc<Program>>>,
+}
+
+impl Bridge {
+    /// A bridge that is to be; nothing is started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn new(world: &World, name: &str, folder: &str, wish: &Wish) -> Result<Self> {
+        let config = world.path(&format!("{folder}.toml"));
+        let hub = wish.via.map(|address| format!("hub = [\"{address}\"]\n"));
+        fs::write(&config, hub.unwrap_or_default())?;
+        let policy = match &wish.policy {
+            Some(policy) => policy.clone(),
+            None => Policy::starter_dev(&Account::current()?.name),
+        };
+        fs::write(world.path(&format!("{folder}-policy.toml")), policy)?;
+        Ok(Self {
+            world: world.clone(),
+            name: name.to_owned(),
+            data: world.path(folder),
+            config,
+            link: Mutex::new(None),
+        })
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The policy file that is in force.
+    pub fn policy_file(&self) -> PathBuf {
+        self.data.join("bridge-policy.toml")
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = command("steward-bridge")?;
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--data-dir")
+            .arg(&self.data)
+            .args(words);
+        Ok(command)
+    }
+
+    /// Runs one of the operator's commands.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not end.
+    pub async fn operator(&self, words: &[&str]) -> Result<Output> {
+        self.world
+            .run(
+                &format!("{}-operator", self.name),
+                &mut self.command(words)?,
+            )
+            .await
+    }
+
+    /// Enrols it with the token in a file.
+    ///
+    /// # Errors
+    /// When the program cannot be started, or does not end.
+    pub async fn enroll(&self, token: &Path) -> Result<Output> {
+        let token = token.display().to_string();
+        let policy = self.data.with_file_name(format!(
+            "{}-policy.toml",
+            self.data.file_name().unwrap_or_default().to_string_lossy()
+        ));
+        let policy = policy.display().to_string();
+        self.operator(&[
+            "enroll",
+            &self.name,
+            "--token-file",
+            &token,
+            "--policy",
+            &policy,
+        ])
+        .await
+    }
+
+    /// Starts it; it may not be connected yet.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self) -> Result<Arc<Program>> {
+        let program = self
+            .world
+            .start(&self.name, &mut self.command(&["serve"])?)?;
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
+        Ok(program)
+    }
+
+    /// Starts it and waits until it is connected.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn serve(&self) -> Result<()> {
+        self.start()?.line("ready").await.map(drop)
+    }
+
+    /// The process of its link.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn link(&self) -> Result<Arc<Program>> {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.clone().context("the bridge was never started")
+    }
+
+    /// The process number of its runner.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn runner(&self) -> Result<i32> {
+        until("a runner", async || Ok(self.find_runner())).await
+    }
+
+    fn find_runner(&self) -> Option<i32> {
+        let data = self.data.display().to_string();
+        let is_runner = |line: &str| line.contains(&data) && line.trim_end().ends_with(" runner");
+        mentioning(&self.data)
+            .into_iter()
+            .find(|(_, line)| is_runner(line))
+            .map(|(pid, _)| pid)
+    }
+
+    /// Kills its runner; the runner gets no chance to do anything.
+    ///
+    /// # Errors
+    /// When there is none, or it does not die.
+    pub async fn kill_runner(&self) -> Result<i32> {
+        let runner = self.runner().await?;
+        kill(Pid::from_raw(runner), Signal::SIGKILL)?;
+        until("the runner is dead", async || {
+            Ok((!is_alive(runner)).then_some(()))
+        })
+        .await?;
+        Ok(runner)
+    }
+
+    /// Stops it in order, its runner too where its link has not started it.
+    ///
+    /// # Errors
+    /// When it does not stop, or leaves something behind.
+    pub async fn stop(&self) -> Result<()> {
+        self.link()?.stop().await?;
+        if let Some(runner) = self.find_runner() {
+            kill(Pid::from_raw(runner), Signal::SIGTERM)?;
+            until("the runner has stopped", async || {
+                Ok((!is_alive(runner)).then_some(()))
+            })
+            .await?;
+        }
+        let left = mentioning(&self.data);
+        ensure!(
+            left.is_empty(),
+            "processes of {} are left: {left:#?}",
+            self.name
+        );
+        Ok(())
+    }
+}

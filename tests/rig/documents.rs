@@ -1,0 +1,20 @@
+//! Templates and tasks as YAML, for tests that need one quickly.
+
+/// A template of one script, and a task that runs it on all targets of a site.
+///
+/// `extra` is further lines of the template, such as `timeout: 1s`.
+pub fn script(name: &str, site: &str, extra: &str, text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("      {line}\n")).collect();
+    format!(
+        "template: {name}\nexecutor: local\n{extra}\nsteps:\n  - script: |\n{lines}\
+         ---\ntask: {name}\ntemplate: {name}\ntargets: {{ site: {site} }}\n---\n"
+    )
+}
+
+/// A template of one command, and a task that runs it on all targets of a site.
+pub fn run_of(name: &str, site: &str, extra: &str, command: &str) -> String {
+    format!(
+        "template: {name}\nexecutor: local\n{extra}\nsteps:\n  - run: {command}\n\
+         ---\ntask: {name}\ntemplate: {name}\ntargets: {{ site: {site} }}\n---\n"
+    )
+}

@@ -1,0 +1,15 @@
+//! The parts of the harness, the lowest first.
+
+pub mod wait;
+
+pub mod program;
+pub mod relay;
+
+pub mod feed;
+
+pub mod api;
+pub mod documents;
+pub mod world;
+
+pub mod bridge;
+pub mod hub;
