@@ -46,6 +46,9 @@ pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Output of one attempt that the hub holds in memory before it is on disk.
 pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
+/// Output that arrives at once and is much: more is to be expected in a moment.
+pub const OUTPUT_MUCH_BYTES: usize = 16 * 1024;
+
 /// How long more of much output is waited for before it is put on disk.
 pub const OUTPUT_GATHER: Duration = Duration::from_millis(30);
 

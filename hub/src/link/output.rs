@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::transport::{self, read_frame};
 use crate::flow::Flow;
 use crate::flow::error::FlowError;
-use crate::limits::{OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_INLINE_BYTES};
+use crate::limits::{OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_MUCH_BYTES};
 
 /// Bytes of one read.
 const CHUNK: usize = 256 * 1024;
@@ -64,9 +64,11 @@ async fn write(
     mut position: u64,
     mut chunks: mpsc::Receiver<Bytes>,
 ) -> Result<(), FlowError> {
+    let mut much = false;
     while let Some(first) = chunks.recv().await {
         let mut all = BytesMut::from(first);
-        gather(&mut all, &mut chunks).await;
+        gather(&mut all, &mut chunks, much).await;
+        much = all.len() >= OUTPUT_MUCH_BYTES;
         let bytes = all.freeze();
         let sent = bytes.len() as u64;
         flow.take_output(bridge, attempt, position, bytes).await?;
@@ -75,14 +77,14 @@ async fn write(
     Ok(())
 }
 
-/// Adds what has arrived meanwhile. Much output is waited for a moment, so that it makes few large
-/// segments; little is not, because somebody may be looking at it.
-async fn gather(all: &mut BytesMut, chunks: &mut mpsc::Receiver<Bytes>) {
+/// Adds what has arrived meanwhile. While there is much output, more of it is waited for a moment, so that
+/// it makes few large segments; little is not kept waiting, because somebody may be looking at it.
+async fn gather(all: &mut BytesMut, chunks: &mut mpsc::Receiver<Bytes>, much: bool) {
     let deadline = tokio::time::Instant::now() + OUTPUT_GATHER;
     while all.len() < OUTPUT_BUFFER_BYTES {
         let next = match chunks.try_recv() {
             Ok(next) => next,
-            Err(_) if all.len() <= OUTPUT_INLINE_BYTES => return,
+            Err(_) if !much && all.len() < OUTPUT_MUCH_BYTES => return,
             Err(_) => match tokio::time::timeout_at(deadline, chunks.recv()).await {
                 Ok(Some(next)) => next,
                 Ok(None) | Err(_) => return,
