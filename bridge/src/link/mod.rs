@@ -137,8 +137,9 @@ impl Link {
         connected: &tokio::sync::watch::Sender<u64>,
     ) -> Result<relay::End, LinkError> {
         let identity = Identity::read(&self.folder)?;
-        let (endpoint, connection) = self.connect(&identity).await?;
+        // First the runner: without one there is nothing to tell the hub.
         let runner = self.runner().await?;
+        let (endpoint, connection) = self.connect(&identity).await?;
         let renewal = renewal::Renewal::new(&self.folder, &identity, Arc::clone(&self.clock))?;
         let inner = stop.child();
         let end = relay::relay(&connection, runner, &identity, renewal, &inner, connected).await;
