@@ -169,6 +169,18 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
         Dial::Socket(config.socket()),
     )
     .map_err(BridgeError::Link)?;
+    let lock = config.link_dir().join("lock");
+    let only = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock)?;
+    if only.try_lock().is_err() {
+        anyhow::bail!(
+            "another steward-bridge serves {}",
+            config.data_dir.display()
+        );
+    }
     let stop = Stop::default();
     let (welcomes, mut connected) = watch::channel(0);
     stop.run(keep_runner(

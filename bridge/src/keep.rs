@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -87,6 +87,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, KeepError> {
 /// # Errors
 /// [`KeepError`].
 pub fn read_secret(path: &Path) -> Result<Option<Secret>, KeepError> {
+    private(path)?;
     Ok(read(path)?.map(Secret::new))
 }
 
@@ -104,6 +105,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), KeepError>
 /// # Errors
 /// [`KeepError`].
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, KeepError> {
+    private(path)?;
     let Some(bytes) = read(path)? else {
         return Ok(None);
     };
@@ -128,10 +130,51 @@ pub fn remove(path: &Path) -> Result<(), KeepError> {
     }
 }
 
+/// What others can read is no secret, and what they can write is no trust.
+fn private(path: &Path) -> Result<(), KeepError> {
+    let failed = |source| KeepError {
+        act: "trust",
+        path: path.to_owned(),
+        source,
+    };
+    let others = |why: &str| {
+        failed(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            why.to_owned(),
+        ))
+    };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(others("it is not a plain file")),
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => Err(others(
+            "others can read or write it: chmod 600 it, and enrol anew if it may be stolen",
+        )),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
 fn invalid(act: &'static str, path: &Path, error: serde_json::Error) -> KeepError {
     KeepError {
         act,
         path: path.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidData, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn secret_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write(&path, b"x").unwrap();
+        assert!(read_secret(&path).unwrap().is_some());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(read_secret(&path).is_err());
     }
 }

@@ -216,6 +216,25 @@ impl Rogue {
         }
     }
 
+    /// Offers a job and waits for its start request; the permit that would answer it.
+    async fn permit_for(&mut self, job: &Job) -> Result<ToBridge> {
+        let offer = encoded(&ToBridge::Offer(self.sign(job)?))?;
+        self.offer(&offer).await?;
+        loop {
+            if let ReceiptEvent::StartRequest { nonce } = self.receipt(job.attempt).await? {
+                let permit = Permit {
+                    cluster: job.cluster,
+                    bridge: job.bridge,
+                    attempt: job.attempt,
+                    fence: job.fence,
+                    nonce,
+                    valid_for_ms: 10_000,
+                };
+                return Ok(ToBridge::Permit(self.sign(&permit)?));
+            }
+        }
+    }
+
     /// Has a good job run to its end: whatever was sent before it has had its chance.
     async fn prove_alive(&mut self, marker: &str) -> Result<()> {
         let job = self.job(&format!("echo good >> {marker}"));
@@ -344,6 +363,24 @@ async fn bad_input_altered_job() -> Result<()> {
         fs::read_to_string(world.path("marker"))? == "good\n",
         "a good job was not run once"
     );
+    world.passed().await
+}
+
+/// A bridge that is locked between its start request and the permit does not start the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_permit_after_the_lock() -> Result<()> {
+    let (world, bridge, mut rogue) = world().await?;
+    let marker = world.at("marker");
+    let job = rogue.job(&format!("echo ran >> {marker}"));
+    let permit = rogue.permit_for(&job).await?;
+    bridge.operator(&["lock"]).await?.succeeded()?;
+    write(&mut rogue.send, &permit).await?;
+    let ReceiptEvent::NotStarted { reason } = rogue.receipt(job.attempt).await? else {
+        bail!("a locked bridge has started a job");
+    };
+    ensure!(reason.contains("locked"), "{reason}");
+    ensure!(fs::metadata(&marker).is_err(), "it was run");
+    bridge.operator(&["unlock"]).await?.succeeded()?;
     world.passed().await
 }
 

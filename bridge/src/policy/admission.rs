@@ -176,8 +176,8 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
     };
     let found = program::find(&asked)
         .ok_or_else(|| refused(CLAUSE, &asked, "is not a program on this machine"))?;
-    if found.is_listed(&section.binaries) {
-        return Ok(found.path);
+    if let Some(path) = found.allowed(&section.binaries) {
+        return Ok(path);
     }
     let shown = quoted(&found.path.to_string_lossy());
     Err(refused(

@@ -47,9 +47,19 @@ pub(super) fn find(word: &str) -> Option<Program> {
 }
 
 impl Program {
-    pub(super) fn is_listed(&self, list: &[Binary]) -> bool {
-        list.iter()
-            .any(|binary| self.is(&binary.path) && self.has(binary.sha256.as_deref()))
+    /// The path to execute, if the list allows the program: as it was asked for where that very path is
+    /// listed, else the listed one. A link that only leads to a listed program may lead elsewhere by the
+    /// time of the start.
+    pub(super) fn allowed(&self, list: &[Binary]) -> Option<PathBuf> {
+        let binary = list
+            .iter()
+            .find(|binary| self.is(&binary.path) && self.has(binary.sha256.as_deref()))?;
+        let as_asked = binary.path == "*" || Path::new(&binary.path) == self.path;
+        Some(if as_asked {
+            self.path.clone()
+        } else {
+            PathBuf::from(&binary.path)
+        })
     }
 
     fn is(&self, listed: &str) -> bool {

@@ -8,7 +8,7 @@ use steward_shared::frame::Refusal;
 use steward_shared::id::JournalId;
 use steward_shared::job::Job;
 use steward_shared::limits::CLOCK_SKEW_MAX;
-use steward_shared::sign::{SignError, Signed};
+use steward_shared::sign::{Payload, SignError, Signed};
 use steward_shared::time::Timestamp;
 
 use super::session::Offered;
@@ -47,6 +47,21 @@ pub struct Facts<'a> {
 /// [`SignError`]; there is nobody to answer then.
 pub fn verify(signed: &Signed<Job>, trust: &Trust) -> Result<Job, SignError> {
     signed.verify(&trust.job_keys)
+}
+
+/// A message of the hub about an attempt, if a trusted key has signed it for its purpose.
+pub fn believed<T: Payload>(signed: &Signed<T>, trust: &Trust) -> Option<T> {
+    match signed.verify(&trust.job_keys) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            tracing::error!(
+                kind = T::TYPE,
+                error = &error as &dyn std::error::Error,
+                "dropped a message that nobody trusted has signed"
+            );
+            None
+        }
+    }
 }
 
 /// What an offer says of its attempt.

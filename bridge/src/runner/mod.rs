@@ -123,8 +123,14 @@ impl Runner {
         let executors = Executors::default().with(ActionKind::Local, executor);
         let attempts = Attempts::new(executors, spool.clone());
         let mut held = contents.attempts;
-        let entries = settle(&mut held, &attempts, &recovered).await;
+        let boot = boot_id();
+        let boot_file = folder.join("boot-id");
+        // Nothing that ran before the machine was started anew can be alive.
+        let rebooted =
+            keep::read(&boot_file)?.is_some_and(|before| before != boot && boot != [0; 16]);
+        let entries = settle(&mut held, &attempts, rebooted, &recovered).await;
         journal.write(entries).await?;
+        keep::write(&boot_file, &boot)?;
         for log in &recovered {
             let kept = held
                 .get(&log.attempt)
@@ -142,7 +148,7 @@ impl Runner {
             attempts,
             spool,
             clock,
-            boot_id: boot_id(),
+            boot_id: boot,
         };
         let turns = Turns::new(parts, sender.clone(), stop.clone());
         let port = Port {
@@ -257,6 +263,7 @@ fn inbound(frame: ToRunner) -> Inbound {
 async fn settle(
     held: &mut std::collections::BTreeMap<AttemptId, session::Held>,
     attempts: &Attempts,
+    rebooted: bool,
     recovered: &[Recovered],
 ) -> Vec<(AttemptId, Entry)> {
     let mut entries = Vec::new();
@@ -272,7 +279,7 @@ async fn settle(
             }
             Phase::Running { .. } => {
                 let exit = interrupted(
-                    attempts.recover(*id).await,
+                    rebooted || attempts.recover(*id).await,
                     recovered.iter().find(|log| log.attempt == *id),
                 );
                 held.phase =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use steward_shared::cause::chain;
 use steward_shared::frame::{
     Challenge, Hello, OpenAttempt, Receipt, ReceiptEvent, Status, ToBridge, ToHub, ToLink, Welcome,
 };
@@ -171,28 +172,32 @@ impl Turns {
             ToBridge::Welcome(welcome) => self.welcome(&welcome, out),
             ToBridge::Offer(signed) => self.offer(&signed, out),
             ToBridge::Permit(signed) => {
-                if let Some(permit) = self.believed(&signed) {
+                if let Some(permit) = gate::believed(&signed, &self.trust) {
                     let mine =
                         permit.cluster == self.trust.cluster && permit.bridge == self.trust.bridge;
-                    self.handle_if(mine, Event::Permit(permit), out);
+                    let event = match self.forbidden(permit.attempt) {
+                        Some(reason) if mine => Event::NotStarted(permit.attempt, reason),
+                        Some(_) | None => Event::Permit(permit),
+                    };
+                    self.handle_if(mine, event, out);
                 }
             }
             ToBridge::PermitRefused(signed) => {
-                if let Some(refused) = self.believed(&signed) {
+                if let Some(refused) = gate::believed(&signed, &self.trust) {
                     let mine = refused.cluster == self.trust.cluster
                         && refused.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::PermitRefused(refused), out);
                 }
             }
             ToBridge::Cancel(signed) => {
-                if let Some(cancel) = self.believed(&signed) {
+                if let Some(cancel) = gate::believed(&signed, &self.trust) {
                     let mine =
                         cancel.cluster == self.trust.cluster && cancel.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::Cancel(cancel), out);
                 }
             }
             ToBridge::Ack(signed) => {
-                if let Some(ack) = self.believed(&signed) {
+                if let Some(ack) = gate::believed(&signed, &self.trust) {
                     let mine = ack.cluster == self.trust.cluster && ack.bridge == self.trust.bridge;
                     self.handle_if(mine, Event::Ack(ack), out);
                 }
@@ -243,7 +248,9 @@ impl Turns {
             locked: self.operator.locked(),
             load: Load {
                 open: count(self.session.active()),
-                starts_last_minute: count(self.session.starts_last_minute(now)),
+                starts_last_minute: count(
+                    self.session.starts_last_minute(now) + self.session.waiting(),
+                ),
             },
             now: now.wall,
         };
@@ -277,6 +284,36 @@ impl Turns {
                 ));
             }
             verdict => self.handle(Event::Offer(offered, verdict), out),
+        }
+    }
+
+    /// Asks the operator again, now that an accepted attempt is about to start: much may have passed since
+    /// it was accepted. Why it must not start, if it must not.
+    fn forbidden(&mut self, attempt: AttemptId) -> Option<String> {
+        let accepted = |held: &Held| matches!(held.phase, Phase::Accepted { .. });
+        if !self.session.held(attempt).is_some_and(accepted) {
+            return None;
+        }
+        self.operator.look();
+        if self.operator.locked() {
+            return Some("this bridge is locked by its operator".to_owned());
+        }
+        let now = self.now();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let load = Load {
+            open: count(self.session.active().saturating_sub(1)),
+            starts_last_minute: count(self.session.starts_last_minute(now)),
+        };
+        let admitted = self.admitted.get_mut(&attempt)?;
+        match self.operator.policy().as_ref() {
+            Err(error) => Some(format!("policy: {}", chain(error))),
+            Ok(policy) => match policy.admit(&admitted.job, &load, now.wall) {
+                Ok(admission) => {
+                    admitted.admission = admission;
+                    None
+                }
+                Err(refusal) => Some(format!("{}: {}", refusal.clause, refusal.message)),
+            },
         }
     }
 
@@ -413,20 +450,6 @@ impl Turns {
             locked: self.operator.locked(),
             concurrent: self.operator.concurrent(),
             open: open.collect(),
-        }
-    }
-
-    fn believed<T: Payload>(&self, signed: &Signed<T>) -> Option<T> {
-        match signed.verify(&self.trust.job_keys) {
-            Ok(message) => Some(message),
-            Err(error) => {
-                tracing::error!(
-                    kind = T::TYPE,
-                    error = &error as &dyn std::error::Error,
-                    "dropped a message that nobody trusted has signed"
-                );
-                None
-            }
         }
     }
 

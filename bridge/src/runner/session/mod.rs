@@ -183,6 +183,12 @@ impl Session {
             .count()
     }
 
+    /// Attempts that are accepted and wait for their permit.
+    pub fn waiting(&self) -> usize {
+        let waits = |held: &&Held| matches!(held.phase, Phase::Accepted { .. });
+        self.attempts.values().filter(waits).count()
+    }
+
     /// Starts within the last minute.
     pub fn starts_last_minute(&self, now: Now) -> usize {
         let minute = Duration::from_secs(60);

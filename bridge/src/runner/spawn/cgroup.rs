@@ -136,6 +136,11 @@ impl Groups {
         self.entries.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
+    /// Whether the kernel has the group.
+    pub(super) fn exist(&self) -> bool {
+        self.unified.exists()
+    }
+
     /// Whether a member is alive.
     pub(super) fn is_populated(&self) -> bool {
         match fs::read_to_string(self.unified.join("cgroup.events")) {

@@ -76,12 +76,14 @@ impl Trees {
     }
 
     /// After a restart: ends what an attempt of the runner before left behind. True when it is proven
-    /// that nothing is left.
+    /// that nothing is left: its own cgroup was there and is empty. Without it a process that shed its
+    /// environment could be anywhere.
     pub async fn recover(&self, attempt: AttemptId) -> bool {
-        let mut dead = true;
+        let mut dead = false;
         if let Some(ground) = &self.ground {
             let groups = ground.left(attempt);
-            dead = groups.kill(KILL_WITHIN).await;
+            let found = groups.exist();
+            dead = groups.kill(KILL_WITHIN).await && found;
             groups.remove().await;
         }
         family::quell(Arc::new(move || family::marked(attempt)), KILL_WITHIN).await && dead
