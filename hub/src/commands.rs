@@ -120,13 +120,25 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 async fn make(config: &Config, args: Init) -> anyhow::Result<ExitCode> {
-    let made = init(config).await?;
+    // Before the hub is made: its token is shown only once.
+    if let Some(path) = &args.token_file {
+        crate::vault::write_new(path, b"")?;
+    }
+    let made = match init(config).await {
+        Ok(made) => made,
+        Err(error) => {
+            if let Some(path) = &args.token_file {
+                std::fs::remove_file(path)?;
+            }
+            return Err(error.into());
+        }
+    };
     let token = made.token.expose_text().unwrap_or_default();
     say(&format!("made a hub in {}", config.data_dir.display()))?;
     say(&format!("pin: {}", made.pin))?;
     match args.token_file {
         Some(path) => {
-            crate::vault::write_new(&path, format!("{token}\n").as_bytes())?;
+            std::fs::write(&path, format!("{token}\n"))?;
             say(&format!("admin token: in {}", path.display()))?;
         }
         None => {

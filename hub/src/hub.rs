@@ -45,6 +45,12 @@ pub enum HubError {
         /// Its folder.
         path: PathBuf,
     },
+    /// Another hub serves the folder.
+    #[error("another hub serves {path}")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no hub.
     #[error("{path} holds no hub: run `steward-hub init --data-dir {path}` first")]
     Missing {
@@ -90,6 +96,7 @@ pub struct Hub {
     stop: Stop,
     web: SocketAddr,
     bridges: SocketAddr,
+    _only: fs::File,
 }
 
 /// How long the admin's first token is good.
@@ -194,6 +201,12 @@ impl Hub {
     /// # Errors
     /// [`HubError`] says what is missing or in the way.
     pub async fn start(config: &Config) -> Result<Self, HubError> {
+        if !config.database().exists() {
+            return Err(HubError::Missing {
+                path: config.data_dir.clone(),
+            });
+        }
+        let only = only(&config.data_dir)?;
         let (store, vault) = open(config).await?;
         fs::create_dir_all(config.objects()).map_err(|source| HubError::Folder {
             path: config.objects(),
@@ -239,6 +252,7 @@ impl Hub {
             stop,
             web,
             bridges,
+            _only: only,
         })
     }
 
@@ -283,6 +297,22 @@ fn address(name: &str, port: u16) -> String {
     } else {
         format!("{name}:{port}")
     }
+}
+
+/// Makes sure that no other hub serves this folder: each would judge the other's bridges by itself.
+fn only(folder: &Path) -> Result<fs::File, HubError> {
+    let path = folder.join("lock");
+    let busy = |_| HubError::Busy {
+        path: folder.to_owned(),
+    };
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| HubError::Folder { path, source })?;
+    file.try_lock().map_err(busy)?;
+    Ok(file)
 }
 
 /// Makes a new certificate at half of the old one's life.

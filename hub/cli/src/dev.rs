@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use steward_bridge::Bridge;
 use steward_hub::Hub;
+use steward_hub::flow::bridges::Wish;
 use steward_hub::flow::documents::Wanted;
+use steward_hub::flow::error::FlowError;
 use steward_shared::cause::chain;
 use steward_shared::secret::Secret;
 use tokio::signal::unix::{SignalKind, signal};
@@ -91,8 +93,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
         policy: None,
         hub: Vec::new(),
     };
-    let fresh = !hub_config.database().exists();
-    if fresh {
+    if !hub_config.database().exists() {
         steward_hub::init(&hub_config)
             .await
             .map_err(|error| failed("make the hub")(&error))?;
@@ -100,7 +101,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
     let hub = Hub::start(&hub_config)
         .await
         .map_err(|error| failed("start the hub")(&error))?;
-    let token = prepare(&hub, &bridge_config, fresh).await?;
+    let token = prepare(&hub, &bridge_config).await?;
     let mut bridge = Bridge::start(&steward_bridge::config::Config {
         hub: vec![hub.bridges().to_string()],
         ..bridge_config
@@ -128,28 +129,29 @@ const fn loopback(port: u16) -> SocketAddr {
 }
 
 /// The site, the bridge, the examples and an admin's token.
-async fn prepare(
-    hub: &Hub,
-    bridge: &steward_bridge::config::Config,
-    fresh: bool,
-) -> Result<Secret, Error> {
+async fn prepare(hub: &Hub, bridge: &steward_bridge::config::Config) -> Result<Secret, Error> {
     let flow = hub.flow();
-    let failed = |error: steward_hub::flow::error::FlowError| Error::File {
+    let failed = |error: FlowError| Error::File {
         act: "prepare the hub".to_owned(),
         source: std::io::Error::other(chain(&error)),
     };
     let day = Duration::from_secs(24 * 60 * 60);
     let role = steward_hub::model::permission::Role::Admin;
     let token = flow.add_token("dev", role, day).await.map_err(failed)?;
-    if !fresh {
-        return Ok(token);
-    }
     let site = "site: local\ntitle: This machine\n---\n";
     let target = "target: localhost\nsite: local\naddress: 127.0.0.1\n---\n";
     let documents = format!("{site}{target}{}", EXAMPLES.join("\n---\n"));
     flow.apply_documents("dev", "default", &documents, Wanted::Any)
         .await
         .map_err(failed)?;
+    // Each part by itself: one that was interrupted before is made good now.
+    if steward_bridge::runner::trust::Trust::read(&bridge.runner_dir()).is_ok() {
+        return Ok(token);
+    }
+    match flow.set_bridge("dev", "local", Wish::Revoke).await {
+        Ok(_) | Err(FlowError::NotFound { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
     let invitation = flow
         .invite("dev", "local", "local", None)
         .await
@@ -182,7 +184,7 @@ async fn exec(hub: &Hub, token: &Secret, root: &Path, command: &str) -> Result<E
         act: "put the programs on PATH".to_owned(),
         source: std::io::Error::other(error),
     })?;
-    let status = tokio::process::Command::new("/bin/sh")
+    let mut shell = tokio::process::Command::new("/bin/sh")
         .arg("-c")
         .arg(command)
         .env("PATH", path)
@@ -191,18 +193,34 @@ async fn exec(hub: &Hub, token: &Secret, root: &Path, command: &str) -> Result<E
         .env_remove("STEWARD_HUB")
         .env_remove("STEWARD_TOKEN")
         .env_remove("STEWARD_PIN")
-        .status()
-        .await
+        .spawn()
         .map_err(|source| Error::File {
             act: "start a shell".to_owned(),
             source,
         })?;
+    let failed = |source| Error::File {
+        act: "wait for the shell".to_owned(),
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let status = tokio::select! {
+        status = shell.wait() => status.map_err(failed)?,
+        // The data is deleted on the way out, keys and token with it.
+        _ = terminate.recv() => return end(shell).await,
+        _ = interrupt.recv() => return end(shell).await,
+    };
     Ok(Exit::Remote(
         status
             .code()
             .and_then(|code| u8::try_from(code).ok())
             .unwrap_or(1),
     ))
+}
+
+async fn end(mut shell: tokio::process::Child) -> Result<Exit, Error> {
+    shell.kill().await.ok();
+    Ok(Exit::Interrupted)
 }
 
 /// Says what to type next and waits for Ctrl+C.

@@ -349,6 +349,11 @@ fn check_sender(row: &AttemptRow, bridge: BridgeId) -> Result<(), FlowError> {
     if row.bridge != bridge {
         return Err(FlowError::Misbehaved("output of another bridge's attempt"));
     }
+    if row.settled && row.exit.is_none() {
+        return Err(FlowError::Misbehaved(
+            "output of an attempt that is settled",
+        ));
+    }
     if row.permitted_at.is_none() {
         return Err(FlowError::Misbehaved(
             "output of an attempt that has no permit",

@@ -19,6 +19,7 @@ mod templates;
 mod tokens;
 mod writer;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -80,6 +81,9 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: i64,
     },
+    /// The file cannot be made or written.
+    #[error("the database file cannot be made or written")]
+    Unwritable,
     /// The file is a database, but not one of Steward's.
     #[error("the file is not a Steward database")]
     Foreign,
@@ -134,6 +138,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::TooNew`] or [`StoreError::Foreign`] when it is not this program's to open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // SQLite would make it readable for everybody, and its journals like it.
+        let made = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path);
+        drop(made.map_err(|_| StoreError::Unwritable)?);
         let mut connection = Connection::open(path).map_err(act("open the database"))?;
         configure(&connection)?;
         schema::migrate(&mut connection)?;

@@ -205,7 +205,8 @@ impl From<StoreError> for Problem {
             StoreError::Sqlite { .. }
             | StoreError::Corrupt { .. }
             | StoreError::TooNew { .. }
-            | StoreError::Foreign => Self::internal(&error),
+            | StoreError::Foreign
+            | StoreError::Unwritable => Self::internal(&error),
         }
     }
 }
