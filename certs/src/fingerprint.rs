@@ -70,19 +70,10 @@ impl FromStr for Pin {
     type Err = PinError;
 
     fn from_str(text: &str) -> Result<Self, PinError> {
-        let hex = text
+        let digest: Option<Digest> = text
             .strip_prefix(PREFIX)
-            .ok_or(PinError::NotAPin)?
-            .as_bytes();
-        let (pairs, []) = hex.as_chunks::<2>() else {
-            return Err(PinError::NotAPin);
-        };
-        let bytes: Option<Vec<u8>> = pairs
-            .iter()
-            .map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?))
-            .collect();
-        let bytes = bytes.ok_or(PinError::NotAPin)?;
-        bytes.try_into().map(Self).map_err(|_| PinError::NotAPin)
+            .and_then(|digits| digits.parse().ok());
+        digest.map(|digest| Self(digest.0)).ok_or(PinError::NotAPin)
     }
 }
 
@@ -109,14 +100,6 @@ impl<'de> Deserialize<'de> for Pin {
 }
 
 const PREFIX: &str = "sha256:";
-
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::flow::error::FlowError;
 use crate::flow::{Flow, dispatch, outputs, reap, roster};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
+use crate::meter;
 use crate::model::permission::Role;
 use crate::store::{ProjectRow, SegmentError, Segments, Store, StoreError};
 use crate::vault::{Vault, VaultError};
@@ -31,7 +32,7 @@ use crate::web::server::{Server, ServerError};
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A folder cannot be made.
-    #[error("cannot make the folder {path}")]
+    #[error("cannot make or read {path}")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -49,6 +50,12 @@ pub enum HubError {
     #[error("another hub serves {path}")]
     Busy {
         /// The folder.
+        path: PathBuf,
+    },
+    /// Others can read or write it.
+    #[error("others can reach {path}: only its owner may (chmod go= {path})")]
+    Open {
+        /// The folder or file.
         path: PathBuf,
     },
     /// There is no hub.
@@ -115,6 +122,7 @@ pub async fn init(config: &Config) -> Result<Initialised, HubError> {
     }
     for folder in [&config.data_dir, &config.keys(), &config.objects()] {
         make_folder(folder)?;
+        keep_private(folder)?;
     }
     let cluster = ClusterId::random();
     let vault = Vault::create(&config.keys(), cluster, SystemClock.now())?;
@@ -147,6 +155,9 @@ async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
         return Err(HubError::Missing {
             path: config.data_dir.clone(),
         });
+    }
+    for private in [&config.data_dir, &config.keys(), &config.database()] {
+        keep_private(private)?;
     }
     let store = Store::open(&config.database())?;
     let cluster: Option<String> = store
@@ -195,6 +206,20 @@ fn make_folder(path: &Path) -> Result<(), HubError> {
         })
 }
 
+/// Refuses what others than its owner can read or write: a hub's data is everybody's secrets.
+fn keep_private(path: &Path) -> Result<(), HubError> {
+    let metadata = fs::metadata(path).map_err(|source| HubError::Folder {
+        path: path.to_owned(),
+        source,
+    })?;
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(HubError::Open {
+        path: path.to_owned(),
+    })
+}
+
 impl Hub {
     /// Starts a hub that [`init`] has made. When this returns it serves.
     ///
@@ -206,6 +231,7 @@ impl Hub {
                 path: config.data_dir.clone(),
             });
         }
+        meter::count_panics();
         let only = only(&config.data_dir)?;
         let (store, vault) = open(config).await?;
         fs::create_dir_all(config.objects()).map_err(|source| HubError::Folder {

@@ -5,6 +5,7 @@
 pub mod model;
 
 pub mod limits;
+pub mod meter;
 
 pub mod config;
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::action::Action;
+use crate::hex;
 use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId};
 use crate::time::Timestamp;
 
@@ -14,7 +15,7 @@ pub struct Digest(pub [u8; 32]);
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -22,22 +23,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let digits = text.as_bytes();
-        if digits.len() != 64
-            || !digits
-                .iter()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-        {
-            return Err(ParseDigestError);
-        }
-        let mut out = [0; 32];
-        for (to, at) in out.iter_mut().zip((0..64).step_by(2)) {
-            let byte = text
-                .get(at..at + 2)
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok());
-            *to = byte.ok_or(ParseDigestError)?;
-        }
-        Ok(Self(out))
+        hex::decode(text).map(Self).ok_or(ParseDigestError)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use steward_tests::{Api, Hub, World, script};
+use steward_tests::{Api, Hub, World, script, until};
 use tokio::task::JoinSet;
 
 struct Route {
@@ -128,6 +128,100 @@ async fn api_every_route_asks_for_its_permission() -> Result<()> {
         "{has:?}"
     );
     world.passed().await
+}
+
+/// What the hub measures: all of the contract's series are there, and move with what happens.
+#[tokio::test]
+async fn api_metrics() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let api = hub.api()?;
+    let before = metrics(&api).await?;
+    for series in [
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "steward_commits_total",
+        "steward_transactions_total",
+    ] {
+        ensure!(before[series] > 0.0, "{series} is {:?}", before.get(series));
+    }
+    for series in [
+        "steward_panics_total",
+        "steward_dispatch_lag_seconds",
+        "steward_queued_jobs",
+        "steward_bridges_connected",
+        "steward_waiting_transactions",
+        "steward_open_attempts{state=\"running\"}",
+        "steward_authentication_failures_total{door=\"api\"}",
+        "steward_authentication_failures_total{door=\"bridges\"}",
+        "steward_authentication_failures_total{door=\"enrolment\"}",
+        "steward_frames_dropped_total{reason=\"away\"}",
+        "steward_frames_dropped_total{reason=\"full\"}",
+        "steward_frames_dropped_total{reason=\"malformed\"}",
+        "steward_frames_dropped_total{reason=\"refused\"}",
+    ] {
+        ensure!(
+            before.get(series) == Some(&0.0),
+            "{series} is {:?}",
+            before.get(series)
+        );
+    }
+
+    let stranger = api.with_token(Some("stw_0000000000000000000000000000000000000000000"));
+    let refused = stranger
+        .send(stranger.request(Method::GET, "whoami"))
+        .await?;
+    refused.problem(401, "not-signed-in")?;
+    let _bridge = hub.dmz().await?;
+    api.make("bridges/br-1/drain", &json!({})).await?;
+    let gate = format!("until test -e {}; do sleep 0.05; done", world.at("gate"));
+    hub.apply(&script("hold", "dmz", "", &gate)).await?;
+    let run = api.make("runs", &json!({ "task": "hold" })).await?;
+    let code = run["code"].as_str().context("no code")?.to_owned();
+    let queued = metrics(&api).await?;
+    ensure!(queued["steward_queued_jobs"] == 1.0, "{queued:?}");
+    ensure!(queued["steward_dispatch_lag_seconds"] > 0.0, "{queued:?}");
+    ensure!(
+        queued["steward_authentication_failures_total{door=\"api\"}"] == 1.0,
+        "{queued:?}"
+    );
+    api.make("bridges/br-1/resume", &json!({})).await?;
+    until("an attempt runs, as the metrics have it", async || {
+        let now = metrics(&api).await?;
+        let runs = now["steward_open_attempts{state=\"running\"}"] == 1.0
+            && now["steward_bridges_connected"] == 1.0
+            && now["steward_queued_jobs"] == 0.0;
+        Ok(runs.then_some(()))
+    })
+    .await?;
+    std::fs::write(world.path("gate"), "")?;
+    api.end(&code).await?;
+    let after = metrics(&api).await?;
+    ensure!(
+        after["steward_open_attempts{state=\"running\"}"] == 0.0,
+        "{after:?}"
+    );
+    world.passed().await
+}
+
+/// Every series by its name and labels.
+async fn metrics(api: &Api) -> Result<BTreeMap<String, f64>> {
+    let answer = api.get("/metrics").await?;
+    ensure!(
+        answer.status == 200 && answer.kind.starts_with("application/openmetrics-text"),
+        "{}",
+        answer.status
+    );
+    let text = String::from_utf8(answer.body)?;
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').context("a line without a value")?;
+            Ok((name.to_owned(), value.parse()?))
+        })
+        .collect()
 }
 
 /// A path with every parameter filled in.

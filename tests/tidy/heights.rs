@@ -10,7 +10,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
         "shared",
         &[
             &["limits"],
-            &["cause", "id", "secret", "stop", "time"],
+            &["cause", "hex", "id", "secret", "stop", "time"],
             &["template"],
             &["action"],
             &["job"],
@@ -43,7 +43,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
         "hub",
         &[
             &["model"],
-            &["limits"],
+            &["limits", "meter"],
             &["config"],
             &["store", "vault"],
             &["flow"],

@@ -5,7 +5,6 @@
 //! The bridge sends its request only after the handshake has shown the pinned authority.
 //! Called by `enroll` of the bridge and by the hub's link.
 
-mod base64;
 mod token;
 
 use serde::{Deserialize, Serialize};

@@ -7,13 +7,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use steward_shared::codec;
 use steward_shared::job::Digest;
 use steward_shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::enrol::base64;
 use crate::fingerprint::Pin;
 
 /// What every token begins with, for people and for scanners of secrets.
@@ -99,7 +100,7 @@ impl Token {
         bytes.extend_from_slice(&sum);
         let mut text = String::with_capacity(PREFIX.len() + bytes.len() * 4 / 3 + 1);
         text.push_str(PREFIX);
-        base64::encode(&bytes, &mut text);
+        BASE64URL.encode_string(&bytes, &mut text);
         Secret::from(text)
     }
 }
@@ -112,7 +113,8 @@ impl FromStr for Token {
         if text.len() > TOKEN_CHARS_MAX {
             return Err(TokenError::Damaged);
         }
-        let bytes = base64::decode(text).ok_or(TokenError::Damaged)?;
+        let bytes = BASE64URL.decode(text).map(Zeroizing::new);
+        let bytes = bytes.map_err(|_| TokenError::Damaged)?;
         let (content, sum) = bytes
             .split_last_chunk::<CHECKSUM_BYTES>()
             .ok_or(TokenError::Damaged)?;
@@ -301,7 +303,7 @@ mod tests {
         let mut bytes = vec![2, 1, 2, 3];
         bytes.extend_from_slice(&checksum(&[2, 1, 2, 3]));
         let mut text = PREFIX.to_owned();
-        base64::encode(&bytes, &mut text);
+        BASE64URL.encode_string(&bytes, &mut text);
         assert_eq!(text.parse::<Token>().unwrap_err(), TokenError::Version(2));
     }
 

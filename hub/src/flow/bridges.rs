@@ -5,15 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 use steward_certs::enrol::{EnrolAnswer, EnrolRequest, Enrolment, RefusalCode, Token};
 use steward_certs::fingerprint::Pin;
+use steward_shared::hex;
 use steward_shared::id::BridgeId;
 use steward_shared::job::Digest;
 use steward_shared::limits::TEXT_CHARS_MAX;
 use steward_shared::time::Timestamp;
 
+use super::Flow;
 use super::error::FlowError;
 use super::hello::clock_is_wrong;
 use super::targets::{find_site, note};
-use super::{Flow, hex};
 use crate::limits::{ENROL_TTL_DEFAULT, ENROL_TTL_MAX};
 use crate::model::name;
 use crate::store::{BridgeRow, BridgeStatus, EnrolmentRow, Event, NewBridge, StoreError, Tx};
@@ -126,7 +127,7 @@ impl Flow {
             id: bridge,
             site: steward_shared::id::SiteId::from_bytes([0; 16]),
             name: request.name.clone(),
-            receipt_key: hex(&request.receipt_key.0),
+            receipt_key: hex::encode(&request.receipt_key.0),
             pin,
             certificate_expires_at: expires_at,
             version: request

@@ -1,15 +1,16 @@
 //! Templates, tasks, targets and sites as people write them.
 
 use serde_json::json;
+use steward_shared::hex;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
 use steward_shared::template::{
     Document, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
 };
 use steward_shared::time::Timestamp;
 
+use super::Flow;
 use super::error::FlowError;
 use super::targets::{self, NewTarget};
-use super::{Flow, hex};
 use crate::store::{Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx};
 
 /// What a document did.
@@ -223,7 +224,7 @@ fn put_template(
     manifest: &Manifest,
     source: String,
 ) -> Result<Applied, FlowError> {
-    let sha256 = hex(&manifest.sha256());
+    let sha256 = hex::encode(&manifest.sha256());
     let newest = tx.template(&manifest.name, None)?;
     if newest
         .as_ref()
@@ -329,7 +330,7 @@ pub fn manifest_of(template: &TemplateRow) -> Result<Manifest, FlowError> {
         column: "source",
     };
     let manifest = Manifest::parse(&template.source).map_err(|_| corrupt())?;
-    if hex(&manifest.sha256()) == template.sha256 {
+    if hex::encode(&manifest.sha256()) == template.sha256 {
         Ok(manifest)
     } else {
         Err(corrupt().into())

@@ -1,12 +1,13 @@
 //! What bridges report: receipts become transitions, and transitions get their answers.
 
 use steward_shared::frame::{Ack, Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
+use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::limits::PERMIT_VALID_FOR;
 
+use super::Flow;
 use super::error::FlowError;
 use super::transition::{self, Changed, Note};
-use super::{Flow, hex};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted};
 
@@ -120,7 +121,7 @@ impl Flow {
     async fn answer(&self, row: &AttemptRow, receipt: &Receipt) -> Result<(), FlowError> {
         match &receipt.event {
             ReceiptEvent::StartRequest { nonce } => {
-                let given = row.nonce.as_deref() == Some(hex(nonce).as_str());
+                let given = row.nonce.as_deref() == Some(hex::encode(nonce).as_str());
                 if given && row.state == AttemptState::Starting {
                     self.send_permit(row, *nonce)
                 } else {
@@ -231,7 +232,7 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         ReceiptEvent::Accepted => AttemptEvent::Accepted,
         ReceiptEvent::Started => AttemptEvent::Started,
         ReceiptEvent::StartRequest { nonce } => {
-            note.nonce = Some(hex(nonce));
+            note.nonce = Some(hex::encode(nonce));
             AttemptEvent::Permitted
         }
         ReceiptEvent::Refused(refusal) => {

@@ -12,6 +12,8 @@ use steward_shared::time::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::meter::{self, Dropped};
+
 /// A connected bridge.
 #[derive(Debug, Clone)]
 pub struct Present {
@@ -107,10 +109,12 @@ impl Roster {
     pub fn send(&self, bridge: BridgeId, frame: ToBridge) -> bool {
         let entries = self.lock();
         let Some(entry) = entries.get(&bridge) else {
+            meter::frame_dropped(Dropped::Away);
             return false;
         };
         let sent = entry.frames.try_send(frame).is_ok();
         if !sent {
+            meter::frame_dropped(Dropped::Full);
             entry.close.cancel();
         }
         sent
@@ -129,6 +133,11 @@ impl Roster {
             change(&mut entry.present);
         }
         self.changed.notify_waiters();
+    }
+
+    /// How many bridges are connected.
+    pub fn count(&self) -> usize {
+        self.lock().len()
     }
 
     /// A connected bridge.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use steward_shared::hex;
 use steward_shared::id::TokenId;
 use steward_shared::job::Digest;
 use steward_shared::secret::Secret;
 
+use super::Flow;
 use super::targets::note;
-use super::{Flow, hex};
 use crate::flow::error::FlowError;
 use crate::model::permission::Role;
 use crate::store::{StoreError, TokenRow};
@@ -70,7 +71,7 @@ impl Flow {
 fn new_secret() -> Result<(Secret, String), FlowError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| VaultError::NoKey)?;
-    let text = format!("{PREFIX}{}", hex(&bytes));
+    let text = format!("{PREFIX}{}", hex::encode(&bytes));
     let hash = Digest::of(text.as_bytes()).to_string();
     Ok((Secret::from(text), hash))
 }

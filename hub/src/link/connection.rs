@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use steward_certs::fingerprint::Pin;
 use steward_shared::frame::{Challenge, Hello, Receipt, Renew, Renewed, ToBridge, ToHub};
+use steward_shared::hex;
 use steward_shared::id::BridgeId;
 use steward_shared::job::Digest;
 use steward_shared::limits::{HELLO_WITHIN, IDLE_TIMEOUT};
@@ -15,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::output;
 use super::transport::{self, read_frame, write_frame};
+use crate::flow::Flow;
 use crate::flow::error::FlowError;
 use crate::flow::hello::clock_is_wrong;
 use crate::flow::roster::{Place, Present};
-use crate::flow::{Flow, unhex};
 use crate::limits::{BRIDGE_QUEUE, RECEIPTS_UNDERWAY};
+use crate::meter::{self, Door, Dropped};
 use crate::store::{BridgeRow, BridgeStatus};
 
 /// Serves a bridge until its connection ends.
@@ -41,6 +43,7 @@ pub(super) async fn serve(
     let (mut session, send, frames) = match greeted {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
+            meter::authentication_failed(Door::Bridges);
             tracing::warn!(%bridge, error = &error as &dyn std::error::Error, "a bridge was not let in");
             return connection.close(transport::REFUSED, b"not let in");
         }
@@ -198,7 +201,8 @@ fn present(row: &BridgeRow, key: Pin, hello: &Hello, flow: &Flow) -> Present {
         name: row.name.clone(),
         pin: key,
         journal: hello.journal,
-        receipt_key: unhex(&row.receipt_key).map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
+        receipt_key: hex::decode(&row.receipt_key)
+            .map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
         executors: hello.executors.clone(),
         concurrent: hello.concurrent,
         active: false,
@@ -215,7 +219,7 @@ fn receipt_key(row: &BridgeRow) -> Result<Verifier, FlowError> {
         table: "bridges",
         column: "receipt_key",
     };
-    let key = unhex(&row.receipt_key).ok_or_else(corrupt)?;
+    let key = hex::decode(&row.receipt_key).ok_or_else(corrupt)?;
     Verifier::new(&PublicKey(key)).map_err(|_| corrupt().into())
 }
 
@@ -246,6 +250,7 @@ impl Session {
                 Ok(frame) => frame,
                 Err(transport::FrameError::Ended) => return None,
                 Err(transport::FrameError::Codec(_)) => {
+                    meter::frame_dropped(Dropped::Malformed);
                     return Some((transport::MISBEHAVED, "not a frame"));
                 }
             };
@@ -257,6 +262,7 @@ impl Session {
 
     /// How a connection is closed after this error.
     fn end(&self, error: &FlowError) -> (quinn::VarInt, &'static str) {
+        meter::frame_dropped(Dropped::Refused);
         tracing::error!(
             bridge = self.name,
             error = error as &dyn std::error::Error,

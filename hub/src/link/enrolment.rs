@@ -6,6 +6,7 @@ use steward_shared::limits::{ENROL_BYTES_MAX, HELLO_WITHIN};
 
 use super::transport;
 use crate::flow::Flow;
+use crate::meter::{self, Door};
 
 /// Answers one request and closes the connection.
 pub(super) async fn serve(flow: &Flow, connection: &Connection) {
@@ -32,6 +33,9 @@ async fn answer(flow: &Flow, connection: &Connection) -> Option<()> {
             }
         }
     };
+    if matches!(answer, EnrolAnswer::Refused { .. }) {
+        meter::authentication_failed(Door::Enrolment);
+    }
     send.write_all(&answer.encode().ok()?).await.ok()?;
     send.finish().ok()?;
     // The peer closes when it has read the answer.

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::flow::Flow;
 use crate::limits::{ENROL_PER_MINUTE, HANDSHAKES_MAX, RETRY_AFTER_HANDSHAKES};
+use crate::meter::{self, Door};
 
 /// Why bridges cannot be let in.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,7 @@ impl Listener {
             let (connection, peer) = match greeting {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
+                    meter::authentication_failed(Door::Bridges);
                     return tracing::info!(%address, error, "turned a connection away");
                 }
                 Err(_) => return tracing::info!(%address, "a handshake took too long"),
@@ -147,7 +149,10 @@ impl Listener {
                 Peer::Enrolling if shared.may_enrol(address.ip()) => {
                     enrolment::serve(&shared.flow, &connection).await;
                 }
-                Peer::Enrolling => connection.close(transport::REFUSED, b"too many requests"),
+                Peer::Enrolling => {
+                    meter::authentication_failed(Door::Enrolment);
+                    connection.close(transport::REFUSED, b"too many requests");
+                }
             }
         });
     }

@@ -14,6 +14,8 @@ pub enum Permission {
     BridgesWrite,
     /// See the audit log.
     EventsRead,
+    /// Read what the hub measures of itself.
+    MetricsRead,
     /// Needs no sign-in.
     None,
     /// See projects.
@@ -40,10 +42,11 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission that a role may grant.
-    pub const GRANTABLE: [Self; 12] = [
+    pub const GRANTABLE: [Self; 13] = [
         Self::BridgesRead,
         Self::BridgesWrite,
         Self::EventsRead,
+        Self::MetricsRead,
         Self::ProjectsRead,
         Self::ProjectsWrite,
         Self::RunsRead,
@@ -61,6 +64,7 @@ impl Permission {
             Self::BridgesRead => "bridges.read",
             Self::BridgesWrite => "bridges.write",
             Self::EventsRead => "events.read",
+            Self::MetricsRead => "metrics.read",
             Self::None => "none",
             Self::ProjectsRead => "projects.read",
             Self::ProjectsWrite => "projects.write",
@@ -102,6 +106,7 @@ impl Role {
                     | Permission::SignedIn
                     | Permission::BridgesRead
                     | Permission::EventsRead
+                    | Permission::MetricsRead
                     | Permission::ProjectsRead
                     | Permission::RunsRead
                     | Permission::TargetsRead

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod bridges;
+mod counts;
 mod events;
 mod idempotency;
 mod jobs;
@@ -244,6 +245,11 @@ impl Store {
     /// Completes after the next commit. Register first, then look.
     pub fn committed(&self) -> tokio::sync::futures::Notified<'_> {
         self.committed.notified()
+    }
+
+    /// How many transactions wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.writer.max_capacity() - self.writer.capacity()
     }
 
     /// Completes when the writer has stopped: told to, or because the disk failed it.

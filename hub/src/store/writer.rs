@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{StoreError, Tx, act};
 use crate::limits::GROUP_COMMIT_MAX;
+use crate::meter;
 
 /// A transaction that waits: runs, and gives back how to answer once the outcome of the commit is known.
 pub(super) type Work = Box<dyn FnOnce(&Connection) -> Ran + Send>;
@@ -91,6 +92,7 @@ pub(super) fn run(
 ) {
     let mut waiting = Vec::with_capacity(GROUP_COMMIT_MAX);
     while !waiting.is_empty() || queue.blocking_recv_many(&mut waiting, GROUP_COMMIT_MAX) > 0 {
+        let (begun, count) = (std::time::Instant::now(), waiting.len());
         let outcome = commit_all(connection, &mut waiting);
         if let Err(error) = outcome {
             if matches!(error, StoreError::Full) {
@@ -104,6 +106,7 @@ pub(super) fn run(
             );
             return;
         }
+        meter::committed(count, begun.elapsed());
         committed.notify_waiters();
     }
 }

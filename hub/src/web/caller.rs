@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -11,6 +12,7 @@ use steward_shared::stop::Stop;
 
 use super::problem::Problem;
 use crate::flow::Flow;
+use crate::meter::{self, Door};
 use crate::model::permission::{Permission, Role};
 
 /// What every handler works with.
@@ -61,13 +63,21 @@ pub async fn authorize(
     let token = header
         .and_then(|value| value.strip_prefix("Bearer "))
         .map(str::to_owned);
+    let shown = token.is_some();
     match caller(&app, permission, token).await {
         Ok(Some(caller)) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Ok(None) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let response = problem.into_response();
+            // Who shows nothing has not tried.
+            if shown && response.status() == StatusCode::UNAUTHORIZED {
+                meter::authentication_failed(Door::Api);
+            }
+            response
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
-use super::api::{attempts, bridges, events, live, runs, targets, tasks};
+use super::api::{attempts, bridges, events, live, metrics, runs, targets, tasks};
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
 use crate::flow::Flow;
@@ -83,6 +83,7 @@ fn table(app: App) -> Table {
     };
     table
         .route("GET", "/readyz", P::None, ready)
+        .route("GET", "/metrics", P::MetricsRead, metrics::metrics)
         .route("GET", "/api/v1/openapi.json", P::None, openapi)
         .route("GET", "/api/v1/whoami", P::SignedIn, whoami)
         .route(
@@ -375,6 +376,7 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         live::attempt,
         attempts::resolve,
         events::events,
+        metrics::metrics,
     )
 )]
 struct Described;

@@ -1,6 +1,5 @@
 //! The REST API as the commands use it: paths in, JSON or a live stream out.
 
-mod base64;
 mod contact;
 mod problem;
 mod sse;
@@ -21,7 +20,6 @@ use uuid::Uuid;
 use crate::contexts::Context;
 use crate::error::Error;
 
-pub(crate) use base64::decode as decode_base64;
 pub(crate) use contact::presented_pin;
 pub(crate) use problem::Problem;
 pub(crate) use sse::Event;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 use steward_shared::log::{Records, Stream};
 use tokio::sync::mpsc::Sender;
 
 use super::model::{Attempt, Job, JobState, Run};
-use crate::client::{Client, Event, Live, Next, decode_base64};
+use crate::client::{Client, Event, Live, Next};
 use crate::error::Error;
 
 /// What a reader has to say.
@@ -204,7 +206,7 @@ fn output(attempt: &str, event: &Event) -> Result<Update, Error> {
     }
     let garbled = || Error::Garbled { expected: "output" };
     let record: Record = serde_json::from_str(&event.data).map_err(|_| garbled())?;
-    let bytes = decode_base64(&record.base64).map_err(|_| garbled())?;
+    let bytes = BASE64.decode(&record.base64).map_err(|_| garbled())?;
     Ok(Update::Output {
         attempt: attempt.to_owned(),
         stream: record.stream,

@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod bridges;
 pub mod events;
 pub mod live;
+pub mod metrics;
 pub mod runs;
 pub mod shown;
 pub mod targets;
