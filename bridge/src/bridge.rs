@@ -133,6 +133,11 @@ impl Bridge {
         self.connected.wait_for(|count| *count > 0).await.is_ok()
     }
 
+    /// Completes when the bridge cannot go on: its runner has failed.
+    pub async fn failed(&self) {
+        self.stop.stopped().await;
+    }
+
     /// Stops in order; false when something did not end in time.
     pub async fn stop(self) -> bool {
         self.stop.finish(STOP_WITHIN + STOP_WITHIN / 2).await

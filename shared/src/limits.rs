@@ -11,6 +11,9 @@ pub const BODY_BYTES_MAX: usize = 224 * 1024;
 /// Bytes of one request or answer on an enrolment connection.
 pub const ENROL_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes before the output in each record of an attempt's log.
+pub const RECORD_HEADER_BYTES: u64 = 24;
+
 /// Bytes of output in one record of an attempt's log.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
@@ -72,6 +75,7 @@ pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
 
 const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
+const _: () = assert!(OUTPUT_BYTES_MAX < u64::MAX / (RECORD_HEADER_BYTES + 1));
 const _: () = assert!(RECORD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SCRIPT_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(KEEP_ALIVE.as_secs() * 2 < IDLE_TIMEOUT.as_secs());

@@ -1,6 +1,7 @@
 //! What an admin and an operator do with bridges: revoke, lock, drain; and what happens by itself.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,41 @@ async fn succeeded(api: &Api, run: &str) -> Result<()> {
     let run = api.end(run).await?;
     ensure!(run["state"] == "succeeded", "{run}");
     Ok(())
+}
+
+/// A hub does not work in a folder, or with a database, that others can reach.
+#[tokio::test]
+async fn bad_input_hub_that_others_can_reach() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let data = hub.data().to_owned();
+    for (path, open, private) in [
+        (data.clone(), 0o755, 0o700),
+        (data.join("keys"), 0o710, 0o700),
+        (data.join("hub.db"), 0o640, 0o600),
+        (data.join("keys/job.key"), 0o604, 0o600),
+    ] {
+        fs::set_permissions(&path, Permissions::from_mode(open))?;
+        let shown = path.display().to_string();
+        let refused = hub.admin(&["check"]).await?.exited(1)?;
+        ensure!(refused.stderr.contains(&shown), "{}", refused.stderr);
+        fs::set_permissions(&path, Permissions::from_mode(private))?;
+        hub.admin(&["check"]).await?.succeeded()?;
+    }
+    let before = world.path("made-before");
+    fs::create_dir(&before)?;
+    fs::set_permissions(&before, Permissions::from_mode(0o755))?;
+    let folder = before.display().to_string();
+    let refused = hub
+        .admin(&["init", "--data-dir", &folder])
+        .await?
+        .exited(1)?;
+    ensure!(refused.stderr.contains("chmod go="), "{}", refused.stderr);
+    ensure!(
+        fs::read_dir(&before)?.next().is_none(),
+        "something was made"
+    );
+    world.passed().await
 }
 
 /// A revoked bridge is a stranger within a second, whatever it is doing, and stays one; a new bridge

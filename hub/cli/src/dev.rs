@@ -117,7 +117,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
     }
     let exit = match &args.exec {
         Some(command) => exec(&hub, &token, &root, command).await,
-        None => stay(screen, &hub, &token, args.keep.as_deref()).await,
+        None => stay(screen, &hub, &bridge, &token, args.keep.as_deref()).await,
     };
     bridge.stop().await;
     hub.stop().await;
@@ -227,6 +227,7 @@ async fn end(mut shell: tokio::process::Child) -> Result<Exit, Error> {
 async fn stay(
     screen: &Screen,
     hub: &Hub,
+    bridge: &Bridge,
     token: &Secret,
     keep: Option<&Path>,
 ) -> Result<Exit, Error> {
@@ -250,6 +251,7 @@ async fn stay(
         _ = terminate.recv() => (),
         _ = interrupt.recv() => (),
         () = hub.failed() => return Ok(Exit::Failed),
+        () = bridge.failed() => return Ok(Exit::Failed),
     }
     // A context that leads nowhere would only confuse; one that is not there any more is as good.
     contexts::delete(&state, CONTEXT).ok();

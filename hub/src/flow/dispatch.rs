@@ -5,12 +5,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::action::{Action, Local};
+use steward_shared::action::{Action, ActionKind, Local};
 use steward_shared::codec;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
 use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
-use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX};
+use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
 use steward_shared::template::{Executor, Manifest, Values};
@@ -61,12 +61,12 @@ pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
             free.entry(present.site).or_default().push((id, present));
         }
     }
-    let sites: Vec<SiteId> = free.keys().copied().collect();
+    let (sites, now): (Vec<SiteId>, _) = (free.keys().copied().collect(), flow.now());
     let waiting = flow
         .store
         .read(move |tx| {
             for site in &sites {
-                if !tx.jobs_to_offer(*site, 1)?.is_empty() {
+                if !tx.jobs_to_offer(*site, now, 1)?.is_empty() {
                     return Ok::<_, StoreError>(true);
                 }
             }
@@ -76,7 +76,7 @@ pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     if !waiting {
         return Ok(0);
     }
-    let (vault, now) = (Arc::clone(&flow.vault), flow.now());
+    let vault = Arc::clone(&flow.vault);
     let offers = flow
         .store
         .write(move |tx| offer_all(tx, &vault, free, now))
@@ -118,15 +118,13 @@ fn offer_all(
             places.push((tx.open_of(id)?, id, present));
         }
         let limit = u32::try_from(OFFER_BATCH).unwrap_or(u32::MAX);
-        for job in tx.jobs_to_offer(site, limit)? {
-            // A bridge with a policy before one without, then the one with the fewest open attempts.
-            let place = places
-                .iter_mut()
-                .filter(|(open, _, present)| *open < present.concurrent)
-                .min_by_key(|(open, id, present)| (present.policy.is_none(), *open, *id));
-            let Some((open, bridge, present)) = place else {
+        for job in tx.jobs_to_offer(site, now, limit)? {
+            if places
+                .iter()
+                .all(|(open, _, present)| *open >= present.concurrent)
+            {
                 break;
-            };
+            }
             let shared = match runs.entry(job.run) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(shared(tx, job.run)?),
@@ -134,6 +132,17 @@ fn offer_all(
             if shared.run.counts.active >= shared.run.at_once {
                 continue;
             }
+            let kind = kind(shared.manifest.executor);
+            // A bridge with a policy before one without, then the one with the fewest open attempts.
+            let place = places
+                .iter_mut()
+                .filter(|(open, _, present)| {
+                    *open < present.concurrent && present.executors.contains(&kind)
+                })
+                .min_by_key(|(open, id, present)| (present.policy.is_none(), *open, *id));
+            let Some((open, bridge, present)) = place else {
+                continue;
+            };
             let signed = offer(tx, vault, shared, &job, *bridge, present, now)?;
             shared.run.counts.shift(JobState::Queued, JobState::Active);
             *open += 1;
@@ -241,6 +250,8 @@ fn offer(
             .map_err(crate::vault::VaultError::Codec)?,
         runtime_ms: manifest.timeout_ms,
         not_after: run.expires_at,
+        // Every byte in a record of its own is the worst that an honest bridge can make of it.
+        log_bytes_max: job.limits.output_bytes * (RECORD_HEADER_BYTES + 1),
     };
     tx.add_attempt(&new, now)?;
     tx.change_job(row.id, JobState::Queued, JobState::Active, "", job.number)?;
@@ -268,6 +279,12 @@ fn record(
         detail,
     };
     Ok(tx.record(now, &event)?)
+}
+
+const fn kind(executor: Executor) -> ActionKind {
+    match executor {
+        Executor::Local => ActionKind::Local,
+    }
 }
 
 fn action(manifest: &Manifest, values: &Values) -> Action {

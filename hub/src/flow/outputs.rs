@@ -110,6 +110,12 @@ impl Flow {
         position: u64,
         bytes: Bytes,
     ) -> Result<u64, FlowError> {
+        // What is not this bridge's to send takes no place in memory.
+        let known: Result<_, StoreError> = self.store.read(move |tx| tx.attempt(attempt)).await;
+        let known = known?.ok_or(FlowError::Misbehaved(
+            "output of an attempt that does not exist",
+        ))?;
+        check_sender(&known, bridge)?;
         // Two connections of one bridge may bring the same output at once, the old one's last and the
         // new one's first.
         let arriving = self.arriving.of(attempt);
@@ -141,6 +147,9 @@ impl Flow {
             return Err(FlowError::Misbehaved(
                 "more output than the exit record says",
             ));
+        }
+        if now_at > row.log_bytes_max {
+            return Err(FlowError::Misbehaved("more output than its job may have"));
         }
         if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES {
             let chunk = fresh.clone();

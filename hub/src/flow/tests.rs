@@ -11,6 +11,7 @@ use futures_util::future::join;
 use steward_certs::key::Key;
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, ToBridge};
+use steward_shared::hex;
 use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId};
 use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
 use steward_shared::limits::UNREACHABLE_AFTER;
@@ -150,7 +151,7 @@ async fn permit_is_given_again_to_the_same_request_and_to_no_other() {
     hub.say(&job, ReceiptEvent::Started).await.unwrap();
     hub.say(&job, request(1)).await.unwrap();
     hub.refuses(1);
-    assert_eq!(hub.row(&job).await.nonce, Some(hex(&[1; 16])));
+    assert_eq!(hub.row(&job).await.nonce, Some(hex::encode(&[1; 16])));
 }
 
 #[tokio::test]
@@ -386,6 +387,23 @@ async fn output_with_a_gap_or_another_past_or_from_nowhere_is_refused() {
             .take_output(hub.bridge, nowhere, 0, Bytes::new())
             .await,
     );
+}
+
+#[tokio::test]
+async fn output_beyond_what_any_bridge_could_make_of_the_limit_is_refused() {
+    let hub = Bench::new().await;
+    hub.run_with(RunRequest {
+        task: "brief".to_owned(),
+        ..request_for(&[])
+    })
+    .await;
+    let job = hub.offer().await;
+    hub.start(&job).await;
+    // Each of the hundred bytes in a record of its own.
+    let most = vec![b'x'; 100 * 25];
+    assert_eq!(hub.output(&job, 0, &most).await.unwrap(), 2500);
+    assert_misbehaved(&hub.output(&job, 2500, b"x").await);
+    assert_eq!(hub.log(&job).await, most);
 }
 
 #[tokio::test]
@@ -827,6 +845,24 @@ async fn dispatch_offers_no_more_than_run_and_bridge_allow() {
 }
 
 #[tokio::test]
+async fn dispatch_offers_nothing_after_the_window_and_nothing_that_a_bridge_cannot_do() {
+    let hub = Bench::new().await;
+    hub.flow
+        .roster
+        .change(hub.bridge, |present| present.executors.clear());
+    hub.run(&["one"]).await;
+    hub.nothing_is_offered().await;
+    hub.flow.roster.change(hub.bridge, |present| {
+        present.executors.push(ActionKind::Local);
+    });
+    hub.clock
+        .pass(crate::limits::START_WINDOW + Duration::from_millis(1));
+    hub.nothing_is_offered().await;
+    hub.run(&["two"]).await;
+    assert_eq!(hub.offer().await.target.name, "two");
+}
+
+#[tokio::test]
 async fn silence_before_a_permit_frees_the_job_and_after_it_proves_nothing() {
     let hub = Bench::new().await;
     let run = hub.run(&["one", "two"]).await;
@@ -965,6 +1001,17 @@ task: careful
 template: look
 targets: { names: [one, two, three, four] }
 rules: { stop_after: 1 }
+---
+template: brief
+title: Brief
+executor: local
+steps:
+  - run: printf hello
+limits: { output: 100B }
+---
+task: brief
+template: brief
+targets: { names: [one] }
 ";
 
 impl Bench {
@@ -1327,7 +1374,7 @@ async fn enter(
                 id: bridge,
                 site,
                 name: "bridge-1".to_owned(),
-                receipt_key: hex(&receipts.0),
+                receipt_key: hex::encode(&receipts.0),
                 pin,
                 certificate_expires_at: NOW.after(Duration::from_secs(86_400)),
                 version: "0.1.0".to_owned(),

@@ -58,6 +58,8 @@ pub struct AttemptRow {
     pub resolution: Option<String>,
     /// Bytes of its log on the hub's disk.
     pub log_bytes: u64,
+    /// The most bytes that its log may have.
+    pub log_bytes_max: u64,
     /// Whether the log is whole and what the exit record says.
     pub output_complete: bool,
 }
@@ -87,12 +89,14 @@ pub struct NewAttempt {
     pub runtime_ms: u64,
     /// No permit after this.
     pub not_after: Timestamp,
+    /// The most bytes that its log may have.
+    pub log_bytes_max: u64,
 }
 
 const ATTEMPTS: &str = "SELECT a.id, a.job, a.run, a.number, a.fence, a.bridge, b.name AS bridge_name, a.journal,
         a.seq, a.state, a.unreachable, a.nonce, a.runtime_ms, a.not_after, a.offered_at, a.accepted_at,
         a.permitted_at, a.started_at, a.ended_at, a.settled, a.exit, a.refusal, a.resolution, a.log_bytes,
-        a.output_complete
+        a.log_bytes_max, a.output_complete
     FROM attempts a JOIN bridges b ON b.id = a.bridge";
 
 fn attempt(r: &Row<'_>) -> Result<AttemptRow, StoreError> {
@@ -122,6 +126,7 @@ fn attempt(r: &Row<'_>) -> Result<AttemptRow, StoreError> {
         refusal: row::get(r, T, "refusal")?,
         resolution: row::get(r, T, "resolution")?,
         log_bytes: row::count(r, T, "log_bytes")?,
+        log_bytes_max: row::count(r, T, "log_bytes_max")?,
         output_complete: row::get(r, T, "output_complete")?,
     })
 }
@@ -132,8 +137,9 @@ impl Tx<'_> {
         self.execute_one(
             "add an attempt",
             "INSERT INTO attempts (id, job, run, number, fence, bridge, journal, seq, state, unreachable, envelope,
-                                   runtime_ms, not_after, offered_at, settled, log_bytes, log_tail, output_complete)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'offered', 0, ?9, ?10, ?11, ?12, 0, 0, x'', 0)",
+                                   runtime_ms, not_after, offered_at, settled, log_bytes, log_tail, output_complete,
+                                   log_bytes_max)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'offered', 0, ?9, ?10, ?11, ?12, 0, 0, x'', 0, ?13)",
             &[
                 &new.id.to_string(),
                 &new.job.to_string(),
@@ -147,6 +153,7 @@ impl Tx<'_> {
                 &row::number(new.runtime_ms),
                 &row::kept(new.not_after),
                 &row::kept(now),
+                &row::number(new.log_bytes_max),
             ],
         )
     }

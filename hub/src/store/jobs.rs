@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 use steward_shared::id::{JobId, RunId, SiteId, TargetId};
+use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
 use crate::model::job::JobState;
@@ -106,17 +107,23 @@ impl Tx<'_> {
         )
     }
 
-    /// Queued jobs of a site whose runs have a free slot, oldest run first.
-    pub fn jobs_to_offer(&mut self, site: SiteId, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+    /// Queued jobs of a site whose runs have a free slot and an open start window, oldest run first.
+    pub fn jobs_to_offer(
+        &mut self,
+        site: SiteId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
         let sql = format!(
             "{JOBS} JOIN runs r ON r.id = j.run
              WHERE j.site = ?1 AND j.state = 'queued' AND r.active < r.at_once AND r.cancel_requested = 0
-             ORDER BY j.run, j.position LIMIT ?2"
+                   AND r.expires_at >= ?2
+             ORDER BY j.run, j.position LIMIT ?3"
         );
         self.rows(
             "find jobs to offer",
             &sql,
-            &[&site.to_string(), &limit],
+            &[&site.to_string(), &row::kept(now), &limit],
             job,
         )
     }

@@ -7,10 +7,16 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "main_path",
-    include_str!("../../migrations/sqlite/0001_main_path.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "main_path",
+        include_str!("../../migrations/sqlite/0001_main_path.sql"),
+    ),
+    (
+        "output_limit",
+        include_str!("../../migrations/sqlite/0002_output_limit.sql"),
+    ),
+];
 
 /// Brings the schema up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -452,6 +452,7 @@ fn add_attempt(tx: &mut Tx<'_>, id: AttemptId) -> Result<(), StoreError> {
     };
     tx.add_bridge(&new, NOW)?;
     let new = NewAttempt {
+        log_bytes_max: 1 << 20,
         id,
         job,
         run,
