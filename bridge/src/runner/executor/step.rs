@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use steward_shared::log::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStdin;
+use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::output::{Output, OutputError};
@@ -140,7 +140,7 @@ async fn traffic(planned: &Planned, pipes: Pipes, output: &mut Output) -> Result
 }
 
 /// Writes all of a command's input and closes it. A command need not read it.
-async fn feed(pipe: Option<ChildStdin>, bytes: &[u8]) {
+async fn feed(pipe: Option<pipe::Sender>, bytes: &[u8]) {
     if let Some(mut pipe) = pipe {
         drop(pipe.write_all(bytes).await);
     }

@@ -43,6 +43,7 @@ pub(super) struct Groups {
     pids: Option<PathBuf>,
     folders: Vec<PathBuf>,
     entries: Vec<File>,
+    cradle: Option<File>,
 }
 
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -82,8 +83,10 @@ impl Ground {
             pids: None,
             folders: Vec::new(),
             entries: Vec::new(),
+            cradle: None,
         };
         groups.make(&self.folder(attempt))?;
+        groups.cradle = File::open(&groups.unified).ok();
         if let Some(bytes) = limits.memory_bytes
             && let Some(controller) = &self.memory
         {
@@ -122,6 +125,7 @@ impl Ground {
             pids: None,
             folders,
             entries: Vec::new(),
+            cradle: None,
         }
     }
 
@@ -131,7 +135,12 @@ impl Ground {
 }
 
 impl Groups {
-    /// Files into which a process writes `0` to become a member.
+    /// The folder in which a process can be born a member of the unified hierarchy's group.
+    pub(super) fn cradle(&self) -> Option<RawFd> {
+        self.cradle.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Files into which a process writes `0` to become a member; the first is the unified hierarchy's.
     pub(super) fn entries(&self) -> Vec<RawFd> {
         self.entries.iter().map(AsRawFd::as_raw_fd).collect()
     }

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getsid};
 use steward_shared::id::AttemptId;
-use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use super::MARKER;
+use super::child::Forked;
 use super::process::{Entry, Identity};
 
 /// The commands that this process has started, and for which attempts.
@@ -30,6 +30,7 @@ pub(super) static REGISTRY: Registry = Registry {
     state: Mutex::new(State {
         commands: BTreeMap::new(),
         sessions: BTreeMap::new(),
+        abandoned: Vec::new(),
     }),
 };
 
@@ -39,6 +40,8 @@ struct State {
     commands: BTreeMap<i32, AttemptId>,
     /// The sessions of each attempt that has not ended.
     sessions: BTreeMap<AttemptId, BTreeSet<i32>>,
+    /// Children that were killed and have not ended yet.
+    abandoned: Vec<i32>,
 }
 
 /// What is left of an attempt.
@@ -62,15 +65,29 @@ impl Registry {
     pub(super) fn register(
         &self,
         attempt: AttemptId,
-        spawn: impl FnOnce() -> io::Result<Child>,
-    ) -> io::Result<(Child, i32)> {
+        fork: impl FnOnce() -> io::Result<Forked>,
+    ) -> io::Result<Forked> {
         let mut state = self.lock();
-        let child = spawn()?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.ok_or_else(|| io::Error::other("the command has no process number"))?;
-        state.commands.insert(pid, attempt);
-        state.sessions.entry(attempt).or_default().insert(pid);
-        Ok((child, pid))
+        state.reap_abandoned();
+        let forked = fork()?;
+        state.commands.insert(forked.pid(), attempt);
+        state
+            .sessions
+            .entry(attempt)
+            .or_default()
+            .insert(forked.pid());
+        Ok(forked)
+    }
+
+    /// Nobody waits for this child any more: it is reaped here, some time.
+    pub(super) fn abandon(&self, pid: i32) {
+        self.lock().abandoned.push(pid);
+        self.reap();
+    }
+
+    /// Reaps the children that nobody waits for and that have ended.
+    pub(super) fn reap(&self) {
+        self.lock().reap_abandoned();
     }
 
     pub(super) fn ended(&self, pid: i32) {
@@ -119,6 +136,13 @@ impl Registry {
 }
 
 impl State {
+    fn reap_abandoned(&mut self) {
+        self.abandoned.retain(|pid| {
+            let ended = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+            matches!(ended, Ok(WaitStatus::StillAlive))
+        });
+    }
+
     /// The attempt that an adopted orphan belongs to.
     fn owner(&self, orphan: &Entry) -> Option<AttemptId> {
         let by_session = |sessions: &BTreeSet<i32>| {

@@ -1,10 +1,11 @@
 //! Starting the processes of attempts, and ending all that they became.
 //!
-//! This folder is the one place with `unsafe`, all of it in [`system`]. The executor of local
+//! This folder is the one place with `unsafe`, all of it in [`system`] and [`child`]. The executor of local
 //! actions calls it. A kernel kills a child whose parent-death signal is set when the *thread* that
 //! forked it ends, so all children are forked by one thread that lives as long as the [`Spawner`].
 
 mod cgroup;
+mod child;
 mod family;
 mod process;
 mod system;
@@ -12,21 +13,21 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::SigSet;
 use steward_shared::id::AttemptId;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
-use tokio::runtime::Handle;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::limits::PIPE_BYTES;
 use crate::policy::Account;
 
 use cgroup::Groups;
+use child::{Child, Forked, Near};
 use family::REGISTRY;
 use system::Setup;
 
@@ -79,22 +80,27 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Pipes {
     /// Where to write its standard input, when asked for.
-    pub stdin: Option<ChildStdin>,
+    pub stdin: Option<pipe::Sender>,
     /// Its standard output.
-    pub stdout: ChildStdout,
+    pub stdout: pipe::Receiver,
     /// Its standard error.
-    pub stderr: ChildStderr,
+    pub stderr: pipe::Receiver,
 }
 
-type Started = io::Result<(Process, Pipes)>;
+type Started = io::Result<Begun>;
 
 struct Fork {
     setup: Setup,
     stdin: bool,
     attempt: AttemptId,
     groups: Option<Arc<Groups>>,
-    runtime: Handle,
     reply: oneshot::Sender<Started>,
+}
+
+/// A child that was forked, and the near ends of its pipes.
+struct Begun {
+    forked: Forked,
+    near: Near,
 }
 
 impl Spawner {
@@ -107,10 +113,12 @@ impl Spawner {
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
+                // Until a child has its own handlers, none of this process's may run in it.
+                SigSet::all().thread_block().ok();
                 while let Some(order) = inbox.blocking_recv() {
-                    let (reply, process) = order.fork();
+                    let (reply, begun) = order.fork();
                     // Nobody waits any more: the process is killed where it is dropped.
-                    drop(reply.send(process));
+                    drop(reply.send(begun));
                 }
             })?;
         Ok(Self { orders })
@@ -130,12 +138,11 @@ impl Spawner {
             stdin: order.stdin,
             attempt: tree.attempt(),
             groups,
-            runtime: Handle::current(),
             reply,
         };
         let gone = |_| io::Error::other("the spawning thread has ended");
         self.orders.send(fork).await.map_err(|_| gone(()))?;
-        answer.await.map_err(|_| gone(()))?
+        answer.await.map_err(|_| gone(()))??.started().await
     }
 }
 
@@ -146,25 +153,40 @@ impl Fork {
             stdin,
             attempt,
             groups,
-            runtime,
             reply,
         } = self;
-        let mut command = setup.command();
-        command
-            .stdin(if stdin { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
-        let started = {
-            let _runtime = runtime.enter();
-            REGISTRY.register(attempt, || command.spawn())
-        };
+        let begun = child::streams(stdin).and_then(|(ends, near)| {
+            let forked = REGISTRY.register(attempt, || child::fork(&setup, &ends))?;
+            Ok(Begun { forked, near })
+        });
         drop(groups);
-        (
-            reply,
-            started.and_then(|(child, pid)| Process { child, pid }.with_pipes()),
-        )
+        (reply, begun)
+    }
+}
+
+impl Begun {
+    async fn started(self) -> io::Result<(Process, Pipes)> {
+        let Near {
+            stdin,
+            stdout,
+            stderr,
+        } = self.near;
+        for pipe in [&stdout, &stderr] {
+            // A smaller pipe only costs speed.
+            fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).ok();
+        }
+        let pipes = Pipes {
+            stdin: stdin.map(pipe::Sender::from_owned_fd).transpose()?,
+            stdout: pipe::Receiver::from_owned_fd(stdout)?,
+            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+        };
+        let pid = self.forked.pid();
+        let child = self
+            .forked
+            .started()
+            .await
+            .inspect_err(|_| REGISTRY.ended(pid))?;
+        Ok((Process { child, pid }, pipes))
     }
 }
 
@@ -177,25 +199,6 @@ impl Process {
         let status = self.child.wait().await;
         REGISTRY.ended(self.pid);
         status
-    }
-
-    fn with_pipes(mut self) -> Started {
-        let missing = || io::Error::other("a pipe of the command is missing");
-        let stdin = self.child.stdin.take();
-        let stdout = self.child.stdout.take().ok_or_else(missing)?;
-        let stderr = self.child.stderr.take().ok_or_else(missing)?;
-        for pipe in [stdout.as_fd(), stderr.as_fd()] {
-            // A smaller pipe only costs speed.
-            fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).ok();
-        }
-        Ok((
-            self,
-            Pipes {
-                stdin,
-                stdout,
-                stderr,
-            },
-        ))
     }
 }
 

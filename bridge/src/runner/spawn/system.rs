@@ -8,16 +8,16 @@
     reason = "fork, exec and process file descriptors have no safe interface"
 )]
 
+use std::convert::Infallible;
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
 
 use super::cgroup::Groups;
@@ -37,6 +37,8 @@ pub(super) struct Setup {
     gid: libc::gid_t,
     groups: Vec<libc::gid_t>,
     cgroups: Vec<RawFd>,
+    born_in: Option<RawFd>,
+    no_signals: libc::sigset_t,
     limits: Vec<(Resource, u64)>,
     files: RawFd,
     parent: libc::pid_t,
@@ -92,32 +94,49 @@ impl Setup {
             gid: account.gid,
             groups: account.groups.clone(),
             cgroups: groups.map(Groups::entries).unwrap_or_default(),
+            born_in: groups.and_then(Groups::cradle),
+            no_signals: *SigSet::empty().as_ref(),
             limits: rlimits(limits, account.uid)?,
             files: RawFd::try_from(getrlimit(Resource::RLIMIT_NOFILE)?.0).unwrap_or(RawFd::MAX),
             parent: libc::pid_t::try_from(std::process::id()).map_err(io::Error::other)?,
         })
     }
 
-    /// The command; what its pipes are is left to the caller.
-    pub(super) fn command(self) -> Command {
-        let mut command = Command::new("/");
-        // SAFETY: `become_command` makes async-signal-safe calls only and allocates nothing.
-        unsafe { command.pre_exec(move || self.become_command()) };
-        command
+    /// The folder of the cgroup in which the child can be born.
+    pub(super) const fn born_in(&self) -> Option<RawFd> {
+        self.born_in
     }
 
     /// Turns the forked child into the command; comes back only with the error that prevented it.
-    fn become_command(&self) -> io::Result<()> {
+    /// `in_group`: it was born in its cgroup.
+    ///
+    /// The C library believes that the threads of the parent are here too, so that nothing is asked of
+    /// it that concerns them: its `setresuid` would wait for them for ever.
+    pub(super) fn become_command(
+        &self,
+        streams: [RawFd; 3],
+        in_group: bool,
+    ) -> io::Result<Infallible> {
         // SAFETY: plain system calls on memory that was made before the fork.
         unsafe {
             check(libc::setsid())?;
-            for entry in &self.cgroups {
+            for (number, stream) in (0..).zip(streams) {
+                check(libc::dup2(stream, number))?;
+            }
+            for entry in self.cgroups.iter().skip(usize::from(in_group)) {
                 check(libc::write(*entry, b"0".as_ptr().cast(), 1))?;
             }
             for signal in 1..=64 {
                 // Two signals cannot be set, and some numbers are none.
                 libc::signal(signal, libc::SIG_DFL);
             }
+            // The forking thread has all of them blocked.
+            let none = self.no_signals;
+            check(libc::sigprocmask(
+                libc::SIG_SETMASK,
+                &raw const none,
+                std::ptr::null_mut(),
+            ))?;
             self.close_files()?;
             for (resource, limit) in &self.limits {
                 setrlimit(*resource, *limit, *limit)?;
@@ -127,9 +146,24 @@ impl Setup {
                 check(libc::chdir(self.directory.as_ptr()))?;
             }
             if self.become_account {
-                check(libc::setgroups(self.groups.len(), self.groups.as_ptr()))?;
-                check(libc::setresgid(self.gid, self.gid, self.gid))?;
-                check(libc::setresuid(self.uid, self.uid, self.uid))?;
+                let groups = self.groups.as_ptr();
+                check(libc::syscall(
+                    libc::SYS_setgroups,
+                    self.groups.len(),
+                    groups,
+                ))?;
+                check(libc::syscall(
+                    libc::SYS_setresgid,
+                    self.gid,
+                    self.gid,
+                    self.gid,
+                ))?;
+                check(libc::syscall(
+                    libc::SYS_setresuid,
+                    self.uid,
+                    self.uid,
+                    self.uid,
+                ))?;
             }
             if !self.directory_first {
                 check(libc::chdir(self.directory.as_ptr()))?;
@@ -184,6 +218,11 @@ impl ProcessFd {
         let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
         // SAFETY: the kernel has just made it, and nobody else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The file descriptor: readable when the process has ended.
+    pub(super) fn into_inner(self) -> OwnedFd {
+        self.0
     }
 
     /// Sends it a signal.
