@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
@@ -281,19 +282,27 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
         .execute_batch(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
              PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;
-             PRAGMA mmap_size=0; PRAGMA cache_size=-16384;",
+             PRAGMA mmap_size=0; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;",
         )
         .map_err(act("configure the database"))?;
-    connection.set_prepared_statement_cache_capacity(256);
-    Ok(())
+    prepare_once(connection, 256)
 }
 
 fn configure_reader(connection: &Connection) -> Result<(), StoreError> {
     connection
         .execute_batch("PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")
         .map_err(act("configure the database"))?;
-    connection.set_prepared_statement_cache_capacity(128);
-    Ok(())
+    prepare_once(connection, 128)
+}
+
+/// Keeps prepared statements. Without the stability of plans, SQLite prepares a statement anew whenever
+/// it is given other values, if its table has a partial index.
+fn prepare_once(connection: &Connection, statements: usize) -> Result<(), StoreError> {
+    connection.set_prepared_statement_cache_capacity(statements);
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+        .map_err(act("configure the database"))
 }
 
 #[cfg(test)]
