@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use steward_certs::enrol::{Enrolment, Token};
+use steward_shared::failpoint;
 use steward_shared::sign::SigningKey;
 use steward_shared::stop::Stop;
 use tokio::net::UnixListener;
@@ -81,12 +82,15 @@ pub async fn enroll(
     let seed = SigningKey::new_seed().map_err(|_| BridgeError::NoKey)?;
     let receipt_key = SigningKey::from_seed(&seed).map_err(|_| BridgeError::NoKey)?;
     let (identity, enrolment) = enrolment::enrol(token, name, &receipt_key).await?;
+    failpoint!("enroll.answered");
     if let Some(policy) = policy {
         keep::write(&config.policy_file(), policy.as_bytes())?;
     }
     identity.write(&config.link_dir())?;
+    failpoint!("enroll.identity");
     // The trust is last: a bridge that has it is enrolled.
     Trust::write(&config.runner_dir(), &enrolment, &seed)?;
+    failpoint!("enroll.done");
     Ok(enrolment)
 }
 

@@ -8,6 +8,10 @@ use steward_bridge::commands::{Cli, run};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    #[cfg(debug_assertions)]
+    if let Some(ended) = steward_bridge::commands::failpoints() {
+        return ended;
+    }
     let filter = EnvFilter::try_from_env("STEWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

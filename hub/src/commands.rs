@@ -174,6 +174,28 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Arms what the environment asks for, or prints what can be armed: test builds only. How the program
+/// ends then, if it does.
+#[cfg(debug_assertions)]
+pub fn failpoints() -> Option<ExitCode> {
+    use steward_shared::failpoint::{Part, arm, listed};
+    let shown = if std::env::args_os().nth(1)? == "--list-failpoints" {
+        write!(std::io::stdout(), "{}", listed(&[Part::Hub])).map_err(anyhow::Error::from)
+    } else {
+        match arm() {
+            Ok(()) => return None,
+            Err(error) => Err(error.into()),
+        }
+    };
+    Some(shown.map_or_else(
+        |error| {
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    ))
+}
+
 fn say(line: &str) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;

@@ -4,6 +4,7 @@
 //! Modules are declared from the lowest to the highest; each imports only those above it.
 
 pub mod cause;
+pub mod failpoint;
 pub mod hex;
 pub mod id;
 pub mod limits;

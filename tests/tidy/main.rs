@@ -4,6 +4,8 @@
 //! whole house stands one that provokes it.
 
 #[cfg(test)]
+mod failpoints;
+#[cfg(test)]
 mod heights;
 #[cfg(test)]
 mod homes;
@@ -60,6 +62,11 @@ fn crates_with_one_home_stay_there() {
 #[test]
 fn unsafe_code_has_one_home() {
     holds(homes::unsafe_code);
+}
+
+#[test]
+fn failpoints_are_listed() {
+    holds(|sources| failpoints::unlisted(sources, &failpoints::listed()));
 }
 
 #[test]

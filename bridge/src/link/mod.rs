@@ -17,6 +17,7 @@ use std::time::Duration;
 use quinn::{Connection, Endpoint};
 use steward_certs::tls::Refusal;
 use steward_shared::cause::chain;
+use steward_shared::failpoint;
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::DuplexStream;
@@ -139,7 +140,9 @@ impl Link {
         let identity = Identity::read(&self.folder)?;
         // First the runner: without one there is nothing to tell the hub.
         let runner = self.runner().await?;
+        failpoint!("link.runner.reached");
         let (endpoint, connection) = self.connect(&identity).await?;
+        failpoint!("link.connected");
         let renewal = renewal::Renewal::new(&self.folder, &identity, Arc::clone(&self.clock))?;
         let inner = stop.child();
         let end = relay::relay(&connection, runner, &identity, renewal, &inner, connected).await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
+use steward_shared::failpoint;
 use steward_shared::frame::{Greeting, OutputHeader, ToBridge, ToHub, ToLink, ToRunner};
 use steward_shared::id::AttemptId;
 use steward_shared::stop::Stop;
@@ -43,6 +44,7 @@ pub(super) async fn relay(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
     write_frame(&mut send, &greeting).await?;
+    failpoint!("link.greeting.after");
     let (challenges, challenge) = watch::channel([0; 16]);
     let (control, outgoing) = mpsc::channel(LINK_QUEUE);
     let (arrived, arriving) = mpsc::channel(LINK_QUEUE);
@@ -100,7 +102,9 @@ async fn write_hub(
     mut outgoing: mpsc::Receiver<ToHub>,
 ) -> Result<End, LinkError> {
     while let Some(frame) = outgoing.recv().await {
+        failpoint!("link.frame.before");
         write_frame(send, &frame).await?;
+        failpoint!("link.frame.after");
     }
     Ok(lost("the runner has gone"))
 }
@@ -152,18 +156,27 @@ impl FromHub<'_> {
                     continue;
                 }
                 ToBridge::Challenge(challenge) => {
+                    failpoint!("link.challenge");
                     self.challenges.send_replace(challenge.nonce);
                 }
                 ToBridge::Welcome(_) => {
+                    failpoint!("link.welcome");
                     tracing::info!("connected to the hub");
                     welcome = true;
                     self.connected.send_modify(|count| *count += 1);
                 }
-                ToBridge::Offer(_)
-                | ToBridge::Permit(_)
-                | ToBridge::PermitRefused(_)
-                | ToBridge::Cancel(_)
-                | ToBridge::Ack(_) => {}
+                ToBridge::Offer(_) => {
+                    failpoint!("link.offer");
+                }
+                ToBridge::Permit(_) | ToBridge::PermitRefused(_) => {
+                    failpoint!("link.permit");
+                }
+                ToBridge::Cancel(_) => {
+                    failpoint!("link.cancel");
+                }
+                ToBridge::Ack(_) => {
+                    failpoint!("link.ack");
+                }
             }
             if self.inward.send(ToRunner::Hub(frame)).await.is_err() {
                 return Ok(lost("the runner has gone"));
@@ -295,13 +308,16 @@ async fn send_output(connection: Connection, header: OutputHeader, pipe: Arc<Pip
     };
     // Control goes first, whatever there is of output.
     drop(stream.set_priority(-1));
+    failpoint!("link.output.header");
     if write_frame(&mut stream, &header).await.is_err() {
         return;
     }
     while let Some(bytes) = pipe.take().await {
+        failpoint!("link.output.before");
         if stream.write_all(&bytes).await.is_err() {
             return;
         }
+        failpoint!("link.output.after");
     }
     drop(stream.finish());
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use steward_certs::fingerprint::Pin;
 use steward_certs::identity::{self, Identity as Named, Role};
 use steward_certs::key::Key;
+use steward_shared::failpoint;
 use steward_shared::frame::{Renew, Renewed};
 use steward_shared::job::Digest;
 use steward_shared::time::{Clock, Timestamp};
@@ -61,6 +62,7 @@ impl Renewal {
             Some(request) if key_file(&self.folder).exists() => request,
             Some(_) | None => self.new_request()?,
         };
+        failpoint!("link.renewal.request");
         self.pending = Some(Digest::of(&request));
         Ok(Some(Renew { request }))
     }
@@ -69,6 +71,7 @@ impl Renewal {
         let key = Key::generate().map_err(|_| IdentityError::Damaged)?;
         let request = key.request().map_err(|_| IdentityError::Damaged)?;
         keep::write(&key_file(&self.folder), key.pkcs8().expose())?;
+        failpoint!("link.renewal.key");
         keep::write(&request_file(&self.folder), &request)?;
         Ok(request)
     }
@@ -93,8 +96,10 @@ impl Renewal {
             self.due = self.clock.now().after(RETRY);
             return Ok(false);
         }
+        failpoint!("link.renewal.answered");
         now.renewed(answer.certificate.clone(), key)
             .write(&self.folder)?;
+        failpoint!("link.renewal.kept");
         self.forget()?;
         tracing::info!("the certificate was renewed");
         Ok(true)

@@ -4,6 +4,7 @@
 //! meant for this bridge and this journal, then time, replay, the operator's lock and the policy.
 
 use steward_shared::cause::chain;
+use steward_shared::failpoint;
 use steward_shared::frame::Refusal;
 use steward_shared::id::JournalId;
 use steward_shared::job::Job;
@@ -46,6 +47,7 @@ pub struct Facts<'a> {
 /// # Errors
 /// [`SignError`]; there is nobody to answer then.
 pub fn verify(signed: &Signed<Job>, trust: &Trust) -> Result<Job, SignError> {
+    failpoint!("runner.offer.read");
     signed.verify(&trust.job_keys)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use steward_shared::codec;
+use steward_shared::failpoint;
 use steward_shared::frame::ReceiptEvent;
 use steward_shared::id::{AttemptId, JobId, JournalId};
 use steward_shared::job::OnDisconnect;
@@ -134,7 +135,10 @@ fn write_batch(
     for (attempt, entry) in entries {
         write_entry(&tx, *attempt, entry)?;
     }
-    tx.commit().map_err(act("commit to the journal"))
+    failpoint!("runner.journal.before", JournalError::Stopped);
+    tx.commit().map_err(act("commit to the journal"))?;
+    failpoint!("runner.journal.after");
+    Ok(())
 }
 
 fn write_entry(

@@ -13,6 +13,7 @@ pub mod session;
 pub mod gate;
 pub mod journal;
 pub mod operator;
+mod receipt;
 pub mod stream;
 pub mod trust;
 
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use steward_shared::action::ActionKind;
 use steward_shared::codec::CodecError;
+use steward_shared::failpoint;
 use steward_shared::frame::{ToLink, ToRunner};
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Exit, Extent, Outcome};
@@ -129,7 +131,9 @@ impl Runner {
         let rebooted =
             keep::read(&boot_file)?.is_some_and(|before| before != boot && boot != [0; 16]);
         let entries = settle(&mut held, &attempts, rebooted, &recovered).await;
+        failpoint!("runner.recover.before");
         journal.write(entries).await?;
+        failpoint!("runner.recover.after");
         keep::write(&boot_file, &boot)?;
         for log in &recovered {
             let kept = held

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use steward_shared::failpoint;
 use steward_shared::frame::ToLink;
 use steward_shared::id::AttemptId;
 use steward_shared::stop::Stop;
@@ -151,6 +152,7 @@ impl Stream {
                 position,
                 bytes,
             };
+            failpoint!("runner.output.before");
             if out.send(piece).await.is_err() {
                 return Ok(());
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steward_shared::cause::chain;
+use steward_shared::failpoint;
 use steward_shared::frame::{
     Challenge, Hello, OpenAttempt, Receipt, ReceiptEvent, Status, ToBridge, ToHub, ToLink, Welcome,
 };
@@ -21,6 +22,7 @@ use super::gate::{self, Admitted, Facts};
 use super::inbound::{Inbound, Link};
 use super::journal::Journal;
 use super::operator::{Operator, Word};
+use super::receipt::Place;
 use super::session::{Command, Event, Held, Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
@@ -167,12 +169,14 @@ impl Turns {
                 self.operator.look();
                 self.told = Some(self.operator.word());
                 let hello = self.hello(challenge);
+                failpoint!("runner.hello.before");
                 self.send(ToHub::Hello(self.sign(&hello)?));
             }
             ToBridge::Welcome(welcome) => self.welcome(&welcome, out),
             ToBridge::Offer(signed) => self.offer(&signed, out),
             ToBridge::Permit(signed) => {
                 if let Some(permit) = gate::believed(&signed, &self.trust) {
+                    failpoint!("runner.permit.read");
                     let mine =
                         permit.cluster == self.trust.cluster && permit.bridge == self.trust.bridge;
                     let event = match self.forbidden(permit.attempt) {
@@ -353,7 +357,7 @@ impl Turns {
         match command {
             Command::Record(..) => {}
             Command::Send(attempt, fence, event) => {
-                if event_ends(&event) {
+                if event.ends() {
                     self.admitted.remove(&attempt);
                 }
                 let receipt = Receipt {
@@ -366,6 +370,7 @@ impl Turns {
                     wall: self.clock.now(),
                     boot_ms: u64::try_from(self.clock.boot().as_millis()).unwrap_or(u64::MAX),
                 };
+                receipt.event.reached();
                 if self.connected {
                     self.send(ToHub::Receipt(self.sign(&receipt)?));
                 }
@@ -482,13 +487,6 @@ impl Turns {
             boot: self.clock.boot(),
         }
     }
-}
-
-fn event_ends(event: &ReceiptEvent) -> bool {
-    matches!(
-        event,
-        ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } | ReceiptEvent::Exited(_)
-    )
 }
 
 fn random() -> [u8; 16] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use steward_certs::enrol::{EnrolAnswer, EnrolRequest, Enrolment, RefusalCode, Token};
 use steward_certs::fingerprint::Pin;
+use steward_shared::failpoint;
 use steward_shared::hex;
 use steward_shared::id::BridgeId;
 use steward_shared::job::Digest;
@@ -137,6 +138,7 @@ impl Flow {
                 .take(TEXT_CHARS_MAX)
                 .collect(),
         };
+        failpoint!("hub.enrol.before");
         let enrolled = self
             .store
             .write(move |tx| use_token(tx, &hash, new, now))
@@ -147,6 +149,7 @@ impl Flow {
                 "the token is not good: it is used up, has ended, or was made for another name",
             ));
         };
+        failpoint!("hub.enrol.after");
         tracing::info!(bridge = request.name, site, "enrolled a bridge");
         Ok(EnrolAnswer::Enrolled(Enrolment {
             cluster: self.vault.cluster(),
@@ -183,6 +186,7 @@ impl Flow {
             return Ok(None);
         };
         let pin = Pin::of_certificate(&certificate).map_err(|_| VaultError::NoKey)?;
+        failpoint!("hub.renew.before");
         let kept = certificate.clone();
         self.store
             .write(move |tx| {
@@ -197,6 +201,7 @@ impl Flow {
                 )
             })
             .await?;
+        failpoint!("hub.renew.after");
         Ok(Some(certificate))
     }
 

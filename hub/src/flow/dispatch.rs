@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use steward_shared::action::{Action, ActionKind, Local};
 use steward_shared::codec;
+use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
 use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
@@ -84,7 +85,9 @@ pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     let offered = offers.len();
     for offer in offers {
         // A bridge that has gone meanwhile gets the offer again when it is back.
+        failpoint!("hub.offer.before");
         flow.roster.send(offer.bridge, ToBridge::Offer(offer.job));
+        failpoint!("hub.offer.after");
         flow.runs.ring(offer.run);
     }
     Ok(offered)

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use steward_shared::codec;
+use steward_shared::failpoint;
 use steward_shared::frame::{Ack, Cancel, Hello, OpenAttempt, ToBridge, Welcome};
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::job::Job;
@@ -53,10 +54,12 @@ impl Flow {
             ));
         }
         let offset = offset_ms(hello.wall, now);
+        failpoint!("hub.hello.before");
         let done = self
             .store
             .write(move |tx| reconcile(tx, id, &hello, now))
             .await?;
+        failpoint!("hub.hello.after");
         let mut frames = vec![ToBridge::Welcome(Welcome {
             hub_time: now,
             have: done.have,

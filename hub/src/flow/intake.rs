@@ -1,5 +1,6 @@
 //! What bridges report: receipts become transitions, and transitions get their answers.
 
+use steward_shared::failpoint;
 use steward_shared::frame::{Ack, Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId};
@@ -40,6 +41,7 @@ impl Flow {
         if receipt.cluster != self.vault.cluster() || receipt.bridge != bridge {
             return Err(FlowError::Misbehaved("a receipt of another bridge"));
         }
+        failpoint!("hub.receipt.read");
         let (now, id, fence) = (self.now(), receipt.attempt, receipt.fence);
         let (event, note) = reading(&receipt, name);
         let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
@@ -73,6 +75,7 @@ impl Flow {
                 Ok(Taken::Row(Box::new(row), changed))
             })
             .await?;
+        failpoint!("hub.receipt.submitted");
         Ok(Begun { submitted, receipt })
     }
 
@@ -84,6 +87,7 @@ impl Flow {
         let Begun { submitted, receipt } = begun;
         match submitted.done().await? {
             Taken::Row(row, changed) => {
+                reached(&receipt.event);
                 self.answer(&row, &receipt).await?;
                 self.wake(&row, changed);
             }
@@ -166,8 +170,10 @@ impl Flow {
             nonce,
             valid_for_ms: u64::try_from(PERMIT_VALID_FOR.as_millis()).unwrap_or(0),
         };
+        failpoint!("hub.permit.before");
         self.roster
             .send(row.bridge, ToBridge::Permit(self.vault.sign(&permit)?));
+        failpoint!("hub.permit.after");
         Ok(())
     }
 
@@ -258,6 +264,30 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         }
     };
     (event, note)
+}
+
+/// The places where a receipt is on disk, and its answer is not.
+fn reached(event: &ReceiptEvent) {
+    match event {
+        ReceiptEvent::Accepted => {
+            failpoint!("hub.receipt.accepted");
+        }
+        ReceiptEvent::StartRequest { .. } => {
+            failpoint!("hub.receipt.start_request");
+        }
+        ReceiptEvent::Started => {
+            failpoint!("hub.receipt.started");
+        }
+        ReceiptEvent::NotStarted { .. } => {
+            failpoint!("hub.receipt.not_started");
+        }
+        ReceiptEvent::Refused(_) => {
+            failpoint!("hub.receipt.refused");
+        }
+        ReceiptEvent::Exited(_) => {
+            failpoint!("hub.receipt.exited");
+        }
+    }
 }
 
 /// Whether the bridge has nothing more to say about the attempt.

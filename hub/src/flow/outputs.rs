@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
+use steward_shared::failpoint;
 use steward_shared::frame::{Ack, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::job::{Digest, Exit};
@@ -151,6 +152,7 @@ impl Flow {
         if now_at > row.log_bytes_max {
             return Err(FlowError::Misbehaved("more output than its job may have"));
         }
+        failpoint!("hub.output.before");
         if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES {
             let chunk = fresh.clone();
             self.store
@@ -159,6 +161,7 @@ impl Flow {
         } else {
             self.append_segments(attempt, length, tail, &fresh).await?;
         }
+        failpoint!("hub.output.after");
         running.update(length, &fresh);
         drop(running);
         self.attempts.ring(attempt);
@@ -207,7 +210,9 @@ impl Flow {
             let part = all.split_to(all.len().min(SEGMENT_BYTES_MAX));
             let bytes = part.len() as u64;
             let sha256 = Digest::of(&part).to_string();
+            failpoint!("hub.segment.before", StoreError::Stopped.into());
             self.segments.put(attempt, start, &sha256, part).await?;
+            failpoint!("hub.segment.after");
             let (before, position) = (length, start);
             self.store
                 .write(move |tx| tx.add_segment(attempt, before, position, bytes, &sha256))
@@ -278,6 +283,7 @@ impl Flow {
         // A bridge whose runner died in the middle cannot tell the digest of what it has handed over.
         let complete =
             row.log_bytes == exit.log.bytes && exit.log.sha256.is_none_or(|told| told == digest);
+        failpoint!("hub.settle.before");
         let (run, now) = (row.run, self.now());
         let settled = self
             .store
@@ -310,6 +316,7 @@ impl Flow {
         if !settled {
             return Ok(());
         }
+        failpoint!("hub.settle.after");
         self.arriving.remove(attempt);
         if !complete {
             tracing::error!(%attempt, "the output is not what the exit record says");
@@ -348,8 +355,10 @@ impl Flow {
             through,
             settled,
         };
+        failpoint!("hub.ack.before");
         self.roster
             .send(row.bridge, ToBridge::Ack(self.vault.sign(&ack)?));
+        failpoint!("hub.ack.after");
         Ok(())
     }
 }

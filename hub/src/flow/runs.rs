@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId};
 use steward_shared::job::Digest;
@@ -70,6 +71,7 @@ impl Flow {
             .store
             .write(move |tx| once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now)))
             .await?;
+        failpoint!("hub.run.made");
         self.wake_dispatch();
         Ok(run)
     }
@@ -119,7 +121,9 @@ impl Flow {
             })
             .await?;
         for (bridge, attempt, fence) in stopped {
+            failpoint!("hub.cancel.before");
             self.send_cancel(bridge, attempt, fence)?;
+            failpoint!("hub.cancel.after");
             self.attempts.ring(attempt);
         }
         self.runs.ring(run.id);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use steward_certs::fingerprint::Pin;
+use steward_shared::failpoint;
 use steward_shared::frame::{Challenge, Hello, Receipt, Renew, Renewed, ToBridge, ToHub};
 use steward_shared::hex;
 use steward_shared::id::BridgeId;
@@ -135,6 +136,7 @@ async fn greet(
         ..facts
     };
     let place = flow.roster.enter(bridge, facts, sender, close.clone());
+    failpoint!("hub.welcome.after");
     // Revoked between the check and the entry: the entry would never be closed.
     if flow.admit(bridge, key).await?.is_none() {
         flow.roster.leave(place);

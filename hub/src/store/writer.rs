@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use steward_shared::failpoint;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{StoreError, Tx, act};
@@ -138,8 +139,10 @@ fn commit_all(connection: &Connection, waiting: &mut Vec<Work>) -> Result<(), St
             return Err(error());
         }
     }
+    failpoint!("hub.commit.before", StoreError::Stopped);
     match connection.execute_batch("COMMIT") {
         Ok(()) => {
+            failpoint!("hub.commit.after");
             for answer in answers {
                 answer(Ok(()));
             }

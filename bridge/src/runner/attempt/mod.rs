@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::Exit;
 use tokio::sync::{oneshot, watch};
@@ -74,6 +75,7 @@ impl Attempts {
             .find(kind)
             .ok_or_else(|| not_started(format!("this bridge has no executor {}", kind.as_str())))?;
         let attempt = work.job.attempt;
+        failpoint!("runner.start.before");
         let writer = self
             .spool
             .create(attempt, work.job.on_full)
@@ -85,6 +87,7 @@ impl Attempts {
         let mut output = Output::new(writer, started, work.admission.output_bytes);
         let mut halt = Halt::new(started + work.admission.runtime, stop);
         let ended = executor.execute(work, &mut output, &mut halt).await;
+        failpoint!("runner.executed");
         let runtime = started.elapsed();
         // A wish to end that came too late must not keep the last output from the disk.
         let extents = output.finish().await;
@@ -101,6 +104,7 @@ impl Attempts {
             stdout,
             stderr,
         } = extents.map_err(AttemptError::Spool)?;
+        failpoint!("runner.ended");
         Ok(Exit {
             outcome: end.outcome,
             step: end.step,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 use steward_shared::action::{Action, Local};
+use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::Outcome;
 
@@ -168,7 +169,10 @@ impl LocalExecutor {
             account: place.account,
             stdin: planned.stdin.is_some(),
         };
-        self.spawner.spawn(tree, order).await.map_err(|error| {
+        failpoint!("runner.spawn.before");
+        let spawned = self.spawner.spawn(tree, order).await;
+        failpoint!("runner.spawn.after");
+        spawned.map_err(|error| {
             // As shells do.
             let code = if error.kind() == io::ErrorKind::NotFound {
                 127

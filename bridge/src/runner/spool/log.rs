@@ -12,6 +12,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
+use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Digest, Extent};
 use steward_shared::log::{HEADER_BYTES, Header, Stream};
@@ -113,6 +114,10 @@ impl LogFile {
 
     /// Writes at a position and waits for the disk; false when the disk is full.
     pub(super) fn write(&self, position: u64, bytes: &[u8]) -> Result<bool, SpoolError> {
+        failpoint!(
+            "runner.spool.before",
+            self.failed("write", io::Error::other("told to fail"))
+        );
         match self.file.write_all_at(bytes, position) {
             Ok(()) => (),
             Err(error)
@@ -150,6 +155,7 @@ impl LogFile {
             .write_all_at(&mark.encode(), 0)
             .map_err(|error| self.failed("mark", error))?;
         self.sync()?;
+        failpoint!("runner.spool.marked");
         let end = mark.position - mark.position % BLOCK;
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         if let (Ok(from), Ok(length)) = (

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::geteuid;
+use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Extent, OnFull};
 use steward_shared::stop::Stop;
@@ -129,6 +130,7 @@ impl Spool {
     pub async fn create(&self, attempt: AttemptId, on_full: OnFull) -> Result<Writer, SpoolError> {
         let path = log::path(&self.shared.folder, attempt);
         let file = blocking(move || LogFile::create(path)).await?;
+        failpoint!("runner.spool.created", SpoolError::Gone);
         let synced = self.shared.books.open(attempt, 0, 0);
         Ok(Writer::start(
             Arc::clone(&self.shared),
@@ -188,9 +190,12 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Fatal`].
     pub async fn remove(&self, attempt: AttemptId) -> Result<(), SpoolError> {
+        failpoint!("runner.forget.before");
         self.shared.books.close(attempt);
         let path = log::path(&self.shared.folder, attempt);
-        blocking(move || log::remove(path)).await
+        blocking(move || log::remove(path)).await?;
+        failpoint!("runner.forget.after");
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Extent, OnFull};
 use steward_shared::limits::RECORD_BYTES_MAX;
@@ -227,6 +228,7 @@ async fn flush(
             written?;
             sleep(SPOOL_RETRY_EVERY).await;
         }
+        failpoint!("runner.spool.after");
         position = end.position;
         shared.books.advance(attempt, end);
     }
