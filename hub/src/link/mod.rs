@@ -62,7 +62,7 @@ impl Listener {
     /// [`LinkError`] when it cannot.
     pub fn bind(flow: Flow, address: SocketAddr, own: Holder<'_>) -> Result<Self, LinkError> {
         let config = server_config(&flow, own)?;
-        let endpoint = Endpoint::server(config, address)
+        let endpoint = transport::endpoint(config, flow.vault.reset_key(), address)
             .map_err(|source| LinkError::Listen { address, source })?;
         let shared = Shared {
             flow,

@@ -1,14 +1,22 @@
 //! quinn's settings and the framing of the control stream.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
+};
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steward_shared::codec::{self, CodecError};
+use steward_shared::id::AttemptId;
 use steward_shared::limits::{FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX};
+use steward_shared::secret::Secret;
 
 use super::LinkError;
 use crate::flow::error::FlowError;
@@ -49,6 +57,42 @@ pub(super) fn server(config: rustls::ServerConfig) -> Result<quinn::ServerConfig
     server.max_incoming(HANDSHAKES_MAX);
     server.incoming_buffer_size_total(8 * 1024 * 1024);
     Ok(server)
+}
+
+/// Listens. A packet of a connection that a former hub had is answered with a reset, so that its bridge need
+/// not wait for silence to last: for that, and for nothing else, the key outlives the process.
+pub(super) fn endpoint(
+    server: quinn::ServerConfig,
+    reset_key: &Secret,
+    address: SocketAddr,
+) -> std::io::Result<Endpoint> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key.expose());
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(|| Box::new(RandomNames));
+    let socket = UdpSocket::bind(address)?;
+    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
+}
+
+/// Connection ids that say nothing. Those that quinn makes by itself know their process, and packets of
+/// another one's are dropped without an answer.
+struct RandomNames;
+
+const NAME_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for RandomNames {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let random = AttemptId::random();
+        let (name, _) = random.as_bytes().split_at(NAME_BYTES);
+        ConnectionId::new(name)
+    }
+
+    fn cid_len(&self) -> usize {
+        NAME_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn transport() -> TransportConfig {

@@ -74,12 +74,14 @@ pub struct Vault {
     cluster: ClusterId,
     authority: Authority,
     job_key: SigningKey,
+    reset_key: Secret,
     bridge_lifetime: Duration,
 }
 
 const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const JOB_KEY: &str = "job.key";
+const RESET_KEY: &str = "reset.key";
 
 impl Vault {
     /// Makes the keys of a new cluster in this folder, which must not hold any.
@@ -100,6 +102,7 @@ impl Vault {
             cluster,
             authority,
             job_key,
+            reset_key: make_reset_key(folder)?,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
         })
     }
@@ -117,10 +120,18 @@ impl Vault {
         let path = folder.join(JOB_KEY);
         let job_key = SigningKey::from_seed(&read_secret(&path)?)
             .map_err(|_| VaultError::NotAKey { path })?;
+        let path = folder.join(RESET_KEY);
+        // A hub that was made before there was one gets it now: nothing else depends on it.
+        let reset_key = if path.exists() {
+            read_secret(&path)?
+        } else {
+            make_reset_key(folder)?
+        };
         Ok(Self {
             cluster,
             authority,
             job_key,
+            reset_key,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
         })
     }
@@ -150,6 +161,12 @@ impl Vault {
     /// The keys that bridges must believe for jobs and permits.
     pub fn job_keys(&self) -> Vec<PublicKey> {
         vec![self.job_key.public()]
+    }
+
+    /// The key by which a hub that has started again tells its bridges that their connections are no
+    /// more: the same after every start.
+    pub const fn reset_key(&self) -> &Secret {
+        &self.reset_key
     }
 
     /// Signs a message for a bridge.
@@ -188,6 +205,12 @@ impl Vault {
                 .issue_bridge(request, bridge, now, self.bridge_lifetime)?;
         Ok((certificate.to_vec(), now.after(self.bridge_lifetime)))
     }
+}
+
+fn make_reset_key(folder: &Path) -> Result<Secret, VaultError> {
+    let key = SigningKey::new_seed().map_err(|_| VaultError::NoKey)?;
+    write_new(&folder.join(RESET_KEY), key.expose())?;
+    Ok(key)
 }
 
 /// Writes a file that must be new, for its owner only, and makes sure that it is on disk.
