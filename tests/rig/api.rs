@@ -156,6 +156,27 @@ impl Api {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Starts a run of a task however often the hub dies meanwhile: one request, one key, one run.
+    ///
+    /// # Errors
+    /// When the hub does not want it, or stays away.
+    pub async fn run_surely(&self, task: &str, key: &str) -> Result<String> {
+        until(&format!("a run of {task}"), async || {
+            let request = self.request(Method::POST, "runs");
+            let request = request.header("Idempotency-Key", key);
+            let Ok(answer) = self.send(request.json(&json!({ "task": task }))).await else {
+                return Ok(None);
+            };
+            let body = answer.json()?;
+            match answer.status {
+                200..300 => Ok(body["code"].as_str().map(str::to_owned)),
+                503 | 507 => Ok(None),
+                _ => anyhow::bail!("no run of {task}: {body}"),
+            }
+        })
+        .await
+    }
+
     /// An object that must be there.
     ///
     /// # Errors

@@ -67,7 +67,11 @@ impl Bridge {
         self.data.join("bridge-policy.toml")
     }
 
-    fn command(&self, words: &[&str]) -> Result<Command> {
+    /// The program with these words, on this bridge's folder: to be given an environment, or wrapped.
+    ///
+    /// # Errors
+    /// When the program is missing.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = command("steward-bridge")?;
         command
             .arg("--config")
@@ -96,13 +100,26 @@ impl Bridge {
     /// # Errors
     /// When the program cannot be started, or does not end.
     pub async fn enroll(&self, token: &Path) -> Result<Output> {
+        self.world
+            .run(
+                &format!("{}-operator", self.name),
+                &mut self.enrolling(token)?,
+            )
+            .await
+    }
+
+    /// The command that enrols it with the token in a file.
+    ///
+    /// # Errors
+    /// When the program is missing.
+    pub fn enrolling(&self, token: &Path) -> Result<Command> {
         let token = token.display().to_string();
         let policy = self.data.with_file_name(format!(
             "{}-policy.toml",
             self.data.file_name().unwrap_or_default().to_string_lossy()
         ));
         let policy = policy.display().to_string();
-        self.operator(&[
+        self.command(&[
             "enroll",
             &self.name,
             "--token-file",
@@ -110,7 +127,6 @@ impl Bridge {
             "--policy",
             &policy,
         ])
-        .await
     }
 
     /// Starts it; it may not be connected yet.
@@ -118,9 +134,15 @@ impl Bridge {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self) -> Result<Arc<Program>> {
-        let program = self
-            .world
-            .start(&self.name, &mut self.command(&["serve"])?)?;
+        self.start_as(&mut self.command(&["serve"])?)
+    }
+
+    /// Starts its link by a command of one's own; it may not be connected yet.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_as(&self, command: &mut Command) -> Result<Arc<Program>> {
+        let program = self.world.start(&self.name, command)?;
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
         Ok(program)
     }
@@ -150,13 +172,19 @@ impl Bridge {
         until("a runner", async || Ok(self.find_runner())).await
     }
 
-    fn find_runner(&self) -> Option<i32> {
+    /// The process number of its runner, if there is one.
+    pub fn find_runner(&self) -> Option<i32> {
         let data = self.data.display().to_string();
         let is_runner = |line: &str| line.contains(&data) && line.trim_end().ends_with(" runner");
-        mentioning(&self.data)
-            .into_iter()
-            .find(|(_, line)| is_runner(line))
+        let all = mentioning(&self.data).into_iter();
+        let all: Vec<i32> = all
+            .filter(|(_, line)| is_runner(line))
             .map(|(pid, _)| pid)
+            .collect();
+        // What it has forked looks like itself for a moment.
+        all.iter()
+            .copied()
+            .find(|pid| parent(*pid).is_none_or(|parent| !all.contains(&parent)))
     }
 
     /// Kills its runner; the runner gets no chance to do anything.
@@ -194,4 +222,11 @@ impl Bridge {
         );
         Ok(())
     }
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }

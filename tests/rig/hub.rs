@@ -50,7 +50,7 @@ impl World {
             .await?
             .succeeded()?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let program = serve(self, &data, &config, any, any)?;
+        let program = self.start("hub", &mut serving(&data, &config, any, any)?)?;
         let web = program.line("clients: https://").await?.parse()?;
         let bridges = program.line("bridges: ").await?;
         let bridges = bridges
@@ -84,13 +84,7 @@ fn hub_command(data: &Path, config: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn serve(
-    world: &World,
-    data: &Path,
-    config: &Path,
-    web: SocketAddr,
-    bridges: SocketAddr,
-) -> Result<Arc<Program>> {
+fn serving(data: &Path, config: &Path, web: SocketAddr, bridges: SocketAddr) -> Result<Command> {
     let mut command = hub_command(data, config)?;
     command
         .arg("serve")
@@ -98,7 +92,7 @@ fn serve(
         .arg(web.to_string())
         .arg("--bridges")
         .arg(bridges.to_string());
-    world.start("hub", &mut command)
+    Ok(command)
 }
 
 impl Hub {
@@ -132,15 +126,26 @@ impl Hub {
     /// # Errors
     /// When it does not start.
     pub async fn start_again(&self) -> Result<()> {
-        let program = serve(
-            &self.world,
-            &self.data,
-            &self.config,
-            self.web,
-            self.bridges,
-        )?;
-        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&program);
+        let program = self.start_as(&mut self.serving()?)?;
         program.line("ready").await.map(drop)
+    }
+
+    /// The command that starts it where it was: to be given an environment, or to be wrapped.
+    ///
+    /// # Errors
+    /// When the program is missing.
+    pub fn serving(&self) -> Result<Command> {
+        serving(&self.data, &self.config, self.web, self.bridges)
+    }
+
+    /// Starts it by a command of one's own; it may not be ready yet.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_as(&self, command: &mut Command) -> Result<Arc<Program>> {
+        let program = self.world.start("hub", command)?;
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&program);
+        Ok(program)
     }
 
     /// Runs one of the admin's commands.

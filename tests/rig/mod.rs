@@ -13,3 +13,6 @@ pub mod world;
 
 pub mod bridge;
 pub mod hub;
+pub mod mount;
+
+pub mod ledger;

@@ -205,6 +205,16 @@ impl Program {
         })
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        // A number whose process was not waited for yet is nobody else's.
+        ensure!(self.ended().is_none(), "{} has ended", self.name);
+        Ok(kill(Pid::from_raw(self.pid), signal)?)
+    }
+
     /// Kills it: it gets no chance to do anything.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::Result;
 use steward_shared::stop::Stop;
@@ -21,6 +21,19 @@ pub struct Relay {
 struct State {
     up_is_cut: AtomicBool,
     down_is_cut: AtomicBool,
+    /// Datagrams of a thousand that are lost, and how many have come: which ones are lost is the same in
+    /// every test.
+    lost_of_thousand: AtomicU32,
+    seen: AtomicU32,
+}
+
+impl State {
+    fn loses(&self) -> bool {
+        let rate = self.lost_of_thousand.load(Ordering::Relaxed);
+        let seen = self.seen.fetch_add(1, Ordering::Relaxed);
+        // Knuth's multiplicative hash spreads the losses.
+        rate > 0 && seen.wrapping_mul(2_654_435_761) >> 16 & 0xffff < rate * 65_536 / 1000
+    }
 }
 
 impl Relay {
@@ -61,8 +74,21 @@ impl Relay {
         self.state.down_is_cut.store(true, Ordering::Relaxed);
     }
 
+    /// Lets nothing through any more that comes from bridges.
+    pub fn cut_reports(&self) {
+        self.state.up_is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Loses so many datagrams of a thousand, both ways.
+    pub fn lose(&self, of_thousand: u32) {
+        self.state
+            .lost_of_thousand
+            .store(of_thousand, Ordering::Relaxed);
+    }
+
     /// Lets everything through again.
     pub fn heal(&self) {
+        self.lose(0);
         self.state.up_is_cut.store(false, Ordering::Relaxed);
         self.state.down_is_cut.store(false, Ordering::Relaxed);
     }
@@ -85,7 +111,7 @@ async fn forward(
     let mut datagram = vec![0; 64 * 1024];
     loop {
         let (length, from) = socket.recv_from(&mut datagram).await?;
-        if state.up_is_cut.load(Ordering::Relaxed) {
+        if state.up_is_cut.load(Ordering::Relaxed) || state.loses() {
             continue;
         }
         let way = match ways.get(&from) {
@@ -124,7 +150,7 @@ async fn answers(way: Arc<UdpSocket>, socket: Arc<UdpSocket>, to: SocketAddr, st
             tokio::task::yield_now().await;
             continue;
         };
-        if !state.down_is_cut.load(Ordering::Relaxed) {
+        if !state.down_is_cut.load(Ordering::Relaxed) && !state.loses() {
             socket
                 .send_to(datagram.get(..length).unwrap_or_default(), to)
                 .await

@@ -1,5 +1,6 @@
 //! Waiting for a state, never for a time. Called by everything that waits.
 
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -7,6 +8,12 @@ use tokio::time::Instant;
 
 /// How long a state is waited for where nothing else is said: long, because machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Tells whoever runs the tests what a test has counted, also when it passes.
+pub fn report(line: &str) {
+    // Nobody need be listening.
+    writeln!(std::io::stderr(), "{line}").ok();
+}
 
 /// Looks until there is something to see; `what` names it when it does not come.
 ///

@@ -202,7 +202,9 @@ pub fn is_alive(pid: i32) -> bool {
     let state = status
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.trim_start().chars().next());
-    state.is_some_and(|state| state != 'Z' && state != 'X')
+    // A process whose first thread has ended lives, and keeps its files, until the others have.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    state.is_some_and(|state| (state != 'Z' && state != 'X') || threads > 1)
 }
 
 /// Living processes that were told of this folder or work in it, and their command lines.
