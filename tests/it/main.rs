@@ -11,6 +11,8 @@ mod cuts;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod output;
 #[cfg(test)]
 mod paths;

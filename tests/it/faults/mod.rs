@@ -1,0 +1,11 @@
+//! Faults: programs that are killed or paused anywhere, networks that are cut, disks that fail; held
+//! against the ledger that the commands themselves keep.
+
+mod chaos;
+
+mod disk;
+mod failpoints;
+mod load;
+mod runner;
+mod stories;
+mod taken_over;
