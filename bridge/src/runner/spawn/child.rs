@@ -29,6 +29,10 @@ use tokio::task::JoinHandle;
 use super::family::REGISTRY;
 use super::system::{ProcessFd, Setup};
 
+/// What a child reports when nothing but the call that executes the command is left to do; no error
+/// number begins with it.
+pub(super) const EXECUTING: u8 = 0xff;
+
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -71,7 +75,8 @@ pub(super) struct Forked {
     /// Its number; whoever drops it before somebody waits for it kills it.
     number: Number,
     descriptor: Option<OwnedFd>,
-    /// Says why there is no command, or closes when there is.
+    /// Gives one byte just before the command is executed, and then the error if it was not; closes
+    /// without a byte when the child died on its way.
     report: OwnedFd,
 }
 
@@ -188,7 +193,7 @@ fn become_command(setup: &Setup, ends: &Ends, failure: RawFd, in_group: bool) ->
         ends.stdout.as_raw_fd(),
         ends.stderr.as_raw_fd(),
     ];
-    let error = match setup.become_command(streams, in_group) {
+    let error = match setup.become_command(streams, in_group, failure) {
         Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
         Ok(never) => match never {},
     };
@@ -220,16 +225,18 @@ impl Forked {
             number: self.number,
             end,
         };
-        let mut error = Vec::new();
+        let mut told = Vec::new();
         let report = pipe::Receiver::from_owned_fd(self.report)?;
-        report.take(8).read_to_end(&mut error).await?;
-        match <[u8; 4]>::try_from(error.as_slice()) {
-            Ok(error) => {
-                child.wait().await?;
-                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(error)))
-            }
-            Err(_) => Ok(child),
-        }
+        report.take(8).read_to_end(&mut told).await?;
+        let error = match told.as_slice() {
+            [EXECUTING] => return Ok(child),
+            [EXECUTING, error @ ..] | error => <[u8; 4]>::try_from(error).map_or_else(
+                |_| io::Error::other("the child died before it became the command"),
+                |error| io::Error::from_raw_os_error(i32::from_ne_bytes(error)),
+            ),
+        };
+        child.wait().await?;
+        Err(error)
     }
 }
 
@@ -362,6 +369,27 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "a zombie");
         }
+    }
+
+    #[tokio::test]
+    async fn child_that_died_on_its_way_never_was_the_command() {
+        let (report, failure) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        // SAFETY: the child makes plain system calls only.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                libc::raise(libc::SIGKILL);
+            }
+            pid
+        };
+        drop(failure);
+        let forked = Forked {
+            number: Number::new(pid),
+            descriptor: None,
+            report,
+        };
+        let error = forked.started().await.unwrap_err();
+        assert!(error.to_string().contains("before it became"), "{error}");
     }
 
     #[tokio::test]

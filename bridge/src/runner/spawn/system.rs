@@ -21,6 +21,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::geteuid;
 
 use super::cgroup::Groups;
+use super::child::EXECUTING;
 use super::tree::TreeLimits;
 use super::{Directory, Order};
 use crate::limits::OPEN_FILES_MAX;
@@ -108,7 +109,7 @@ impl Setup {
     }
 
     /// Turns the forked child into the command; comes back only with the error that prevented it.
-    /// `in_group`: it was born in its cgroup.
+    /// `in_group`: it was born in its cgroup; `report`: where it says that it is about to execute.
     ///
     /// The C library believes that the threads of the parent are here too, so that nothing is asked of
     /// it that concerns them: its `setresuid` would wait for them for ever.
@@ -116,6 +117,7 @@ impl Setup {
         &self,
         streams: [RawFd; 3],
         in_group: bool,
+        report: RawFd,
     ) -> io::Result<Infallible> {
         // SAFETY: plain system calls on memory that was made before the fork.
         unsafe {
@@ -175,6 +177,7 @@ impl Setup {
                 // The runner died before the signal was set.
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
+            check(libc::write(report, [EXECUTING].as_ptr().cast(), 1))?;
             // Not `execvp`, which hands a file of an unknown kind to a shell.
             libc::execve(
                 self.program.as_ptr(),
