@@ -12,6 +12,7 @@ use steward_certs::fingerprint::Pin;
 use steward_certs::key::Key;
 use steward_certs::tls::Holder;
 use steward_shared::id::{ClusterId, ProjectId};
+use steward_shared::random::SystemRandom;
 use steward_shared::secret::Secret;
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
@@ -187,6 +188,7 @@ fn assemble(
         vault: Arc::new(vault),
         roster: Arc::new(roster::Roster::default()),
         clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
         attempts: Arc::default(),
         runs: Arc::default(),
         queued: Arc::default(),

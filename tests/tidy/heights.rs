@@ -10,7 +10,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
         "shared",
         &[
             &["limits"],
-            &["cause", "failpoint", "hex", "id", "secret", "stop", "time"],
+            &["cause", "failpoint", "hex", "id", "random", "secret", "stop", "time"],
             &["template"],
             &["action"],
             &["job"],

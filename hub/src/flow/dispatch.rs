@@ -12,6 +12,7 @@ use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
 use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
+use steward_shared::random::Random;
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
 use steward_shared::template::{Executor, Manifest, Values};
@@ -55,7 +56,10 @@ pub async fn run(flow: Flow, stop: Stop) {
 type Free = BTreeMap<SiteId, Vec<(BridgeId, Present)>>;
 
 /// Offers what can be offered right now; how many jobs that were.
-pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
+///
+/// # Errors
+/// When the store or the vault fails.
+pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     let mut free = Free::new();
     for (id, present) in flow.roster.all() {
         if present.active && !present.locked {
@@ -77,10 +81,17 @@ pub(super) async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     if !waiting {
         return Ok(0);
     }
-    let vault = Arc::clone(&flow.vault);
+    let (vault, random) = (Arc::clone(&flow.vault), Arc::clone(&flow.random));
     let offers = flow
         .store
-        .write(move |tx| offer_all(tx, &vault, free, now))
+        .write(move |tx| {
+            let maker = Maker {
+                vault: &vault,
+                random: &*random,
+                now,
+            };
+            offer_all(tx, &maker, free)
+        })
         .await?;
     let offered = offers.len();
     for offer in offers {
@@ -99,6 +110,13 @@ struct Offer {
     job: Signed<Job>,
 }
 
+/// What every offer of a batch is made with.
+struct Maker<'a> {
+    vault: &'a Vault,
+    random: &'a dyn Random,
+    now: Timestamp,
+}
+
 /// What the jobs of a run share.
 struct Shared {
     run: RunRow,
@@ -107,12 +125,7 @@ struct Shared {
     values: Values,
 }
 
-fn offer_all(
-    tx: &mut Tx<'_>,
-    vault: &Vault,
-    free: Free,
-    now: Timestamp,
-) -> Result<Vec<Offer>, FlowError> {
+fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
     let mut offers = Vec::new();
     let mut runs: BTreeMap<RunId, Shared> = BTreeMap::new();
     for (site, bridges) in free {
@@ -146,7 +159,7 @@ fn offer_all(
             let Some((open, bridge, present)) = place else {
                 continue;
             };
-            let signed = offer(tx, vault, shared, &job, *bridge, present, now)?;
+            let signed = offer(tx, maker, shared, &job, *bridge, present)?;
             shared.run.counts.shift(JobState::Queued, JobState::Active);
             *open += 1;
             offers.push(Offer {
@@ -194,19 +207,19 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
 
 fn offer(
     tx: &mut Tx<'_>,
-    vault: &Vault,
+    maker: &Maker<'_>,
     shared: &Shared,
     row: &JobRow,
     bridge: BridgeId,
     present: &Present,
-    now: Timestamp,
 ) -> Result<Signed<Job>, FlowError> {
-    let attempt = AttemptId::random();
+    let now = maker.now;
+    let attempt = AttemptId::from_bytes(maker.random.bytes());
     let (fence, seq) = (tx.next_fence()?, tx.next_seq(bridge)?);
     let (name, address) = tx.target_shown(row.target)?;
     let (run, manifest) = (&shared.run, &shared.manifest);
     let job = Job {
-        cluster: vault.cluster(),
+        cluster: maker.vault.cluster(),
         run: run.id,
         job: row.id,
         attempt,
@@ -239,7 +252,7 @@ fn offer(
         reason: run.reason.clone(),
         ticket: run.ticket.clone(),
     };
-    let signed = vault.sign(&job)?;
+    let signed = maker.vault.sign(&job)?;
     let new = NewAttempt {
         id: attempt,
         job: row.id,

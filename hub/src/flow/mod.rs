@@ -21,6 +21,7 @@ pub mod transition;
 use std::sync::Arc;
 
 use steward_shared::id::{AttemptId, RunId};
+use steward_shared::random::Random;
 use steward_shared::time::{Clock, Timestamp};
 
 use crate::store::{Segments, Store};
@@ -41,6 +42,8 @@ pub struct Flow {
     pub roster: Arc<Roster>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
     /// Output has grown, or an attempt has ended.
     pub attempts: Arc<Bells<AttemptId>>,
     /// A run or one of its jobs has changed.

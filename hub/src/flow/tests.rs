@@ -15,6 +15,7 @@ use steward_shared::hex;
 use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId};
 use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
 use steward_shared::limits::UNREACHABLE_AFTER;
+use steward_shared::random::SystemRandom;
 use steward_shared::sign::{Signed, SigningKey, Verifier};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -1040,6 +1041,7 @@ impl Bench {
             vault: Arc::new(vault),
             roster: Arc::default(),
             clock: Arc::<Hands>::clone(&clock),
+            random: Arc::new(SystemRandom),
             attempts: Arc::default(),
             runs: Arc::default(),
             queued: Arc::default(),
