@@ -134,7 +134,7 @@ fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer
             places.push((tx.open_of(id)?, id, present));
         }
         let limit = u32::try_from(OFFER_BATCH).unwrap_or(u32::MAX);
-        for job in tx.jobs_to_offer(site, now, limit)? {
+        for job in tx.jobs_to_offer(site, maker.now, limit)? {
             if places
                 .iter()
                 .all(|(open, _, present)| *open >= present.concurrent)

@@ -11,6 +11,7 @@ pub mod error;
 pub mod hello;
 pub mod intake;
 pub mod outputs;
+pub mod presence;
 pub mod reap;
 pub mod roster;
 pub mod runs;

@@ -32,7 +32,10 @@ pub async fn run(flow: Flow, stop: Stop) {
 const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Looks once. Nobody was heard before `started`; `forgotten` is when old answers last were.
-pub(super) async fn reap_once(
+///
+/// # Errors
+/// When the store fails.
+pub async fn reap_once(
     flow: &Flow,
     started: Timestamp,
     forgotten: &mut Timestamp,

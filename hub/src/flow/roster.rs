@@ -68,6 +68,13 @@ pub struct Place {
     connection: u64,
 }
 
+impl Place {
+    /// The bridge whose place it is.
+    pub const fn bridge(self) -> BridgeId {
+        self.bridge
+    }
+}
+
 impl Roster {
     /// Enters a bridge; a connection that it had before is closed.
     pub fn enter(

@@ -19,11 +19,11 @@ use super::output;
 use super::transport::{self, read_frame, write_frame};
 use crate::flow::Flow;
 use crate::flow::error::FlowError;
-use crate::flow::hello::clock_is_wrong;
-use crate::flow::roster::{Place, Present};
-use crate::limits::{BRIDGE_QUEUE, RECEIPTS_UNDERWAY};
+use crate::flow::presence::Arrival;
+use crate::flow::roster::Place;
+use crate::limits::RECEIPTS_UNDERWAY;
 use crate::meter::{self, Door, Dropped};
-use crate::store::{BridgeRow, BridgeStatus};
+use crate::store::BridgeRow;
 
 /// Serves a bridge until its connection ends.
 pub(super) async fn serve(
@@ -66,28 +66,15 @@ pub(super) async fn serve(
     let (code, reason) = end.unwrap_or((transport::STOPPING, "the stream has ended"));
     let timed_out = matches!(connection.close_reason(), Some(ConnectionError::TimedOut));
     connection.close(code, reason.as_bytes());
-    leave(&flow, session.place, bridge, &session.name, timed_out).await;
-    stop.stop();
-}
-
-async fn leave(flow: &Flow, place: Place, bridge: BridgeId, name: &str, timed_out: bool) {
-    tracing::info!(bridge = name, "bridge disconnected");
-    if !flow.roster.leave(place) {
-        return;
-    }
+    tracing::info!(bridge = session.name, "bridge disconnected");
     // Silence began when the last packet arrived, not when it was noticed.
     let heard = if timed_out {
         flow.now().before(IDLE_TIMEOUT)
     } else {
         flow.now()
     };
-    if let Err(error) = flow.heard_of(bridge, heard).await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "cannot note a bridge's last contact"
-        );
-    }
-    flow.wake_dispatch();
+    flow.leave(session.place, heard).await;
+    stop.stop();
 }
 
 struct Session {
@@ -117,38 +104,20 @@ async fn greet(
         .ok_or(FlowError::Misbehaved("a bridge that is not enrolled"))?;
     let receipts = receipt_key(&row)?;
     let (send, receive, hello) = hello(flow, connection, &receipts).await?;
-    let facts = Present {
+    let name = row.name.clone();
+    let arrival = Arrival {
+        bridge: row,
+        key,
+        hello,
         address: connection.remote_address().to_string(),
-        ..present(&row, key, &hello, flow)
     };
-    let greeted = flow.greet(bridge, hello).await?;
-    let (sender, frames) = mpsc::channel(BRIDGE_QUEUE);
-    for frame in greeted.frames {
-        sender
-            .try_send(frame)
-            .map_err(|_| FlowError::Misbehaved("more open attempts than fit"))?;
-    }
-    let active =
-        greeted.bridge.status == BridgeStatus::Active && !clock_is_wrong(greeted.clock_offset_ms);
-    let facts = Present {
-        active,
-        clock_offset_ms: greeted.clock_offset_ms,
-        ..facts
-    };
-    let place = flow.roster.enter(bridge, facts, sender, close.clone());
+    let (place, frames) = flow.enter(arrival, close).await?;
     failpoint!("hub.welcome.after");
-    // Revoked between the check and the entry: the entry would never be closed.
-    if flow.admit(bridge, key).await?.is_none() {
-        flow.roster.leave(place);
-        return Err(FlowError::Misbehaved("a bridge that is revoked"));
-    }
-    flow.repeat_cancels(bridge).await?;
-    flow.wake_dispatch();
     let (failed, failures) = mpsc::channel(1);
     Ok((
         Session {
             bridge,
-            name: row.name,
+            name,
             key,
             receipts,
             place,
@@ -195,25 +164,6 @@ async fn hello(
         return Err(FlowError::Misbehaved("a Hello for another connection"));
     }
     Ok((send, receive, hello))
-}
-
-fn present(row: &BridgeRow, key: Pin, hello: &Hello, flow: &Flow) -> Present {
-    Present {
-        site: row.site,
-        name: row.name.clone(),
-        pin: key,
-        journal: hello.journal,
-        receipt_key: hex::decode(&row.receipt_key)
-            .map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
-        executors: hello.executors.clone(),
-        concurrent: hello.concurrent,
-        active: false,
-        locked: hello.locked,
-        policy: hello.policy,
-        address: String::new(),
-        clock_offset_ms: 0,
-        heard: flow.now(),
-    }
 }
 
 fn receipt_key(row: &BridgeRow) -> Result<Verifier, FlowError> {
