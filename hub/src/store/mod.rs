@@ -6,6 +6,7 @@
 mod attempts;
 mod bridges;
 mod counts;
+mod driver;
 mod events;
 mod idempotency;
 mod jobs;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use attempts::{AttemptRow, NewAttempt};
 pub use bridges::{BridgeRow, BridgeStatus, EnrolmentRow, NewBridge, SiteRow};
+pub use driver::Driver;
 pub use events::{Event, EventRow};
 pub use idempotency::Remembered;
 pub use jobs::JobRow;
@@ -123,8 +125,15 @@ impl<T, E: From<StoreError>> Submitted<T, E> {
     }
 }
 
-struct Readers {
-    idle: Mutex<Vec<Connection>>,
+enum Readers {
+    /// Connections of their own, each on a thread while it reads.
+    Pool(Pool),
+    /// The writer's connection, between its commits.
+    Driven(Arc<Mutex<Connection>>),
+}
+
+struct Pool {
+    idle: Arc<Mutex<Vec<Connection>>>,
     permits: Semaphore,
 }
 
@@ -158,10 +167,10 @@ impl Store {
             configure_reader(&reader)?;
             idle.push(reader);
         }
-        let readers = Arc::new(Readers {
-            idle: Mutex::new(idle),
+        let readers = Arc::new(Readers::Pool(Pool {
+            idle: Arc::new(Mutex::new(idle)),
             permits: Semaphore::new(READERS),
-        });
+        }));
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
         let committed = Arc::new(Notify::new());
         let rung = Arc::clone(&committed);
@@ -218,29 +227,10 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let _permit = self
-            .readers
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| StoreError::Stopped)?;
-        let readers = Arc::clone(&self.readers);
-        let reading = tokio::task::spawn_blocking(move || {
-            let connection = readers
-                .idle
-                .lock()
-                .ok()
-                .and_then(|mut idle| idle.pop())
-                .ok_or(StoreError::Stopped)?;
-            // A panic in one reader must not take the connection away from the others.
-            let result = catch_unwind(AssertUnwindSafe(|| read_on(&connection, body)))
-                .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
-            if let Ok(mut idle) = readers.idle.lock() {
-                idle.push(connection);
-            }
-            result
-        });
-        reading.await.map_err(|_| StoreError::Stopped)?
+        match &*self.readers {
+            Readers::Pool(pool) => pool.read(body).await,
+            Readers::Driven(connection) => driver::read(connection, body).await,
+        }
     }
 
     /// Completes after the next commit. Register first, then look.
@@ -256,6 +246,37 @@ impl Store {
     /// Completes when the writer has stopped: told to, or because the disk failed it.
     pub async fn stopped(&self) {
         self.writer.closed().await;
+    }
+}
+
+impl Pool {
+    async fn read<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        let readers = Arc::clone(&self.idle);
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = readers
+                .lock()
+                .ok()
+                .and_then(|mut idle| idle.pop())
+                .ok_or(StoreError::Stopped)?;
+            // A panic in one reader must not take the connection away from the others.
+            let result = catch_unwind(AssertUnwindSafe(|| read_on(&connection, body)))
+                .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
+            if let Ok(mut idle) = readers.lock() {
+                idle.push(connection);
+            }
+            result
+        });
+        reading.await.map_err(|_| StoreError::Stopped)?
     }
 }
 

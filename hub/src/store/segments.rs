@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use steward_shared::id::AttemptId;
@@ -39,6 +40,13 @@ impl Segments {
         Ok(Self {
             objects: Arc::new(objects),
         })
+    }
+
+    /// Segments in memory, for a hub that is simulated.
+    pub fn in_memory() -> Self {
+        Self {
+            objects: Arc::new(InMemory::new()),
+        }
     }
 
     /// Keeps a segment with this SHA-256. What is kept never changes: other bytes have another name.

@@ -93,12 +93,7 @@ pub(super) fn run(
 ) {
     let mut waiting = Vec::with_capacity(GROUP_COMMIT_MAX);
     while !waiting.is_empty() || queue.blocking_recv_many(&mut waiting, GROUP_COMMIT_MAX) > 0 {
-        let (begun, count) = (std::time::Instant::now(), waiting.len());
-        let outcome = commit_all(connection, &mut waiting);
-        if let Err(error) = outcome {
-            if matches!(error, StoreError::Full) {
-                continue;
-            }
+        if let Err(error) = turn(connection, &mut waiting, committed) {
             // After a failed commit or fsync nobody knows what is on disk but the disk itself:
             // stop, and read it again after a restart.
             tracing::error!(
@@ -107,9 +102,25 @@ pub(super) fn run(
             );
             return;
         }
-        meter::committed(count, begun.elapsed());
-        committed.notify_waiters();
     }
+}
+
+/// Commits and answers what waits, once. An error is the end of the store.
+pub(super) fn turn(
+    connection: &Connection,
+    waiting: &mut Vec<Work>,
+    committed: &Arc<Notify>,
+) -> Result<(), StoreError> {
+    let (begun, count) = (std::time::Instant::now(), waiting.len());
+    match commit_all(connection, waiting) {
+        Ok(()) => {
+            meter::committed(count, begun.elapsed());
+            committed.notify_waiters();
+        }
+        Err(StoreError::Full) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Commits what waits. What was not tried, because the disk was full before its turn, waits on.
