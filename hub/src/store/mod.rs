@@ -299,6 +299,7 @@ fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
 }
 
 fn configure(connection: &Connection) -> Result<(), StoreError> {
+    plan_once(connection)?;
     connection
         .execute_batch(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
@@ -309,7 +310,17 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     prepare_once(connection, 256)
 }
 
+/// Keeps a statement's plan whatever its values are: else SQLite makes a new one, for what the statement
+/// itself costs many times over, whenever a value is bound that the plan looked at.
+fn plan_once(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+        .map_err(act("configure the database"))
+}
+
 fn configure_reader(connection: &Connection) -> Result<(), StoreError> {
+    plan_once(connection)?;
     connection
         .execute_batch("PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")
         .map_err(act("configure the database"))?;
