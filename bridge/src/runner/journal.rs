@@ -49,6 +49,14 @@ pub struct Journal {
     writer: mpsc::Sender<Batch>,
 }
 
+/// The journal without a thread: each write is done when it returns. [`Journal`] has one on its thread;
+/// who simulates a bridge has one in memory.
+#[derive(Debug)]
+pub struct Book {
+    id: JournalId,
+    connection: Connection,
+}
+
 /// What a journal held when it was opened.
 #[derive(Debug)]
 pub struct Contents {
@@ -77,20 +85,12 @@ impl Journal {
     /// [`JournalError`]; the runner cannot work without it.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Contents), JournalError> {
         let connection = Connection::open(path).map_err(act("open the journal"))?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
-                 PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
-            )
-            .map_err(act("configure the journal"))?;
-        migrate(&connection)?;
-        forget_old(&connection, now)?;
-        let id = journal_id(&connection)?;
-        let contents = contents(&connection)?;
+        let (book, contents) = Book::over(connection, now)?;
+        let id = book.id;
         let (writer, batches) = mpsc::channel(16);
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write_all(&connection, batches))
+            .spawn(move || write_all(&book, batches))
             .map_err(|_| JournalError::Stopped)?;
         Ok((Self { id, writer }, contents))
     }
@@ -114,9 +114,52 @@ impl Journal {
     }
 }
 
-fn write_all(connection: &Connection, mut batches: mpsc::Receiver<Batch>) {
+impl Book {
+    /// The journal in this database, made where there is none, with what it holds.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn over(connection: Connection, now: Timestamp) -> Result<(Self, Contents), JournalError> {
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
+                 PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
+            )
+            .map_err(act("configure the journal"))?;
+        migrate(&connection)?;
+        forget_old(&connection, now)?;
+        let id = journal_id(&connection)?;
+        let contents = contents(&connection)?;
+        Ok((Self { id, connection }, contents))
+    }
+
+    /// The id of this journal.
+    pub const fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// Writes entries in one commit. They are on disk when this returns.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn write(&self, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
+        write_batch(&self.connection, entries)
+    }
+
+    /// The database that holds it, to be copied.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Closes it; the database that holds it.
+    pub fn close(self) -> Connection {
+        self.connection
+    }
+}
+
+fn write_all(book: &Book, mut batches: mpsc::Receiver<Batch>) {
     while let Some((entries, answer)) = batches.blocking_recv() {
-        let written = write_batch(connection, &entries);
+        let written = book.write(&entries);
         let failed = written.is_err();
         drop(answer.send(written));
         if failed {

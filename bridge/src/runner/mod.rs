@@ -10,6 +10,8 @@ pub mod attempt;
 
 pub mod session;
 
+pub mod aftermath;
+
 pub mod gate;
 pub mod journal;
 pub mod operator;
@@ -18,9 +20,11 @@ pub mod stream;
 pub mod trust;
 
 pub mod inbound;
+pub mod judge;
 
 pub mod turn;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +34,6 @@ use steward_shared::codec::CodecError;
 use steward_shared::failpoint;
 use steward_shared::frame::{ToLink, ToRunner};
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Exit, Extent, Outcome};
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,9 +48,9 @@ use executor::{Executors, LocalExecutor};
 use inbound::{Inbound, Link};
 use journal::{Journal, JournalError};
 use operator::Operator;
-use session::{Entry, Phase, Session};
+use session::{Phase, Session};
 use spawn::Trees;
-use spool::{Recovered, Spool, SpoolError, SpoolLimits};
+use spool::{Spool, SpoolError, SpoolLimits};
 use trust::{Trust, TrustError};
 use turn::{Parts, Turns};
 
@@ -130,7 +133,13 @@ impl Runner {
         // Nothing that ran before the machine was started anew can be alive.
         let rebooted =
             keep::read(&boot_file)?.is_some_and(|before| before != boot && boot != [0; 16]);
-        let entries = settle(&mut held, &attempts, rebooted, &recovered).await;
+        let mut dead = BTreeSet::new();
+        for attempt in aftermath::were_running(&held) {
+            if rebooted || attempts.recover(attempt).await {
+                dead.insert(attempt);
+            }
+        }
+        let entries = aftermath::settle(&mut held, &dead, &recovered);
         failpoint!("runner.recover.before");
         journal.write(entries).await?;
         failpoint!("runner.recover.after");
@@ -260,70 +269,6 @@ fn inbound(frame: ToRunner) -> Inbound {
     match frame {
         ToRunner::Hub(frame) => Inbound::Frame(Box::new(frame)),
         ToRunner::Down => Inbound::Down,
-    }
-}
-
-/// What a former runner left: nothing that was started is started again.
-async fn settle(
-    held: &mut std::collections::BTreeMap<AttemptId, session::Held>,
-    attempts: &Attempts,
-    rebooted: bool,
-    recovered: &[Recovered],
-) -> Vec<(AttemptId, Entry)> {
-    let mut entries = Vec::new();
-    for (id, held) in held.iter_mut() {
-        match held.phase {
-            Phase::Accepted { .. } => {
-                let reason = "the bridge restarted before the start".to_owned();
-                let receipt = steward_shared::frame::ReceiptEvent::NotStarted {
-                    reason: reason.clone(),
-                };
-                held.phase = Phase::Ended(receipt);
-                entries.push((*id, Entry::NotStarted(reason)));
-            }
-            Phase::Running { .. } => {
-                let exit = interrupted(
-                    rebooted || attempts.recover(*id).await,
-                    recovered.iter().find(|log| log.attempt == *id),
-                );
-                held.phase =
-                    Phase::Ended(steward_shared::frame::ReceiptEvent::Exited(exit.clone()));
-                entries.push((*id, Entry::Exited(exit)));
-            }
-            Phase::Ended(_) | Phase::Settled => {}
-        }
-    }
-    entries
-}
-
-fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
-    let empty = Extent {
-        bytes: 0,
-        sha256: Some(steward_shared::job::Digest::of(b"")),
-    };
-    let (log, stdout, stderr) = log.map_or((empty, empty, empty), |log| {
-        (log.log, log.stdout, log.stderr)
-    });
-    let (outcome, message) = if all_dead {
-        (
-            Outcome::Interrupted,
-            "the bridge's runner died, and the command with it",
-        )
-    } else {
-        (
-            Outcome::Unknown,
-            "the bridge's runner died, and it cannot be proven that the command did too",
-        )
-    };
-    Exit {
-        outcome,
-        step: 0,
-        runtime_ms: 0,
-        log,
-        stdout,
-        stderr,
-        all_dead,
-        message: message.to_owned(),
     }
 }
 

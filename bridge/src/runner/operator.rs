@@ -17,7 +17,15 @@ pub struct Operator {
     lock_file: PathBuf,
     mark: Option<Mark>,
     policy: Arc<Result<Policy, PolicyError>>,
-    locked: bool,
+}
+
+/// What the operator says at one moment.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    /// The policy in force, or why there is none.
+    pub policy: Arc<Result<Policy, PolicyError>>,
+    /// Whether the operator has locked the bridge.
+    pub locked: bool,
 }
 
 /// What the hub is told of the operator's word.
@@ -32,34 +40,37 @@ pub struct Word {
 type Mark = (u64, u64, i64, i64);
 
 impl Operator {
-    /// Reads both.
+    /// Reads the policy.
     pub fn new(config: &Config) -> Self {
         let policy_file = config.policy_file();
-        let mut operator = Self {
+        Self {
             mark: mark(&policy_file),
             policy: Arc::new(Policy::read(&policy_file)),
             policy_file,
             lock_file: config.lock_file(),
-            locked: true,
-        };
-        operator.look();
-        operator
+        }
     }
 
     /// Looks again.
-    pub fn look(&mut self) {
+    pub fn look(&mut self) -> Orders {
         let mark = mark(&self.policy_file);
         if mark != self.mark || mark.is_none() {
             self.policy = Arc::new(Policy::read(&self.policy_file));
             self.mark = mark;
         }
         // Whatever stands at the lock's place locks; only its certain absence does not.
-        self.locked = !matches!(
+        let locked = !matches!(
             fs::symlink_metadata(&self.lock_file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound
         );
+        Orders {
+            policy: Arc::clone(&self.policy),
+            locked,
+        }
     }
+}
 
+impl Orders {
     /// What the hub is told.
     pub fn word(&self) -> Word {
         Word {
@@ -67,11 +78,6 @@ impl Operator {
             locked: self.locked,
             concurrent: self.concurrent(),
         }
-    }
-
-    /// The policy in force, or why there is none.
-    pub fn policy(&self) -> Arc<Result<Policy, PolicyError>> {
-        Arc::clone(&self.policy)
     }
 
     /// SHA-256 of the policy file in force.
@@ -83,11 +89,6 @@ impl Operator {
     /// with its reason.
     pub fn concurrent(&self) -> u32 {
         self.policy.as_ref().as_ref().map_or(1, Policy::concurrent)
-    }
-
-    /// Whether the operator has locked the bridge.
-    pub const fn locked(&self) -> bool {
-        self.locked
     }
 }
 

@@ -1,45 +1,42 @@
-//! What a receipt means for the runner that is about to send it. Asked by `turn`.
+//! The points at which a frame of the runner is in the journal and about to be sent. Called by `turn`.
 
+use steward_shared::codec;
 use steward_shared::failpoint;
-use steward_shared::frame::ReceiptEvent;
+use steward_shared::frame::{Receipt, ReceiptEvent, ToHub};
+use steward_shared::limits::BODY_BYTES_MAX;
 
-/// A receipt's place in the life of its attempt.
-pub(super) trait Place {
-    /// Whether nothing follows it.
-    fn ends(&self) -> bool;
-
-    /// It is in the journal, and about to be sent.
-    fn reached(&self);
-}
-
-impl Place for ReceiptEvent {
-    fn ends(&self) -> bool {
-        match self {
-            Self::Refused(_) | Self::NotStarted { .. } | Self::Exited(_) => true,
-            Self::Accepted | Self::StartRequest { .. } | Self::Started => false,
-        }
+/// This frame is about to be sent. Does something in test builds only.
+pub(super) fn reached(frame: &ToHub) {
+    if !cfg!(debug_assertions) {
+        return;
     }
-
-    fn reached(&self) {
-        match self {
-            Self::Accepted => {
-                failpoint!("runner.receipt.accepted");
-            }
-            Self::StartRequest { .. } => {
-                failpoint!("runner.receipt.start_request");
-            }
-            Self::Started => {
-                failpoint!("runner.receipt.started");
-            }
-            Self::NotStarted { .. } => {
-                failpoint!("runner.receipt.not_started");
-            }
-            Self::Refused(_) => {
-                failpoint!("runner.receipt.refused");
-            }
-            Self::Exited(_) => {
-                failpoint!("runner.receipt.exited");
-            }
+    let receipt: Option<Receipt> = match frame {
+        ToHub::Receipt(signed) => codec::decode(signed.body(), BODY_BYTES_MAX).ok(),
+        ToHub::Hello(_) => {
+            failpoint!("runner.hello.before");
+            None
         }
+        ToHub::Greeting(_) | ToHub::Renew(_) | ToHub::Status(_) => None,
+    };
+    match receipt.map(|receipt| receipt.event) {
+        Some(ReceiptEvent::Accepted) => {
+            failpoint!("runner.receipt.accepted");
+        }
+        Some(ReceiptEvent::StartRequest { .. }) => {
+            failpoint!("runner.receipt.start_request");
+        }
+        Some(ReceiptEvent::Started) => {
+            failpoint!("runner.receipt.started");
+        }
+        Some(ReceiptEvent::NotStarted { .. }) => {
+            failpoint!("runner.receipt.not_started");
+        }
+        Some(ReceiptEvent::Refused(_)) => {
+            failpoint!("runner.receipt.refused");
+        }
+        Some(ReceiptEvent::Exited(_)) => {
+            failpoint!("runner.receipt.exited");
+        }
+        None => {}
     }
 }

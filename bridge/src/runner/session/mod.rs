@@ -111,7 +111,7 @@ pub enum Entry {
 }
 
 /// The session.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Session {
     attempts: BTreeMap<AttemptId, Held>,
     /// The highest fence of each job; what is not above it is old.
