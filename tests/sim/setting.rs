@@ -12,10 +12,11 @@ use rusqlite::Connection;
 use steward_bridge::policy::{Account, Policy, PolicyError};
 use steward_bridge::runner::trust::Trust;
 use steward_certs::fingerprint::Pin;
+use steward_hub::flow::Flow;
 use steward_hub::flow::documents::Wanted;
-use steward_hub::flow::{Flow, hex};
 use steward_hub::store::{Driver, NewBridge, ProjectRow, Segments, Store, StoreError};
 use steward_hub::vault::Vault;
+use steward_shared::hex;
 use steward_shared::id::{BridgeId, ClusterId, ProjectId};
 use steward_shared::random::Random;
 use steward_shared::sign::{SigningKey, Verifier};
@@ -228,7 +229,7 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
         .unwrap();
     for (bridge, site) in bridges.iter().zip(SITES) {
         let (id, name, pin) = (bridge.id, bridge.name.clone(), bridge.key);
-        let receipt_key = hex(&bridge.trust.receipt_key.public().0);
+        let receipt_key = hex::encode(&bridge.trust.receipt_key.public().0);
         let added: Result<(), StoreError> = flow
             .store
             .write(move |tx| {

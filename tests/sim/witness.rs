@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use steward_hub::flow::hex;
 use steward_hub::model::attempt::AttemptState;
+use steward_shared::hex;
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Exit, Outcome};
 
@@ -98,7 +98,8 @@ impl Witness {
         if starts > 1 {
             self.fail("I1", format!("{name} is started for the {starts}th time"));
         }
-        let given = permit.is_some_and(|nonce| self.permits.contains(&(attempt, hex(&nonce))));
+        let given =
+            permit.is_some_and(|nonce| self.permits.contains(&(attempt, hex::encode(&nonce))));
         if !given {
             self.fail(
                 "I2",

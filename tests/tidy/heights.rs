@@ -10,7 +10,16 @@ const ROWS: &[(&str, &[&[&str]])] = &[
         "shared",
         &[
             &["limits"],
-            &["cause", "failpoint", "hex", "id", "random", "secret", "stop", "time"],
+            &[
+                "cause",
+                "failpoint",
+                "hex",
+                "id",
+                "random",
+                "secret",
+                "stop",
+                "time",
+            ],
             &["template"],
             &["action"],
             &["job"],

@@ -2,6 +2,8 @@
 //!
 //! Made by the runner's port and by its attempts, taken by `turn`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use steward_shared::frame::{ToBridge, ToLink};
 use steward_shared::id::AttemptId;
 use steward_shared::job::Exit;
@@ -20,17 +22,23 @@ pub struct Link {
     /// The output streams of the connection that the link has, once the hub has said Welcome.
     pub(super) streams: Option<Streams>,
     pub(super) stop: Stop,
+    /// Which one it is: what a former link still had to say is nothing any more.
+    pub(super) number: LinkNumber,
 }
+
+/// A link among all that came to this runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkNumber(u64);
 
 /// What reaches the runner.
 #[derive(Debug)]
 pub enum Inbound {
     /// A link has come.
     Arrived(Link),
-    /// A frame from the hub, through the link.
-    Frame(Box<ToBridge>),
-    /// The hub cannot be reached, or the link is gone.
-    Down,
+    /// A frame from the hub, through this link.
+    Frame(LinkNumber, Box<ToBridge>),
+    /// The hub cannot be reached through this link, or the link is gone.
+    Down(LinkNumber),
     /// The log of an attempt is there.
     Opened(AttemptId),
     /// An attempt has ended.
@@ -41,12 +49,10 @@ pub enum Inbound {
 
 impl Link {
     /// A link that takes frames through these queues.
-    pub const fn new(
-        control: mpsc::Sender<ToLink>,
-        output: mpsc::Sender<ToLink>,
-        stop: Stop,
-    ) -> Self {
+    pub fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<ToLink>, stop: Stop) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: LinkNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
             control,
             output,
             streams: None,

@@ -45,7 +45,7 @@ use crate::limits::{LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX};
 use crate::wire;
 use attempt::{AttemptError, Attempts};
 use executor::{Executors, LocalExecutor};
-use inbound::{Inbound, Link};
+use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
 use operator::Operator;
 use session::{Phase, Session};
@@ -230,8 +230,9 @@ impl Port {
             };
             let Ok(first) = first else { return };
             let link = Link::new(control, output, inner.clone());
+            let number = link.number;
             if inbox.send(Inbound::Arrived(link)).await.is_err()
-                || inbox.send(inbound(first)).await.is_err()
+                || inbox.send(inbound(number, first)).await.is_err()
             {
                 return;
             }
@@ -250,7 +251,7 @@ impl Port {
             };
             let reading = async {
                 while let Ok(frame) = wire::read::<ToRunner, _>(&mut from).await {
-                    if inbox.send(inbound(frame)).await.is_err() {
+                    if inbox.send(inbound(number, frame)).await.is_err() {
                         return;
                     }
                 }
@@ -260,15 +261,15 @@ impl Port {
                 () = reading => (),
                 () = inner.stopped() => return,
             }
-            drop(inbox.send(Inbound::Down).await);
+            drop(inbox.send(Inbound::Down(number)).await);
         });
     }
 }
 
-fn inbound(frame: ToRunner) -> Inbound {
+fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
     match frame {
-        ToRunner::Hub(frame) => Inbound::Frame(Box::new(frame)),
-        ToRunner::Down => Inbound::Down,
+        ToRunner::Hub(frame) => Inbound::Frame(link, Box::new(frame)),
+        ToRunner::Down => Inbound::Down(link),
     }
 }
 

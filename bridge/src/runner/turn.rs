@@ -15,11 +15,11 @@ use super::RunnerError;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::executor::Work;
 use super::gate::Admitted;
-use super::inbound::{Inbound, Link};
+use super::inbound::{Inbound, Link, LinkNumber};
 use super::journal::Journal;
-use super::receipt;
 use super::judge::{Bench, Deed, Judge, Matter, Outside};
 use super::operator::{Operator, Orders};
+use super::receipt;
 use super::session::{Now, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
@@ -149,7 +149,10 @@ impl Turns {
                 self.link = Some(link);
                 Matter::Linked
             }
-            Inbound::Frame(frame) => {
+            Inbound::Frame(link, _) | Inbound::Down(link) if !self.is_current(link) => {
+                return Ok(None);
+            }
+            Inbound::Frame(_, frame) => {
                 match &*frame {
                     ToBridge::Challenge(_) => self.close_streams(),
                     ToBridge::Permit(_) => {
@@ -164,7 +167,7 @@ impl Turns {
                 }
                 Matter::Frame(frame)
             }
-            Inbound::Down => {
+            Inbound::Down(_) => {
                 self.close_streams();
                 Matter::Down
             }
@@ -185,6 +188,10 @@ impl Turns {
             Inbound::Ended(_, Err(error @ AttemptError::Spool(_))) => return Err(error.into()),
             Inbound::Tick => Matter::Tick,
         }))
+    }
+
+    fn is_current(&self, number: LinkNumber) -> bool {
+        self.link.as_ref().is_some_and(|link| link.number == number)
     }
 
     async fn carry_out(&mut self, deed: Deed) -> Result<(), RunnerError> {

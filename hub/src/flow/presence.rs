@@ -11,10 +11,10 @@ use steward_shared::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::Flow;
 use super::error::FlowError;
 use super::hello::clock_is_wrong;
 use super::roster::{Place, Present};
-use super::Flow;
 use crate::limits::BRIDGE_QUEUE;
 use crate::store::{BridgeRow, BridgeStatus};
 
@@ -99,7 +99,8 @@ fn present(row: &BridgeRow, key: Pin, hello: &Hello, now: Timestamp) -> Present 
         name: row.name.clone(),
         pin: key,
         journal: hello.journal,
-        receipt_key: hex::decode(&row.receipt_key).map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
+        receipt_key: hex::decode(&row.receipt_key)
+            .map_or(Digest([0; 32]), |key| PublicKey(key).digest()),
         executors: hello.executors.clone(),
         concurrent: hello.concurrent,
         active: false,

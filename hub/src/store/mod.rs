@@ -307,7 +307,8 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
              PRAGMA mmap_size=0; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;",
         )
         .map_err(act("configure the database"))?;
-    prepare_once(connection, 256)
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(())
 }
 
 /// Keeps a statement's plan whatever its values are: else SQLite makes a new one, for what the statement
@@ -324,17 +325,8 @@ fn configure_reader(connection: &Connection) -> Result<(), StoreError> {
     connection
         .execute_batch("PRAGMA busy_timeout=5000; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")
         .map_err(act("configure the database"))?;
-    prepare_once(connection, 128)
-}
-
-/// Keeps prepared statements. Without the stability of plans, SQLite prepares a statement anew whenever
-/// it is given other values, if its table has a partial index.
-fn prepare_once(connection: &Connection, statements: usize) -> Result<(), StoreError> {
-    connection.set_prepared_statement_cache_capacity(statements);
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
-        .map(drop)
-        .map_err(act("configure the database"))
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
 }
 
 #[cfg(test)]
