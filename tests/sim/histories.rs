@@ -147,8 +147,15 @@ fn sim_histories_long() {
 #[test]
 fn sim_replay() {
     if let Some(seed) = number("STEWARD_SIM_SEED") {
-        let (_, violation) = live(seed, None);
-        say(&tell(seed, None));
+        let named = env::var("STEWARD_SIM_FLAW").ok();
+        let is_named = |flaw: &Flaw| {
+            named
+                .as_ref()
+                .is_some_and(|name| *name == format!("{flaw:?}"))
+        };
+        let flaw = Flaw::ALL.into_iter().find(is_named);
+        let (_, violation) = live(seed, flaw);
+        say(&tell(seed, flaw));
         assert!(violation.is_none(), "{violation:?}");
     }
     for (seed, found) in FAILED_ONCE {

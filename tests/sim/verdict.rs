@@ -16,6 +16,8 @@ impl World {
         for (attempt, seen) in &self.witness.seen {
             if !seen.state.is_final() {
                 open.push(format!("{} is {} at the hub", short(*attempt), seen.state));
+            } else if self.witness.excused.contains(attempt) {
+                // Its bridge may have lost what would settle it.
             } else if !seen.settled && !self.is_gone(&seen.bridge) {
                 open.push(format!(
                     "{} is {} and not settled",
@@ -32,7 +34,9 @@ impl World {
                 open.push(format!("bridge {at} is down"));
                 continue;
             };
-            for (attempt, held) in runner.judge.session().open() {
+            let excused = &self.witness.excused;
+            let held = runner.judge.session().open();
+            for (attempt, held) in held.filter(|(attempt, _)| !excused.contains(attempt)) {
                 open.push(format!(
                     "bridge {at} holds {}: {:?}",
                     short(attempt),

@@ -175,19 +175,19 @@ impl Witness {
         if seq < known {
             return;
         }
-        let accepted = |journal: &Connection| -> BTreeSet<String> {
-            let mut statement = journal
-                .prepare("SELECT id FROM attempts WHERE state = 'accepted'")
+        let open = |journal: &Connection| -> BTreeSet<(String, String)> {
+            let sql = "SELECT id, state FROM attempts WHERE state IN ('accepted', 'started')";
+            let mut statement = journal.prepare(sql).unwrap();
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
                 .unwrap();
-            let ids = statement.query_map([], |row| row.get(0)).unwrap();
-            ids.map(Result::unwrap).collect()
+            rows.map(Result::unwrap).collect()
         };
-        let forgotten = accepted(old);
-        let forgotten = forgotten
-            .difference(&accepted(new))
-            .map(|id| id.parse().unwrap())
-            .collect();
-        self.excused.extend::<BTreeSet<AttemptId>>(forgotten);
+        let (before, after) = (open(old), open(new));
+        let forgotten = before
+            .difference(&after)
+            .map(|(id, _)| id.parse::<AttemptId>().unwrap());
+        self.excused.extend(forgotten);
     }
 
     fn changed(&mut self, database: &Connection) -> BTreeSet<AttemptId> {

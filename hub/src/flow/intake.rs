@@ -63,6 +63,9 @@ impl Flow {
                 if request && refused_permit(&row, &note, now).is_some() {
                     return Ok(Taken::Row(Box::new(row), None));
                 }
+                if event == AttemptEvent::NotStarted && was_given_up(&row) {
+                    return Ok(Taken::Row(Box::new(row), None));
+                }
                 // A refusal need not be in the journal: a job for another journal is not.
                 if event != AttemptEvent::Refused {
                     tx.bridge_holds(bridge, row.seq)?;
@@ -288,6 +291,12 @@ fn reached(event: &ReceiptEvent) {
             failpoint!("hub.receipt.exited");
         }
     }
+}
+
+/// Whether the attempt is unknown because its bridge's journal had lost it, or had gone back: what such a
+/// journal has no start of may have been started all the same.
+fn was_given_up(row: &AttemptRow) -> bool {
+    row.state == AttemptState::Unknown && row.settled && row.exit.is_none()
 }
 
 /// Whether the bridge has nothing more to say about the attempt.

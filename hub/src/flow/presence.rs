@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Flow;
 use super::error::FlowError;
 use super::hello::clock_is_wrong;
-use super::roster::{Place, Present};
+use super::roster::{Place, Present, Roster};
 use crate::limits::BRIDGE_QUEUE;
 use crate::store::{BridgeRow, BridgeStatus};
 
@@ -68,13 +68,17 @@ impl Flow {
             ..facts
         };
         let place = self.roster.enter(bridge, facts, sender, close.clone());
+        let tentative = Tentative {
+            roster: &self.roster,
+            place,
+        };
         // Revoked between the check and the entry: the entry would never be closed.
         if self.admit(bridge, key).await?.is_none() {
-            self.roster.leave(place);
             return Err(FlowError::Misbehaved("a bridge that is revoked"));
         }
         self.repeat_cancels(bridge).await?;
         self.wake_dispatch();
+        tentative.keep();
         Ok((place, frames))
     }
 
@@ -90,6 +94,25 @@ impl Flow {
             );
         }
         self.wake_dispatch();
+    }
+}
+
+/// A place that is given up again unless it is kept: who takes a bridge in may fail, or be stopped because it
+/// takes too long, and nobody would strike the bridge out then.
+struct Tentative<'a> {
+    roster: &'a Roster,
+    place: Place,
+}
+
+impl Tentative<'_> {
+    const fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Tentative<'_> {
+    fn drop(&mut self) {
+        self.roster.leave(self.place);
     }
 }
 

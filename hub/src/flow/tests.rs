@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join;
+use rusqlite::Connection;
 use steward_certs::key::Key;
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, ToBridge};
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::bridges::Wish;
 use super::documents::Wanted;
 use super::error::FlowError;
+use super::presence::Arrival;
 use super::roster::{Place, Present};
 use super::runs::{Once, RunRequest};
 use super::transition::{Note, resolve_by_person};
@@ -627,6 +630,10 @@ async fn bridge_whose_journal_went_back_is_believed_in_nothing_and_can_be_resume
     assert_eq!(hub.row(&new).await.state, AttemptState::NotStarted);
     hub.say(&old, request(5)).await.unwrap();
     hub.refuses(5);
+    // It ran, and the journal of before its start denies it.
+    hub.say(&old, not_started()).await.unwrap();
+    hub.acks(0, true);
+    assert_eq!(hub.row(&old).await.resolution, None);
     hub.flow
         .set_bridge(USER, "bridge-1", Wish::Resume)
         .await
@@ -635,6 +642,35 @@ async fn bridge_whose_journal_went_back_is_believed_in_nothing_and_can_be_resume
     assert_eq!(hub.bridge().await.status, BridgeStatus::Active);
     let again = hub.offer().await;
     assert_eq!((again.job, again.seq), (new.job, new.seq + 1));
+}
+
+#[tokio::test]
+async fn bridge_that_is_not_taken_in_to_the_end_has_no_place() {
+    let hub = Bench::new().await;
+    hub.leave().await;
+    let bridge = hub.bridge().await;
+    let arrival = Arrival {
+        key: bridge.pin,
+        bridge,
+        hello: hub.hello(hub.bridge, 0, &[]),
+        address: "10.0.0.9:1".to_owned(),
+    };
+    let database = Connection::open(hub.folder.path().join("hub.db")).unwrap();
+    let (store, mut driver) = Store::driven(Arc::new(Mutex::new(database))).unwrap();
+    let flow = Flow {
+        store,
+        ..hub.flow.clone()
+    };
+    let close = CancellationToken::new();
+    // Its time for that is over just when it has its place.
+    let mut entering = Box::pin(flow.enter(arrival, &close));
+    while flow.roster.present(hub.bridge).is_none() {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(entering.as_mut().poll(&mut context).is_pending());
+        driver.commit(usize::MAX).unwrap();
+    }
+    drop(entering);
+    assert!(hub.flow.roster.present(hub.bridge).is_none());
 }
 
 #[tokio::test]
