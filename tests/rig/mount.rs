@@ -1,7 +1,8 @@
 //! File systems of a test's own: a small one in memory, and one on a disk that is a file and can be copied
 //! as a power cut would leave it. They need root.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -62,7 +63,9 @@ impl Mount {
     pub fn disk(image: &Path, at: &Path) -> Result<Self> {
         fs::create_dir_all(at)?;
         run("mount", &["-o", "loop", text(image)?, text(at)?])?;
-        Ok(Self { at: at.to_owned() })
+        let mount = Self { at: at.to_owned() };
+        fs::set_permissions(at, Permissions::from_mode(0o700))?;
+        Ok(mount)
     }
 
     /// Where it is.

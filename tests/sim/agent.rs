@@ -320,9 +320,6 @@ impl World {
             log.bytes.extend(piece);
             let produced = log.bytes[usize::try_from(at_byte).unwrap()..].to_vec();
             self.witness.truth(attempt).produced.extend(produced);
-            if self.flaw == Some(Flaw::SendsUnsynced) {
-                self.flush(at, attempt);
-            }
             let (sync, next) = (self.dice.below(100), self.dice.below(3_000));
             self.after(sync, Event::Sync(at, life, attempt));
             return self.after(next, Event::Work(at, life, attempt));
@@ -363,11 +360,7 @@ impl World {
             return;
         };
         let from = *position;
-        let through = if self.flaw == Some(Flaw::SendsUnsynced) {
-            log.bytes.len()
-        } else {
-            log.synced
-        };
+        let through = log.synced;
         if through <= from {
             return;
         }
