@@ -104,6 +104,9 @@ pub struct Hello {
     pub journal: JournalId,
     /// The highest `seq` that this journal has seen; 0 for none.
     pub seq: u64,
+    /// How many commits the journal had when this was signed, or fewer: less than the hub was told before
+    /// means that the journal went back.
+    pub commits: u64,
     /// The machine's boot id.
     pub boot_id: [u8; 16],
     /// The bridge's wall clock.
@@ -232,6 +235,8 @@ pub struct Receipt {
     pub bridge: BridgeId,
     /// The journal that holds it.
     pub journal: JournalId,
+    /// How many commits the journal had at the least when this was sent.
+    pub commits: u64,
     /// The attempt.
     pub attempt: AttemptId,
     /// Its fence.

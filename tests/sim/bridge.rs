@@ -60,6 +60,8 @@ pub(crate) struct Runner {
     pub(crate) inbox: VecDeque<Matter>,
     pub(crate) works: BTreeMap<AttemptId, Work>,
     pub(crate) connection: Option<ConnectionId>,
+    /// The journal before its last commit, where that is lost in a crash.
+    pub(crate) before: Option<Connection>,
     /// Where the next bytes of each stream begin.
     pub(crate) streams: BTreeMap<AttemptId, usize>,
     /// The nonces that were drawn, and when by the boot clock.
@@ -159,6 +161,7 @@ impl Bridge {
             .collect();
         let entries = aftermath::settle(&mut held, &dead, &recovered);
         book.write(&entries).unwrap();
+        let commits = contents.commits + u64::from(!entries.is_empty());
         self.disk.boot_id = self.boot_id;
         self.disk.logs.retain(|attempt, _| {
             held.get(attempt)
@@ -169,6 +172,7 @@ impl Bridge {
             journal: book.id(),
             boot_id: self.boot_id,
             executors: vec![ActionKind::Local],
+            commits,
         };
         let session = Session::resume(held, contents.fences, contents.seq);
         self.alive = Some(Runner {
@@ -177,6 +181,7 @@ impl Bridge {
             inbox: VecDeque::new(),
             works: BTreeMap::new(),
             connection: None,
+            before: None,
             streams: BTreeMap::new(),
             nonces: BTreeMap::new(),
         });

@@ -223,8 +223,8 @@ async fn offer(flow: Flow, timer: Rc<Notify>) {
 
 /// The cleaning loop, likewise.
 async fn clean_up(flow: Flow, timer: Rc<Notify>) {
-    let started = flow.now();
-    let mut forgotten = started;
+    let started = flow.clock.boot();
+    let mut forgotten = flow.now();
     loop {
         reap::reap_once(&flow, started, &mut forgotten).await.ok();
         timer.notified().await;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use steward_hub::flow::Flow;
@@ -71,13 +72,8 @@ pub(crate) async fn serve(
         () = send(&port, outgoing) => false,
     };
     port.put(Out::Close);
-    let now = port.flow.now();
-    let heard = if silent {
-        now.before(IDLE_TIMEOUT)
-    } else {
-        now
-    };
-    port.flow.leave(place, heard).await;
+    let silent = if silent { IDLE_TIMEOUT } else { Duration::ZERO };
+    port.flow.leave(place, silent).await;
 }
 
 async fn greet(

@@ -66,6 +66,8 @@ pub struct Contents {
     pub fences: BTreeMap<JobId, u64>,
     /// The highest `seq`.
     pub seq: u64,
+    /// How many commits of entries there were.
+    pub commits: u64,
 }
 
 type Batch = (
@@ -138,7 +140,7 @@ impl Book {
         self.id
     }
 
-    /// Writes entries in one commit. They are on disk when this returns.
+    /// Writes entries in one commit, which is counted; none are none. They are on disk when this returns.
     ///
     /// # Errors
     /// As [`Journal::write`].
@@ -172,12 +174,18 @@ fn write_batch(
     connection: &Connection,
     entries: &[(AttemptId, Entry)],
 ) -> Result<(), JournalError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     let tx = connection
         .unchecked_transaction()
         .map_err(act("begin to write the journal"))?;
     for (attempt, entry) in entries {
         write_entry(&tx, *attempt, entry)?;
     }
+    tx.prepare_cached("UPDATE meta SET commits = commits + 1")
+        .and_then(|mut statement| statement.execute([]))
+        .map_err(act("count a commit"))?;
     failpoint!("runner.journal.before", JournalError::Stopped);
     tx.commit().map_err(act("commit to the journal"))?;
     failpoint!("runner.journal.after");
@@ -303,8 +311,9 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
         0 => connection
             .execute_batch(&format!(
                 "BEGIN EXCLUSIVE;
-                 CREATE TABLE meta (journal TEXT NOT NULL, seq INTEGER NOT NULL) STRICT;
-                 INSERT INTO meta VALUES ('{}', 0);
+                 CREATE TABLE meta (
+                     journal TEXT NOT NULL, seq INTEGER NOT NULL, commits INTEGER NOT NULL) STRICT;
+                 INSERT INTO meta VALUES ('{}', 0, 0);
                  CREATE TABLE attempts (
                      id TEXT PRIMARY KEY, job TEXT NOT NULL, fence INTEGER NOT NULL, seq INTEGER NOT NULL,
                      not_after INTEGER NOT NULL, stop_after INTEGER, state TEXT NOT NULL, receipt BLOB) STRICT;
@@ -346,13 +355,16 @@ fn journal_id(connection: &Connection) -> Result<JournalId, JournalError> {
 }
 
 fn contents(connection: &Connection) -> Result<Contents, JournalError> {
-    let seq: i64 = connection
-        .query_row("SELECT seq FROM meta", [], |row| row.get(0))
+    let (seq, commits): (i64, i64) = connection
+        .query_row("SELECT seq, commits FROM meta", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .map_err(act("read the seq"))?;
     let mut contents = Contents {
         attempts: BTreeMap::new(),
         fences: BTreeMap::new(),
         seq: count(seq)?,
+        commits: count(commits)?,
     };
     let mut statement = connection
         .prepare("SELECT job, fence FROM fences")

@@ -85,6 +85,8 @@ pub struct Bench {
     pub boot_id: [u8; 16],
     /// What it can execute.
     pub executors: Vec<ActionKind>,
+    /// How many commits its journal has had.
+    pub commits: u64,
 }
 
 /// The judge.
@@ -236,6 +238,7 @@ impl Judge {
             nonce: challenge.nonce,
             journal: self.bench.journal,
             seq: self.session.seq(),
+            commits: self.bench.commits,
             boot_id: self.bench.boot_id,
             wall: turn.outside.now().wall,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -388,6 +391,9 @@ impl Judge {
             deeds,
         };
         let now = outside.now();
+        // What is sent is sent after the commit, and tells of it.
+        let records = |command: &Command| matches!(command, Command::Record(..));
+        self.bench.commits += u64::from(commands.iter().any(records));
         for command in commands {
             let deed = match command {
                 Command::Record(attempt, entry) => {
@@ -406,6 +412,7 @@ impl Judge {
                         cluster: self.bench.trust.cluster,
                         bridge: self.bench.trust.bridge,
                         journal: self.bench.journal,
+                        commits: self.bench.commits,
                         attempt,
                         fence,
                         event,

@@ -140,6 +140,7 @@ impl Runner {
             }
         }
         let entries = aftermath::settle(&mut held, &dead, &recovered);
+        let commits = contents.commits + u64::from(!entries.is_empty());
         failpoint!("runner.recover.before");
         journal.write(entries).await?;
         failpoint!("runner.recover.after");
@@ -162,6 +163,7 @@ impl Runner {
             spool,
             clock,
             boot_id: boot,
+            commits,
         };
         let turns = Turns::new(parts, sender.clone(), stop.clone());
         let port = Port {

@@ -58,6 +58,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// This boot of the machine.
     pub boot_id: [u8; 16],
+    /// How many commits the journal has had.
+    pub commits: u64,
 }
 
 /// The machine, as the judge asks about it.
@@ -92,6 +94,7 @@ impl Turns {
             journal: parts.journal.id(),
             boot_id: parts.boot_id,
             executors: parts.attempts.executors().kinds(),
+            commits: parts.commits,
         };
         Self {
             judge: Judge::new(bench, parts.session),

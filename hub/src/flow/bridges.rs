@@ -16,9 +16,13 @@ use super::Flow;
 use super::error::FlowError;
 use super::hello::clock_is_wrong;
 use super::targets::{find_site, note};
+use super::transition::{self, Note};
 use crate::limits::{ENROL_TTL_DEFAULT, ENROL_TTL_MAX};
+use crate::model::attempt::AttemptEvent;
 use crate::model::name;
-use crate::store::{BridgeRow, BridgeStatus, EnrolmentRow, Event, NewBridge, StoreError, Tx};
+use crate::store::{
+    AttemptRow, BridgeRow, BridgeStatus, EnrolmentRow, Event, NewBridge, StoreError, Tx,
+};
 use crate::vault::VaultError;
 
 /// A token for enrolment, as its maker sees it, once.
@@ -242,10 +246,21 @@ impl Flow {
         wish: Wish,
     ) -> Result<BridgeRow, FlowError> {
         let (user, wanted, now) = (user.to_owned(), bridge.to_owned(), self.now());
-        let row = self
+        let (row, given_up) = self
             .store
-            .write(move |tx| change(tx, &user, &wanted, wish, now))
+            .write(move |tx| {
+                let row = change(tx, &user, &wanted, wish, now)?;
+                let given_up = match wish {
+                    Wish::Revoke => give_up(tx, &row, now)?,
+                    Wish::Drain | Wish::Resume => Vec::new(),
+                };
+                Ok::<_, FlowError>((row, given_up))
+            })
             .await?;
+        for attempt in given_up {
+            self.attempts.ring(attempt.id);
+            self.runs.ring(attempt.run);
+        }
         match wish {
             Wish::Revoke => self.roster.close(row.id),
             Wish::Drain | Wish::Resume => self.roster.change(row.id, |present| {
@@ -347,6 +362,22 @@ fn change(
     }
     tx.bridge(&row.id.to_string())?
         .ok_or_else(|| FlowError::missing("bridge", wanted))
+}
+
+/// A revoked bridge gets no permit any more: what it has none for goes elsewhere, at once.
+fn give_up(
+    tx: &mut Tx<'_>,
+    bridge: &BridgeRow,
+    now: Timestamp,
+) -> Result<Vec<AttemptRow>, FlowError> {
+    let mut open = tx.unsettled(bridge.id)?;
+    open.retain(|row| row.permitted_at.is_none() && !row.state.is_final());
+    for row in &open {
+        let note = Note::hub("its bridge was revoked before the start");
+        transition::apply(tx, row, &AttemptEvent::Forgotten, &note, now)?;
+        tx.settle(row.id, false)?;
+    }
+    Ok(open)
 }
 
 /// A bridge, or an error that knows what might have been meant.

@@ -141,15 +141,30 @@ fn reconcile(
     let lost_journal = bridge
         .journal
         .is_some_and(|journal| journal != hello.journal);
-    let rolled_back = !lost_journal && hello.seq < bridge.seq_seen;
-    if (lost_journal || rolled_back)
-        && bridge.seq_seen > 0
+    let rolled_back =
+        !lost_journal && (hello.seq < bridge.seq_seen || hello.commits < bridge.commits_seen);
+    let known = bridge.seq_seen > 0 || bridge.commits_seen > 0;
+    let finding = if (lost_journal || rolled_back) && known {
+        Some((
+            "bridge.rollback_detected",
+            "the bridge's journal was lost or rolled back: quarantined",
+        ))
+    } else if !lost_journal && hello.seq > bridge.seq {
+        Some((
+            "bridge.ahead_of_hub",
+            "the bridge was offered more than this hub remembers: the hub's database went back; quarantined",
+        ))
+    } else {
+        None
+    };
+    if let Some((action, finding)) = finding
         && bridge.status != BridgeStatus::Quarantined
     {
-        quarantine(tx, &bridge, hello, now)?;
+        tracing::error!(bridge = bridge.name, "{finding}");
+        quarantine(tx, &bridge, hello, action, now)?;
     }
     // Once a loss is noticed, what is left is the new mark: an admin may accept it.
-    tx.bridge_seen(id, hello.journal, hello.seq, &hello.version, now)?;
+    tx.bridge_seen(id, hello, now)?;
     let mut done = Reconciled {
         bridge: tx
             .bridge(&id.to_string())?
@@ -247,20 +262,20 @@ fn quarantine(
     tx: &mut Tx<'_>,
     bridge: &BridgeRow,
     hello: &Hello,
+    action: &'static str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    tracing::error!(
-        bridge = bridge.name,
-        "the bridge's journal was lost or rolled back: quarantined"
-    );
     tx.set_bridge_status(bridge.id, bridge.status, BridgeStatus::Quarantined)?;
     let mut detail = serde_json::Map::new();
     detail.insert("seq".to_owned(), json!(hello.seq));
     detail.insert("seq_seen".to_owned(), json!(bridge.seq_seen));
+    detail.insert("seq_offered".to_owned(), json!(bridge.seq));
+    detail.insert("commits".to_owned(), json!(hello.commits));
+    detail.insert("commits_seen".to_owned(), json!(bridge.commits_seen));
     detail.insert("journal".to_owned(), json!(hello.journal));
     let event = Event {
         actor: "hub".to_owned(),
-        action: "bridge.rollback_detected",
+        action,
         object: bridge.id.to_string(),
         detail,
         ..Event::default()

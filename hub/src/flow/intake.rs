@@ -43,6 +43,7 @@ impl Flow {
         }
         failpoint!("hub.receipt.read");
         let (now, id, fence) = (self.now(), receipt.attempt, receipt.fence);
+        let (journal, commits) = (receipt.journal, receipt.commits);
         let (event, note) = reading(&receipt, name);
         let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
         let submitted = self
@@ -67,8 +68,8 @@ impl Flow {
                     return Ok(Taken::Row(Box::new(row), None));
                 }
                 // A refusal need not be in the journal: a job for another journal is not.
-                if event != AttemptEvent::Refused {
-                    tx.bridge_holds(bridge, row.seq)?;
+                if event != AttemptEvent::Refused && row.journal == journal {
+                    tx.bridge_holds(bridge, journal, row.seq, commits)?;
                 }
                 let changed = transition::apply(tx, &row, &event, &note, now)?;
                 let row = tx.attempt(id)?.unwrap_or(row);

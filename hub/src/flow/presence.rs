@@ -2,6 +2,8 @@
 //!
 //! `link` calls this once it has verified the Hello; nothing here knows of connections.
 
+use std::time::Duration;
+
 use steward_certs::fingerprint::Pin;
 use steward_shared::frame::{Hello, ToBridge};
 use steward_shared::hex;
@@ -71,6 +73,7 @@ impl Flow {
         let tentative = Tentative {
             roster: &self.roster,
             place,
+            entered: self.clock.boot(),
         };
         // Revoked between the check and the entry: the entry would never be closed.
         if self.admit(bridge, key).await?.is_none() {
@@ -82,11 +85,13 @@ impl Flow {
         Ok((place, frames))
     }
 
-    /// A connection has ended; its bridge was last heard of at `heard`.
-    pub async fn leave(&self, place: Place, heard: Timestamp) {
-        if !self.roster.leave(place) {
+    /// A connection has ended; its bridge had been silent for so long.
+    pub async fn leave(&self, place: Place, silent: Duration) {
+        let heard = self.clock.boot().saturating_sub(silent);
+        if !self.roster.leave(place, heard) {
             return;
         }
+        let heard = self.now().before(silent);
         if let Err(error) = self.heard_of(place.bridge(), heard).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -102,6 +107,7 @@ impl Flow {
 struct Tentative<'a> {
     roster: &'a Roster,
     place: Place,
+    entered: Duration,
 }
 
 impl Tentative<'_> {
@@ -112,7 +118,7 @@ impl Tentative<'_> {
 
 impl Drop for Tentative<'_> {
     fn drop(&mut self) {
-        self.roster.leave(self.place);
+        self.roster.leave(self.place, self.entered);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Cleans up: windows that have closed, bridges that are silent, answers that nobody asks for any more.
 
+use std::time::Duration;
+
+use steward_shared::id::BridgeId;
 use steward_shared::limits::UNREACHABLE_AFTER;
 use steward_shared::stop::Stop;
 use steward_shared::time::Timestamp;
@@ -15,8 +18,8 @@ use crate::store::{AttemptRow, StoreError};
 
 /// Runs until told to stop.
 pub async fn run(flow: Flow, stop: Stop) {
-    let started = flow.now();
-    let mut forgotten = started.before(FORGET_EVERY);
+    let started = flow.clock.boot();
+    let mut forgotten = flow.now().before(FORGET_EVERY);
     loop {
         if let Err(error) = reap_once(&flow, started, &mut forgotten).await {
             tracing::error!(error = &error as &dyn std::error::Error, "cannot clean up");
@@ -29,25 +32,25 @@ pub async fn run(flow: Flow, stop: Stop) {
 }
 
 /// How often old answers are forgotten.
-const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(600);
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// Looks once. Nobody was heard before `started`; `forgotten` is when old answers last were.
+/// Looks once. Nobody was heard before `started`, by the boot clock; `forgotten` is when old answers last were.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn reap_once(
     flow: &Flow,
-    started: Timestamp,
+    started: Duration,
     forgotten: &mut Timestamp,
 ) -> Result<(), FlowError> {
     let now = flow.now();
     close_windows(flow, now).await?;
     let open: Result<Vec<AttemptRow>, StoreError> = flow.store.read(|tx| tx.open_attempts()).await;
     for row in open? {
-        let silent = silence(flow, &row, started, now).await?;
+        let silent = silence(flow, row.bridge, started);
         if let Some(event) = due(&row, silent, now) {
             end(flow, row, silent, event, now).await?;
-        } else if silent && row.state.is_permitted() && !row.unreachable {
+        } else if silent > UNREACHABLE_AFTER && row.state.is_permitted() && !row.unreachable {
             mark_unreachable(flow, row, now).await?;
         }
     }
@@ -62,27 +65,20 @@ pub async fn reap_once(
     Ok(())
 }
 
-/// Whether the attempt's bridge has not been heard of for too long.
-async fn silence(
-    flow: &Flow,
-    row: &AttemptRow,
-    started: Timestamp,
-    now: Timestamp,
-) -> Result<bool, FlowError> {
-    if flow.roster.present(row.bridge).is_some() {
-        return Ok(false);
+/// For how long a bridge has not been heard of. By the boot clock: the wall clock may go back by a day, and
+/// nothing must wait for it.
+fn silence(flow: &Flow, bridge: BridgeId, started: Duration) -> Duration {
+    if flow.roster.is_present(bridge) {
+        return Duration::ZERO;
     }
-    let id = row.bridge.to_string();
-    let bridge: Result<_, StoreError> = flow.store.read(move |tx| tx.bridge(&id)).await;
-    let heard = bridge?
-        .and_then(|bridge| bridge.last_contact)
-        .unwrap_or(started);
     // A hub that was down has heard nobody: the bridges get their time to come back.
-    Ok(now.since(heard.max(started)) > UNREACHABLE_AFTER)
+    let heard = flow.roster.heard(bridge).unwrap_or(started);
+    flow.clock.boot().saturating_sub(heard)
 }
 
-/// What time alone does to an attempt.
-fn due(row: &AttemptRow, silent: bool, now: Timestamp) -> Option<AttemptEvent> {
+/// What time alone does to an attempt whose bridge has been silent for so long.
+fn due(row: &AttemptRow, silence: Duration, now: Timestamp) -> Option<AttemptEvent> {
+    let silent = silence > UNREACHABLE_AFTER;
     let Some(permitted) = row.permitted_at else {
         if now > row.not_after {
             return Some(AttemptEvent::WindowClosed);
@@ -92,14 +88,15 @@ fn due(row: &AttemptRow, silent: bool, now: Timestamp) -> Option<AttemptEvent> {
             row.state == AttemptState::Offered && now.since(row.offered_at) > OFFER_ANSWERED_WITHIN;
         return (silent || unanswered).then_some(AttemptEvent::Forgotten);
     };
-    let patience = std::time::Duration::from_millis(row.runtime_ms).saturating_add(UNKNOWN_AFTER);
-    (silent && now.since(permitted) > patience).then_some(AttemptEvent::Lost)
+    let patience = Duration::from_millis(row.runtime_ms).saturating_add(UNKNOWN_AFTER);
+    let long_ago = now.since(permitted) > patience || silence > patience;
+    (silent && long_ago).then_some(AttemptEvent::Lost)
 }
 
 async fn end(
     flow: &Flow,
     row: AttemptRow,
-    silent: bool,
+    silent: Duration,
     event: AttemptEvent,
     now: Timestamp,
 ) -> Result<(), FlowError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use steward_certs::fingerprint::Pin;
 use steward_shared::action::ActionKind;
@@ -57,6 +58,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Roster {
     entries: Mutex<BTreeMap<BridgeId, Entry>>,
+    /// When bridges that have left were last heard of, by the boot clock; since this hub started.
+    left: Mutex<BTreeMap<BridgeId, Duration>>,
     connections: std::sync::atomic::AtomicU64,
     changed: Notify,
 }
@@ -100,16 +103,26 @@ impl Roster {
         Place { bridge, connection }
     }
 
-    /// Strikes a bridge out, unless it has connected anew meanwhile. Whether it was there.
-    pub fn leave(&self, place: Place) -> bool {
+    /// Strikes a bridge out, unless it has connected anew meanwhile. Whether it was there. `heard` is when it
+    /// was last heard of, by the boot clock.
+    pub fn leave(&self, place: Place, heard: Duration) -> bool {
         let mut entries = self.lock();
         let mine = entries
             .get(&place.bridge)
             .is_some_and(|entry| entry.connection == place.connection);
         if mine {
             entries.remove(&place.bridge);
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.insert(place.bridge, heard);
         }
         mine
+    }
+
+    /// When a bridge that is not connected was last heard of, by the boot clock; none when it was not since
+    /// this hub started.
+    pub fn heard(&self, bridge: BridgeId) -> Option<Duration> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.get(&bridge).copied()
     }
 
     /// Sends a frame; false when the bridge is not connected. One that takes no frames is disconnected.
@@ -150,6 +163,11 @@ impl Roster {
     /// A connected bridge.
     pub fn present(&self, bridge: BridgeId) -> Option<Present> {
         self.lock().get(&bridge).map(|entry| entry.present.clone())
+    }
+
+    /// Whether a bridge is connected.
+    pub fn is_present(&self, bridge: BridgeId) -> bool {
+        self.lock().contains_key(&bridge)
     }
 
     /// Every connected bridge.

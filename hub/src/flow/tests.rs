@@ -304,7 +304,25 @@ async fn revoked_bridge_gets_no_permit() {
         hub.say(&job, request(1)).await,
         Err(FlowError::Misbehaved(_))
     ));
-    assert_eq!(hub.row(&job).await.state, AttemptState::Accepted);
+}
+
+#[tokio::test]
+async fn revocation_frees_at_once_what_had_no_permit() {
+    let hub = Bench::new().await;
+    hub.run(&["one", "two", "three"]).await;
+    let (offered, accepted, running) = (hub.offer().await, hub.offer().await, hub.offer().await);
+    hub.say(&accepted, ReceiptEvent::Accepted).await.unwrap();
+    hub.start(&running).await;
+    hub.flow
+        .set_bridge(USER, "bridge-1", Wish::Revoke)
+        .await
+        .unwrap();
+    for job in [&offered, &accepted] {
+        let row = hub.row(job).await;
+        assert_eq!((row.state, row.settled), (AttemptState::NotStarted, true));
+        assert_eq!(hub.job(job).await.state, JobState::Queued);
+    }
+    assert_eq!(hub.row(&running).await.state, AttemptState::Running);
 }
 
 #[tokio::test]
@@ -645,6 +663,66 @@ async fn bridge_whose_journal_went_back_is_believed_in_nothing_and_can_be_resume
 }
 
 #[tokio::test]
+async fn journal_that_lost_a_commit_the_hub_was_told_of_is_noticed() {
+    let hub = Bench::new().await;
+    hub.run(&["one", "two"]).await;
+    let (ran, waits) = (hub.offer().await, hub.offer().await);
+    hub.say(&waits, ReceiptEvent::Accepted).await.unwrap();
+    hub.start(&ran).await;
+    let started = Receipt {
+        commits: 20,
+        ..hub.receipt(&ran, ReceiptEvent::Started)
+    };
+    hub.flow
+        .take_receipt(hub.bridge, "bridge-1", started)
+        .await
+        .unwrap();
+    let hello = |commits| Hello {
+        commits,
+        ..hub.hello(hub.bridge, waits.seq, &[open(&ran), open(&waits)])
+    };
+    hub.flow.greet(hub.bridge, hello(20)).await.unwrap();
+    assert_eq!(hub.bridge().await.status, BridgeStatus::Active);
+    // The same attempts and the same seq: a disk of between the offer and the start.
+    hub.flow.greet(hub.bridge, hello(19)).await.unwrap();
+    assert_eq!(hub.bridge().await.status, BridgeStatus::Quarantined);
+    assert_eq!(hub.count("bridge.rollback_detected").await, 1);
+    assert_eq!(hub.row(&ran).await.state, AttemptState::Unknown);
+    assert_eq!(hub.row(&waits).await.state, AttemptState::NotStarted);
+    hub.say(&ran, not_started()).await.unwrap();
+    assert_eq!(hub.row(&ran).await.resolution, None);
+}
+
+#[tokio::test]
+async fn hub_whose_database_went_back_dispatches_nothing_to_a_bridge_that_knows_more() {
+    let hub = Bench::new().await;
+    hub.run(&["one"]).await;
+    hub.greet(7, &[]).await;
+    assert_eq!(hub.bridge().await.status, BridgeStatus::Quarantined);
+    assert_eq!(hub.count("bridge.ahead_of_hub").await, 1);
+    hub.flow
+        .set_bridge(USER, "bridge-1", Wish::Resume)
+        .await
+        .unwrap();
+    hub.greet(7, &[]).await;
+    assert_eq!(hub.bridge().await.status, BridgeStatus::Active);
+    assert_eq!(hub.offer().await.seq, 8);
+}
+
+#[tokio::test]
+async fn silence_is_measured_by_a_clock_that_does_not_go_back() {
+    let hub = Bench::new().await;
+    hub.run(&["one"]).await;
+    let waits = hub.offer().await;
+    hub.say(&waits, ReceiptEvent::Accepted).await.unwrap();
+    hub.leave().await;
+    hub.clock.turn_back(Duration::from_secs(24 * 60 * 60));
+    hub.clock.pass(UNREACHABLE_AFTER + Duration::from_millis(1));
+    hub.reap().await;
+    assert_eq!(hub.row(&waits).await.state, AttemptState::NotStarted);
+}
+
+#[tokio::test]
 async fn bridge_that_is_not_taken_in_to_the_end_has_no_place() {
     let hub = Bench::new().await;
     hub.leave().await;
@@ -981,20 +1059,25 @@ struct Sent {
     others: VecDeque<ToBridge>,
 }
 
-/// A clock that a test moves.
+/// A clock that a test moves: since boot, and how much further the wall clock is.
 #[derive(Debug)]
-struct Hands(AtomicU64);
+struct Hands(AtomicU64, AtomicU64);
 
 impl Hands {
     fn pass(&self, time: Duration) {
         self.0
             .fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
     }
+
+    fn turn_back(&self, time: Duration) {
+        self.1
+            .fetch_sub(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+    }
 }
 
 impl Clock for Hands {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed) + self.1.load(Ordering::Relaxed))
     }
 
     fn boot(&self) -> Duration {
@@ -1070,7 +1153,7 @@ impl Bench {
         };
         let added: Result<(), StoreError> = store.write(move |tx| tx.add_project(&project)).await;
         added.unwrap();
-        let clock = Arc::new(Hands(AtomicU64::new(NOW.as_millis())));
+        let clock = Arc::new(Hands(AtomicU64::new(0), AtomicU64::new(NOW.as_millis())));
         let flow = Flow {
             store,
             segments: Segments::local(&objects).unwrap(),
@@ -1197,6 +1280,7 @@ impl Bench {
             fence: job.fence,
             event,
             wall: self.clock.now(),
+            commits: 1,
             boot_ms: 1,
         }
     }
@@ -1276,6 +1360,7 @@ impl Bench {
             nonce: [0; 16],
             journal: self.journal,
             seq,
+            commits: seq,
             boot_id: [0; 16],
             wall: self.clock.now(),
             version: "0.1.0".to_owned(),
@@ -1294,16 +1379,13 @@ impl Bench {
 
     /// Strikes the bridge out of the roster, as its link does when the connection has ended.
     async fn leave(&self) {
-        assert!(self.flow.roster.leave(self.place));
-        self.flow
-            .heard_of(self.bridge, self.clock.now())
-            .await
-            .unwrap();
+        self.flow.leave(self.place, Duration::ZERO).await;
+        assert!(!self.flow.roster.is_present(self.bridge));
     }
 
     async fn reap(&self) {
         let mut forgotten = self.clock.now();
-        reap::reap_once(&self.flow, NOW, &mut forgotten)
+        reap::reap_once(&self.flow, Duration::ZERO, &mut forgotten)
             .await
             .unwrap();
     }

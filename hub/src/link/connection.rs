@@ -1,6 +1,7 @@
 //! One connected bridge: Hello, then frames both ways until the connection ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use steward_certs::fingerprint::Pin;
@@ -68,12 +69,12 @@ pub(super) async fn serve(
     connection.close(code, reason.as_bytes());
     tracing::info!(bridge = session.name, "bridge disconnected");
     // Silence began when the last packet arrived, not when it was noticed.
-    let heard = if timed_out {
-        flow.now().before(IDLE_TIMEOUT)
+    let silent = if timed_out {
+        IDLE_TIMEOUT
     } else {
-        flow.now()
+        Duration::ZERO
     };
-    flow.leave(session.place, heard).await;
+    flow.leave(session.place, silent).await;
     stop.stop();
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::Row;
 use steward_certs::fingerprint::Pin;
+use steward_shared::frame::Hello;
 use steward_shared::id::{BridgeId, JournalId, ProjectId, SiteId};
 use steward_shared::time::Timestamp;
 
@@ -72,6 +73,8 @@ pub struct BridgeRow {
     pub seq: u64,
     /// The highest `seq` that its journal is known to hold.
     pub seq_seen: u64,
+    /// The most commits that its journal is known to have had.
+    pub commits_seen: u64,
     /// When it was last heard of.
     pub last_contact: Option<Timestamp>,
     /// The version of its program.
@@ -187,6 +190,7 @@ fn bridge(r: &Row<'_>) -> Result<BridgeRow, StoreError> {
         journal: row::parsed_maybe(r, T, "journal")?,
         seq: row::count(r, T, "seq")?,
         seq_seen: row::count(r, T, "seq_seen")?,
+        commits_seen: row::count(r, T, "commits_seen")?,
         last_contact: row::instant_maybe(r, T, "last_contact")?,
         version: row::get(r, T, "version")?,
         enrolled_at: row::instant(r, T, "enrolled_at")?,
@@ -273,20 +277,26 @@ impl Tx<'_> {
         )
     }
 
-    /// Writes down that a bridge was heard of, with the journal it uses and the `seq` that it holds.
+    /// Writes down that a bridge was heard of, and what it says of its journal.
     pub fn bridge_seen(
         &mut self,
         id: BridgeId,
-        journal: JournalId,
-        seq: u64,
-        version: &str,
+        hello: &Hello,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.execute_one(
             "note a bridge's contact",
-            "UPDATE bridges SET journal = ?2, seq_seen = ?3, seq = max(seq, ?3), version = ?4, last_contact = ?5
+            "UPDATE bridges SET journal = ?2, seq_seen = ?3, seq = max(seq, ?3), commits_seen = ?4, version = ?5,
+                                last_contact = ?6
              WHERE id = ?1",
-            &[&id.to_string(), &journal.to_string(), &row::number(seq), &version, &row::kept(now)],
+            &[
+                &id.to_string(),
+                &hello.journal.to_string(),
+                &row::number(hello.seq),
+                &row::number(hello.commits),
+                &hello.version,
+                &row::kept(now),
+            ],
         )
     }
 
@@ -299,12 +309,26 @@ impl Tx<'_> {
         )
     }
 
-    /// Writes down that the bridge's journal holds this `seq`.
-    pub fn bridge_holds(&mut self, id: BridgeId, seq: u64) -> Result<(), StoreError> {
+    /// Writes down that a journal of the bridge holds this `seq`, and has had so many commits; nothing when
+    /// it is not the one in use any more.
+    pub fn bridge_holds(
+        &mut self,
+        id: BridgeId,
+        journal: JournalId,
+        seq: u64,
+        commits: u64,
+    ) -> Result<(), StoreError> {
         self.execute_one(
             "note a bridge's journal",
-            "UPDATE bridges SET seq_seen = max(seq_seen, ?2) WHERE id = ?1",
-            &[&id.to_string(), &row::number(seq)],
+            "UPDATE bridges SET seq_seen = max(seq_seen, iif(journal = ?2, ?3, 0)),
+                                commits_seen = max(commits_seen, iif(journal = ?2, ?4, 0))
+             WHERE id = ?1",
+            &[
+                &id.to_string(),
+                &journal.to_string(),
+                &row::number(seq),
+                &row::number(commits),
+            ],
         )
     }
 

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -15,6 +15,10 @@ const MIGRATIONS: [(&str, &str); 2] = [
     (
         "output_limit",
         include_str!("../../migrations/sqlite/0002_output_limit.sql"),
+    ),
+    (
+        "journal_commits",
+        include_str!("../../migrations/sqlite/0003_journal_commits.sql"),
     ),
 ];
 

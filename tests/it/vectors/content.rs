@@ -292,6 +292,7 @@ pub(super) fn hello(open: Vec<OpenAttempt>, policy: Option<Digest>) -> Hello {
         nonce: NONCE,
         journal: JOURNAL,
         seq: 300,
+        commits: 451,
         boot_id: counted(0x90),
         wall: NOW,
         version: text("0.1.0"),
@@ -327,6 +328,7 @@ pub(super) fn receipt(event: ReceiptEvent) -> Receipt {
         fence: FENCE,
         event,
         wall: NOW,
+        commits: 17,
         boot_ms: 86_400_123,
     }
 }
