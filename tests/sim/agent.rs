@@ -146,18 +146,13 @@ impl World {
         let Some(runner) = &mut self.bridges[at].alive else {
             return;
         };
-        let old = (self.flaw == Some(Flaw::JournalForgets)).then(|| {
-            let connection = runner.book.connection();
-            copy(connection)
-        });
+        if self.flaw == Some(Flaw::JournalForgets) {
+            runner.before = Some(copy(runner.book.connection()));
+        }
         runner.book.write(&records).unwrap();
         if self.dies_now() {
             self.census.fault("RunnerKillAfterCommit");
-            self.kill_runner(at);
-            if old.is_some() {
-                self.bridges[at].disk.journal = old;
-            }
-            return;
+            return self.kill_runner(at);
         }
         self.follow(at, deeds);
     }
@@ -320,6 +315,9 @@ impl World {
             log.bytes.extend(piece);
             let produced = log.bytes[usize::try_from(at_byte).unwrap()..].to_vec();
             self.witness.truth(attempt).produced.extend(produced);
+            if self.flaw == Some(Flaw::SendsUnsynced) {
+                self.flush(at, attempt);
+            }
             let (sync, next) = (self.dice.below(100), self.dice.below(3_000));
             self.after(sync, Event::Sync(at, life, attempt));
             return self.after(next, Event::Work(at, life, attempt));
@@ -360,7 +358,11 @@ impl World {
             return;
         };
         let from = *position;
-        let through = log.synced;
+        let through = if self.flaw == Some(Flaw::SendsUnsynced) {
+            log.bytes.len()
+        } else {
+            log.synced
+        };
         if through <= from {
             return;
         }
@@ -379,6 +381,9 @@ impl World {
             return;
         };
         self.trace.note(|| format!("bridge {at} dies"));
+        if runner.before.is_some() {
+            self.bridges[at].disk.journal = runner.before;
+        }
         if let Some(id) = runner.connection {
             if self.dice.chance(500) {
                 self.send(id, Lane::Up, Parcel::Close);

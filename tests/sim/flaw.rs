@@ -21,11 +21,13 @@ pub(crate) enum Flaw {
     BootClockStands,
     /// The bridge asks its operator once, and never again.
     DeafToOperator,
+    /// The bridge sends output that its own disk does not have.
+    SendsUnsynced,
 }
 
 impl Flaw {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::PermitForEveryRequest,
         Self::AckBeforeCommit,
         Self::HubForgets,
@@ -34,19 +36,6 @@ impl Flaw {
         Self::StartsAgain,
         Self::BootClockStands,
         Self::DeafToOperator,
+        Self::SendsUnsynced,
     ];
-
-    /// The world in which the search for it begins: shortly before the first in which it showed.
-    pub(crate) const fn begin(self) -> u64 {
-        match self {
-            Self::JournalForgets => 2_300,
-            Self::PermitForEveryRequest
-            | Self::AckBeforeCommit
-            | Self::HubForgets
-            | Self::DeedsBeforeRecords
-            | Self::StartsAgain
-            | Self::BootClockStands
-            | Self::DeafToOperator => 0,
-        }
-    }
 }

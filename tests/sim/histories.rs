@@ -21,10 +21,24 @@ const HISTORIES: u64 = 40_000;
 const FLAW_WORLDS: u64 = 1_500;
 
 /// Seeds that once failed, and what they found.
-const FAILED_ONCE: &[(u64, &str)] = &[(
-    5087,
-    "a journal that had gone back denied a start, and the hub believed it",
-)];
+const FAILED_ONCE: &[(u64, &str)] = &[
+    (
+        5087,
+        "a journal that had gone back denied a start, and the hub believed it",
+    ),
+    (
+        1288,
+        "the hub's clock went back by a day, and what a revoked bridge had been offered waited for it",
+    ),
+    (
+        1221,
+        "a journal that had gone back to between an offer and its start was not noticed",
+    ),
+    (
+        5952,
+        "a journal that had gone back to before an exit left its attempt unsettled",
+    ),
+];
 
 /// Says something that is shown when the test passes, too.
 pub(crate) fn say(line: &str) {
@@ -189,13 +203,12 @@ fn sim_is_the_same_for_the_same_seed() {
 #[test]
 fn sim_finds_every_flaw() {
     for flaw in Flaw::ALL {
-        let begin = flaw.begin();
-        let found = (begin..begin + FLAW_WORLDS).find_map(|seed| {
+        let found = (0..FLAW_WORLDS).find_map(|seed| {
             let (_, violation) = live(seed, Some(flaw));
             violation.map(|violation| (seed, violation))
         });
         let Some((seed, violation)) = found else {
-            panic!("{flaw:?} is not found in {FLAW_WORLDS} worlds from {begin} on");
+            panic!("{flaw:?} is not found in {FLAW_WORLDS} worlds");
         };
         let Violation { invariant, text } = violation;
         say(&format!("{flaw:?}: {invariant} in world {seed}: {text}"));

@@ -55,6 +55,7 @@ pub(crate) struct Seen {
     pub(crate) nonce: Option<String>,
     pub(crate) bridge: String,
     pub(crate) exit: Option<String>,
+    pub(crate) complete: bool,
 }
 
 /// The witness.
@@ -71,6 +72,8 @@ pub(crate) struct Witness {
     commits: u64,
     /// Attempts of which a restored journal knows less than its bridge did, unnoticed.
     pub(crate) excused: BTreeSet<AttemptId>,
+    /// Bridges whose disk was ever replaced by an older state of itself.
+    went_back: BTreeSet<String>,
 }
 
 impl Witness {
@@ -156,8 +159,8 @@ impl Witness {
         }
     }
 
-    /// A bridge's disk is replaced by an older state of itself. Where that lost no offer that the hub knows of,
-    /// nothing tells the hub: what the journal knows less of is excused from then on, and counted.
+    /// A bridge's disk is replaced by an older state of itself. Where that lost no commit that the hub knows of,
+    /// nothing can tell: what the journal knows less of is excused from then on, and counted.
     pub(crate) fn restored(
         &mut self,
         hub: &Connection,
@@ -165,14 +168,15 @@ impl Witness {
         old: &Connection,
         new: &Connection,
     ) {
-        let sql = "SELECT seq_seen FROM bridges WHERE id = ?1";
+        self.went_back.insert(bridge.to_owned());
+        let sql = "SELECT commits_seen FROM bridges WHERE id = ?1";
         let known: i64 = hub
             .query_row(sql, params![bridge], |row| row.get(0))
             .unwrap();
-        let seq: i64 = old
-            .query_row("SELECT seq FROM meta", [], |row| row.get(0))
+        let commits: i64 = old
+            .query_row("SELECT commits FROM meta", [], |row| row.get(0))
             .unwrap();
-        if seq < known {
+        if commits < known {
             return;
         }
         let open = |journal: &Connection| -> BTreeSet<(String, String)> {
@@ -232,6 +236,11 @@ impl Witness {
                 "I5",
                 format!("{name} has {} bytes of {acked} acknowledged", now.log_bytes),
             );
+        }
+        let incomplete = now.settled && now.exit.is_some() && !now.complete;
+        if incomplete && !self.went_back.contains(&now.bridge) {
+            let text = format!("{name} is settled, and its log is not what its bridge kept");
+            self.fail("I5", text);
         }
         self.judge(attempt, now.state, now.exit.as_deref());
         if let Some(resolution) = &now.resolution {
@@ -336,7 +345,8 @@ pub(crate) const fn is_never(state: AttemptState) -> bool {
 }
 
 fn read(database: &Connection, attempt: AttemptId) -> Option<Seen> {
-    let sql = "SELECT state, fence, settled, resolution, log_bytes, job, nonce, bridge, exit
+    let sql = "SELECT state, fence, settled, resolution, log_bytes, job, nonce, bridge, exit,
+                      output_complete
                FROM attempts WHERE id = ?1";
     let mut statement = database.prepare_cached(sql).unwrap();
     let seen = statement.query_row(params![attempt.to_string()], |row| {
@@ -350,6 +360,7 @@ fn read(database: &Connection, attempt: AttemptId) -> Option<Seen> {
             nonce: row.get(6)?,
             bridge: row.get(7)?,
             exit: row.get(8)?,
+            complete: row.get(9)?,
         })
     });
     seen.optional().unwrap()
