@@ -9,6 +9,7 @@ use steward_tests::{Api, World, run_of};
 use super::Scale;
 use super::figures::{Figure, medians};
 use super::peer::Ssh;
+use super::phases;
 
 /// Runs a task and waits for its end on the live stream, as a client does.
 pub(crate) async fn run(api: &Api, task: &str) -> Result<()> {
@@ -37,6 +38,7 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
         run(&api, "nothing").await?;
     }
     ssh.times(scale.of(50), "true")?;
+    let mark = phases::mark(&api).await?;
     let (mut by_api, mut by_command, mut by_ssh) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         by_ssh.push(ssh.times(count, "true")?);
@@ -58,7 +60,8 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
         by_command.push(times);
     }
     let peer = medians(&by_ssh);
-    Ok(vec![
+    let steps = phases::since(&api, mark, "dispatch").await?;
+    let mut figures = vec![
         Figure::times("ssh_cm true", &by_ssh),
         Figure::times("dispatch", &by_api).beside(&medians(&by_api), &peer, "ssh_cm"),
         Figure::times("steward run, whole command", &by_command).beside(
@@ -66,5 +69,7 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
             &peer,
             "ssh_cm",
         ),
-    ])
+    ];
+    figures.extend(steps);
+    Ok(figures)
 }

@@ -13,6 +13,7 @@ mod figures;
 mod machine;
 mod output;
 mod peer;
+mod phases;
 mod throughput;
 
 use std::io::Write;

@@ -13,6 +13,7 @@ use super::Scale;
 use super::dispatch;
 use super::figures::Figure;
 use super::peer::Ssh;
+use super::phases;
 
 const AT_ONCE: usize = 64;
 
@@ -37,6 +38,7 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
     let api = hub.api()?;
     let count = scale.of(2000);
     jobs(&api, count / 10).await?;
+    let mark = phases::mark(&api).await?;
     let (mut own, mut peer, mut fan) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         let took = ssh.together(count / 4, AT_ONCE, "true")?;
@@ -58,12 +60,15 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
         }
         fan.push(per_second(names.len(), begun.elapsed()));
     }
-    Ok(vec![
+    let steps = phases::since(&api, mark, "64 in flight").await?;
+    let mut figures = vec![
         Figure::numbers("ssh_cm, 64 at once", "jobs/s", &peer),
         Figure::numbers("one bridge, 64 in flight", "jobs/s", &own).beside(&own, &peer, "ssh_cm"),
         Figure::numbers("one run, many targets, 64 at once", "jobs/s", &fan)
             .beside(&fan, &peer, "ssh_cm"),
-    ])
+    ];
+    figures.extend(steps);
+    Ok(figures)
 }
 
 async fn jobs(api: &Api, count: usize) -> Result<()> {
