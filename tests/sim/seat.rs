@@ -89,6 +89,7 @@ async fn greet(
         .admit(bridge.id, bridge.key)
         .await?
         .ok_or_else(stranger)?;
+    port.flow.roster.challenged(bridge.id, guest.nonce);
     port.put(Out::Frame(ToBridge::Challenge(Challenge {
         nonce: guest.nonce,
         hub_time: port.flow.now(),

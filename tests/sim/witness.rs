@@ -239,7 +239,11 @@ impl Witness {
         }
         let incomplete = now.settled && now.exit.is_some() && !now.complete;
         if incomplete && !self.went_back.contains(&now.bridge) {
-            let text = format!("{name} is settled, and its log is not what its bridge kept");
+            let text = format!(
+                "{name} is settled with {} bytes, and its log is not what its bridge kept: {}",
+                now.log_bytes,
+                now.exit.as_deref().unwrap_or_default()
+            );
             self.fail("I5", text);
         }
         self.judge(attempt, now.state, now.exit.as_deref());

@@ -1,5 +1,7 @@
 //! A bridge says Hello: what it has open is compared with what the hub has open.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use steward_shared::codec;
 use steward_shared::failpoint;
@@ -54,10 +56,20 @@ impl Flow {
             ));
         }
         let offset = offset_ms(hello.wall, now);
+        let roster = Arc::clone(&self.roster);
         failpoint!("hub.hello.before");
         let done = self
             .store
-            .write(move |tx| reconcile(tx, id, &hello, now))
+            .write(move |tx| {
+                // The connections of a bridge are served side by side: what it said on an older one, before
+                // it did more on a newer, would look like a loss of its journal.
+                if !roster.is_newest(id, hello.nonce) {
+                    return Err(FlowError::Misbehaved(
+                        "a Hello that answers an older challenge",
+                    ));
+                }
+                reconcile(tx, id, &hello, now)
+            })
             .await?;
         failpoint!("hub.hello.after");
         let mut frames = vec![ToBridge::Welcome(Welcome {

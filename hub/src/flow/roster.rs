@@ -60,6 +60,8 @@ pub struct Roster {
     entries: Mutex<BTreeMap<BridgeId, Entry>>,
     /// When bridges that have left were last heard of, by the boot clock; since this hub started.
     left: Mutex<BTreeMap<BridgeId, Duration>>,
+    /// The nonce of the newest challenge to each bridge since this hub started.
+    challenges: Mutex<BTreeMap<BridgeId, [u8; 16]>>,
     connections: std::sync::atomic::AtomicU64,
     changed: Notify,
 }
@@ -116,6 +118,24 @@ impl Roster {
             left.insert(place.bridge, heard);
         }
         mine
+    }
+
+    /// A bridge is sent a challenge: a Hello that answers an older one is out of date from now on.
+    pub fn challenged(&self, bridge: BridgeId, nonce: [u8; 16]) {
+        let mut challenges = self
+            .challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        challenges.insert(bridge, nonce);
+    }
+
+    /// Whether this is the nonce of the newest challenge to the bridge.
+    pub fn is_newest(&self, bridge: BridgeId, nonce: [u8; 16]) -> bool {
+        let challenges = self
+            .challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        challenges.get(&bridge) == Some(&nonce)
     }
 
     /// When a bridge that is not connected was last heard of, by the boot clock; none when it was not since

@@ -696,7 +696,6 @@ async fn journal_that_lost_a_commit_the_hub_was_told_of_is_noticed() {
 #[tokio::test]
 async fn hub_whose_database_went_back_dispatches_nothing_to_a_bridge_that_knows_more() {
     let hub = Bench::new().await;
-    hub.run(&["one"]).await;
     hub.greet(7, &[]).await;
     assert_eq!(hub.bridge().await.status, BridgeStatus::Quarantined);
     assert_eq!(hub.count("bridge.ahead_of_hub").await, 1);
@@ -706,6 +705,7 @@ async fn hub_whose_database_went_back_dispatches_nothing_to_a_bridge_that_knows_
         .unwrap();
     hub.greet(7, &[]).await;
     assert_eq!(hub.bridge().await.status, BridgeStatus::Active);
+    hub.run(&["one"]).await;
     assert_eq!(hub.offer().await.seq, 8);
 }
 
@@ -720,6 +720,24 @@ async fn silence_is_measured_by_a_clock_that_does_not_go_back() {
     hub.clock.pass(UNREACHABLE_AFTER + Duration::from_millis(1));
     hub.reap().await;
     assert_eq!(hub.row(&waits).await.state, AttemptState::NotStarted);
+}
+
+#[tokio::test]
+async fn hello_of_an_older_connection_says_nothing_any_more() {
+    let hub = Bench::new().await;
+    hub.run(&["one"]).await;
+    let before = hub.hello(hub.bridge, 0, &[]);
+    let job = hub.offer().await;
+    hub.start(&job).await;
+    hub.flow.roster.challenged(hub.bridge, [1; 16]);
+    let now = Hello {
+        nonce: [1; 16],
+        ..hub.hello(hub.bridge, job.seq, &[open(&job)])
+    };
+    hub.flow.greet(hub.bridge, now).await.unwrap();
+    assert_misbehaved(&hub.flow.greet(hub.bridge, before).await.map(drop));
+    assert_eq!(hub.row(&job).await.state, AttemptState::Running);
+    assert_eq!(hub.bridge().await.status, BridgeStatus::Active);
 }
 
 #[tokio::test]
@@ -1518,6 +1536,7 @@ async fn enter(
         clock_offset_ms: 0,
         heard: NOW,
     };
+    flow.roster.challenged(bridge, [0; 16]);
     let (frames, arriving) = mpsc::channel(1024);
     (
         flow.roster

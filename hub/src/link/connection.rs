@@ -104,7 +104,7 @@ async fn greet(
         .await?
         .ok_or(FlowError::Misbehaved("a bridge that is not enrolled"))?;
     let receipts = receipt_key(&row)?;
-    let (send, receive, hello) = hello(flow, connection, &receipts).await?;
+    let (send, receive, hello) = hello(flow, connection, bridge, &receipts).await?;
     let name = row.name.clone();
     let arrival = Arrival {
         bridge: row,
@@ -137,6 +137,7 @@ async fn greet(
 async fn hello(
     flow: &Flow,
     connection: &Connection,
+    bridge: BridgeId,
     receipts: &Verifier,
 ) -> Result<(SendStream, RecvStream, Hello), FlowError> {
     let (mut send, mut receive) = connection
@@ -148,6 +149,7 @@ async fn hello(
     };
     let mut nonce = [0; 16];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| crate::vault::VaultError::NoKey)?;
+    flow.roster.challenged(bridge, nonce);
     let challenge = ToBridge::Challenge(Challenge {
         nonce,
         hub_time: flow.now(),
