@@ -1,7 +1,8 @@
 //! The journal: what this bridge has accepted, started and ended, on disk before it is acted on.
 //!
-//! SQLite in WAL mode with `synchronous=FULL`. One thread writes; what one turn of the runner has to
-//! record is one commit.
+//! SQLite in WAL mode with `synchronous=FULL`. What one turn of the runner has to record is one commit, and
+//! the turn waits for it where it stands: nothing may happen before, and a thread of its own would only have
+//! to be woken twice.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,6 @@ use steward_shared::id::{AttemptId, JobId, JournalId};
 use steward_shared::job::OnDisconnect;
 use steward_shared::limits::{BODY_BYTES_MAX, CLOCK_SKEW_MAX};
 use steward_shared::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
 
 use super::session::{Entry, Held, Offered, Phase};
 
@@ -37,20 +37,20 @@ pub enum JournalError {
     /// The journal was made by another version of Steward.
     #[error("the journal has version {0}, and this program knows version {SCHEMA}")]
     Version(i64),
-    /// The writing thread has ended.
+    /// It has failed before.
     #[error("the journal has stopped")]
     Stopped,
 }
 
 /// The journal.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Journal {
-    id: JournalId,
-    writer: mpsc::Sender<Batch>,
+    book: Book,
+    /// A write has failed: nobody knows what is on disk.
+    failed: bool,
 }
 
-/// The journal without a thread: each write is done when it returns. [`Journal`] has one on its thread;
-/// who simulates a bridge has one in memory.
+/// The database of a journal. [`Journal`] has one in a file; who simulates a bridge has one in memory.
 #[derive(Debug)]
 pub struct Book {
     id: JournalId,
@@ -70,11 +70,6 @@ pub struct Contents {
     pub commits: u64,
 }
 
-type Batch = (
-    Vec<(AttemptId, Entry)>,
-    oneshot::Sender<Result<(), JournalError>>,
-);
-
 const SCHEMA: i64 = 1;
 
 /// How long a settled attempt is remembered after its last possible start.
@@ -88,31 +83,29 @@ impl Journal {
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Contents), JournalError> {
         let connection = Connection::open(path).map_err(act("open the journal"))?;
         let (book, contents) = Book::over(connection, now)?;
-        let id = book.id;
-        let (writer, batches) = mpsc::channel(16);
-        std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || write_all(&book, batches))
-            .map_err(|_| JournalError::Stopped)?;
-        Ok((Self { id, writer }, contents))
+        let journal = Self {
+            book,
+            failed: false,
+        };
+        Ok((journal, contents))
     }
 
     /// The id of this journal.
     pub const fn id(&self) -> JournalId {
-        self.id
+        self.book.id
     }
 
-    /// Writes entries. They are on disk when this returns.
+    /// Writes entries. They are on disk when this returns. Blocks.
     ///
     /// # Errors
-    /// [`JournalError`]; the runner must end.
-    pub async fn write(&self, entries: Vec<(AttemptId, Entry)>) -> Result<(), JournalError> {
-        let (answer, written) = oneshot::channel();
-        self.writer
-            .send((entries, answer))
-            .await
-            .map_err(|_| JournalError::Stopped)?;
-        written.await.map_err(|_| JournalError::Stopped)?
+    /// [`JournalError`]; the runner must end, and this journal writes nothing more.
+    pub fn write(&mut self, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
+        if self.failed {
+            return Err(JournalError::Stopped);
+        }
+        let written = self.book.write(entries);
+        self.failed = written.is_err();
+        written
     }
 }
 
@@ -156,17 +149,6 @@ impl Book {
     /// Closes it; the database that holds it.
     pub fn close(self) -> Connection {
         self.connection
-    }
-}
-
-fn write_all(book: &Book, mut batches: mpsc::Receiver<Batch>) {
-    while let Some((entries, answer)) = batches.blocking_recv() {
-        let written = book.write(&entries);
-        let failed = written.is_err();
-        drop(answer.send(written));
-        if failed {
-            return;
-        }
     }
 }
 
@@ -465,7 +447,7 @@ mod tests {
             on_disconnect: OnDisconnect::StopAfter(5000),
             ..waits
         };
-        let (journal, contents) = Journal::open(&path, NOW).unwrap();
+        let (mut journal, contents) = Journal::open(&path, NOW).unwrap();
         assert_eq!(
             (contents.attempts.len(), contents.fences.len(), contents.seq),
             (0, 0, 0)
@@ -477,21 +459,12 @@ mod tests {
         );
         entries.push((runs.attempt, Entry::Started));
         entries.push((not_started.attempt, Entry::NotStarted("no".to_owned())));
-        journal.write(entries).await.unwrap();
+        journal.write(&entries).unwrap();
         for attempt in [exited.attempt, settled.attempt] {
-            journal
-                .write(vec![(attempt, Entry::Started)])
-                .await
-                .unwrap();
-            journal
-                .write(vec![(attempt, Entry::Exited(exit()))])
-                .await
-                .unwrap();
+            journal.write(&[(attempt, Entry::Started)]).unwrap();
+            journal.write(&[(attempt, Entry::Exited(exit()))]).unwrap();
         }
-        journal
-            .write(vec![(settled.attempt, Entry::Settled)])
-            .await
-            .unwrap();
+        journal.write(&[(settled.attempt, Entry::Settled)]).unwrap();
         let id = journal.id();
         drop(journal);
         let (journal, contents) = Journal::open(&path, NOW).unwrap();
@@ -527,7 +500,7 @@ mod tests {
     async fn marks_stay_at_their_highest() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
         let (high, low) = (
             offered(9, NOW),
             Offered {
@@ -537,8 +510,7 @@ mod tests {
         );
         for offered in [high, low] {
             journal
-                .write(vec![(offered.attempt, Entry::Accepted(offered))])
-                .await
+                .write(&[(offered.attempt, Entry::Accepted(offered))])
                 .unwrap();
         }
         let (_, contents) = Journal::open(&path, NOW).unwrap();
@@ -581,18 +553,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let (old, open) = (offered(1, NOW), offered(2, NOW));
-        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
         for offered in [old, open] {
             journal
-                .write(vec![(offered.attempt, Entry::Accepted(offered))])
-                .await
+                .write(&[(offered.attempt, Entry::Accepted(offered))])
                 .unwrap();
         }
         let settle = vec![
             (old.attempt, Entry::NotStarted("no".to_owned())),
             (old.attempt, Entry::Settled),
         ];
-        journal.write(settle).await.unwrap();
+        journal.write(&settle).unwrap();
         let remembered = NOW.after(REMEMBERED + CLOCK_SKEW_MAX);
         for (now, known) in [
             (NOW, true),
@@ -612,19 +583,17 @@ mod tests {
     async fn batch_that_fails_leaves_nothing_and_ends_the_journal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
         let (good, stranger) = (offered(1, NOW), offered(2, NOW));
         let batch = vec![
             (good.attempt, Entry::Accepted(good)),
             (stranger.attempt, Entry::Started),
         ];
         assert!(matches!(
-            journal.write(batch).await,
+            journal.write(&batch),
             Err(JournalError::Corrupt(_))
         ));
-        let retry = journal
-            .write(vec![(good.attempt, Entry::Accepted(good))])
-            .await;
+        let retry = journal.write(&[(good.attempt, Entry::Accepted(good))]);
         assert!(matches!(retry, Err(JournalError::Stopped)), "{retry:?}");
         let (_, contents) = Journal::open(&path, NOW).unwrap();
         assert_eq!((contents.attempts.len(), contents.seq), (0, 0));
@@ -634,11 +603,10 @@ mod tests {
     async fn row_that_cannot_be_is_not_guessed_at() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        let (journal, _) = Journal::open(&path, NOW).unwrap();
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
         let offered = offered(1, NOW);
         journal
-            .write(vec![(offered.attempt, Entry::Accepted(offered))])
-            .await
+            .write(&[(offered.attempt, Entry::Accepted(offered))])
             .unwrap();
         let raw = Connection::open(&path).unwrap();
         for wrong in [

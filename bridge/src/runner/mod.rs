@@ -119,7 +119,7 @@ impl Runner {
         let only = only(&folder)?;
         let trust = Arc::new(Trust::read(&folder)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (journal, contents) = Journal::open(&folder.join("journal.db"), clock.now())?;
+        let (mut journal, contents) = Journal::open(&folder.join("journal.db"), clock.now())?;
         let (spool, recovered) =
             Spool::open(&folder.join("spool"), SpoolLimits::default(), stop.clone())?;
         let work = folder.join("work");
@@ -142,7 +142,7 @@ impl Runner {
         let entries = aftermath::settle(&mut held, &dead, &recovered);
         let commits = contents.commits + u64::from(!entries.is_empty());
         failpoint!("runner.recover.before");
-        journal.write(entries).await?;
+        journal.write(&entries)?;
         failpoint!("runner.recover.after");
         keep::write(&boot_file, &boot)?;
         for log in &recovered {

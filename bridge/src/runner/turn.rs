@@ -124,7 +124,7 @@ impl Turns {
         let judged = self.judge.turn(matters, &mut self.around);
         let judgement = judged.map_err(RunnerError::Sign)?;
         if !judgement.records.is_empty() {
-            self.journal.write(judgement.records).await?;
+            self.journal.write(&judgement.records)?;
         }
         for deed in judgement.deeds {
             self.carry_out(deed).await?;

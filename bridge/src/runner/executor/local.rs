@@ -12,6 +12,7 @@ use steward_shared::action::{Action, Local};
 use steward_shared::failpoint;
 use steward_shared::id::AttemptId;
 use steward_shared::job::Outcome;
+use tokio::task::JoinHandle;
 
 use super::output::OutputError;
 use super::plan::{Planned, plan};
@@ -94,7 +95,8 @@ impl LocalExecutor {
             Err(error) => Err(not_started(format!("no cgroup: {error}"))),
         };
         if action.directory.is_none() {
-            remove(own).await;
+            // Nobody waits for it; what is left after a crash is removed at the next start.
+            drop(remove(own));
         }
         ended
     }
@@ -124,7 +126,7 @@ impl LocalExecutor {
                 }
                 Err((_, message)) if at == 0 => {
                     tree.kill(KILL_WITHIN).await;
-                    tree.remove().await;
+                    tree.remove();
                     return Err(ExecuteError::NotStarted(message));
                 }
                 Err(verdict) => verdict,
@@ -134,7 +136,7 @@ impl LocalExecutor {
             }
         }
         let all_dead = tree.kill(KILL_WITHIN).await;
-        tree.remove().await;
+        tree.remove();
         let (outcome, message) = match verdict {
             (Outcome::Interrupted, message) if !all_dead => (Outcome::Unknown, message),
             verdict => verdict,
@@ -206,7 +208,8 @@ impl Executor for LocalExecutor {
     fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let dead = self.trees.recover(attempt).await;
-            remove(self.own(attempt)).await;
+            let removed = remove(self.own(attempt));
+            drop(tokio::time::timeout(Duration::from_secs(60), removed).await);
             dead
         })
     }
@@ -265,12 +268,11 @@ fn make(own: &Path, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
-async fn remove(own: PathBuf) {
-    let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&own) {
+fn remove(own: PathBuf) -> JoinHandle<()> {
+    tokio::task::spawn_blocking(move || match fs::remove_dir_all(&own) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, path = %own.display(), "cannot remove a working directory");
         }
         Ok(()) | Err(_) => (),
-    });
-    drop(tokio::time::timeout(Duration::from_secs(60), removed).await);
+    })
 }

@@ -1,8 +1,9 @@
-//! A child of this process: forked straight into its cgroup, and waited for without a signal handler.
+//! A child of this process: born straight into its cgroup, and waited for without a signal handler.
 //!
 //! To move a living process into a cgroup costs the kernel a grace period, 10 ms and more; to be born
 //! in one costs nothing (`CLONE_INTO_CGROUP`, clone3(2), Linux 5.7). A kernel without it, or without
-//! process file descriptors, gets the older ways.
+//! process file descriptors, gets the older ways. The memory of this process is not copied either where
+//! that can be helped: the child borrows it until it executes, on a stack of its own (as `posix_spawn`).
 
 #![expect(
     unsafe_code,
@@ -33,7 +34,14 @@ use super::system::{ProcessFd, Setup};
 /// number begins with it.
 pub(super) const EXECUTING: u8 = 0xff;
 
+const CLONE_VM: u64 = 0x100;
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VFORK: u64 = 0x4000;
+
+/// The stack of a child that borrows this process's memory.
+#[cfg(target_arch = "x86_64")]
+const STACK_BYTES: usize = 64 * 1024;
+
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct clone_args` of clone3(2).
@@ -144,6 +152,56 @@ pub(super) fn fork(setup: &Setup, ends: &Ends) -> io::Result<Forked> {
     }
 }
 
+/// What a child that borrows this process's memory finds there.
+#[cfg(target_arch = "x86_64")]
+struct Borrowed<'a> {
+    setup: &'a Setup,
+    ends: &'a Ends,
+    failure: RawFd,
+}
+
+/// Where the child begins that borrows this process's memory.
+#[cfg(target_arch = "x86_64")]
+extern "C" fn enter(borrowed: *const Borrowed<'_>) -> ! {
+    // SAFETY: whoever cloned the child waits until it is another program or has ended, and keeps this.
+    let borrowed = unsafe { &*borrowed };
+    let in_group = borrowed.setup.born_in().is_some();
+    become_command(borrowed.setup, borrowed.ends, borrowed.failure, in_group)
+}
+
+/// Clones a child that begins in [`enter`], on a stack of its own; comes back when that has executed its
+/// command or has ended.
+#[cfg(target_arch = "x86_64")]
+fn clone_borrowing(args: &mut CloneArgs, borrowed: &Borrowed<'_>) -> i64 {
+    let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+    args.flags |= CLONE_VM | CLONE_VFORK;
+    args.stack = stack.as_mut_ptr() as u64;
+    args.stack_size = STACK_BYTES as u64;
+    let mut number = libc::SYS_clone3;
+    // SAFETY: the child leaves this code at once for a function that never comes back, on another stack; it
+    // has registers of its own, and this thread sleeps until the child has no more use of the memory.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") number,
+            in("rdi") std::ptr::from_mut(args),
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") std::ptr::from_ref(borrowed),
+            in("r13") enter as extern "C" fn(*const Borrowed<'_>) -> !,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    number
+}
+
 fn clone_into(setup: &Setup, ends: &Ends, failure: RawFd) -> Result<(i32, OwnedFd), Errno> {
     let mut descriptor: RawFd = -1;
     let mut args = CloneArgs {
@@ -155,6 +213,21 @@ fn clone_into(setup: &Setup, ends: &Ends, failure: RawFd) -> Result<(i32, OwnedF
     if let Some(folder) = setup.born_in() {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(folder).map_err(|_| Errno::EBADF)?;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if setup.is_prompt() {
+        let borrowed = Borrowed {
+            setup,
+            ends,
+            failure,
+        };
+        let pid = clone_borrowing(&mut args, &borrowed);
+        if pid < 0 {
+            return Err(Errno::from_raw(i32::try_from(-pid).unwrap_or(libc::EIO)));
+        }
+        // SAFETY: the kernel has just made the descriptor, and nobody else owns it.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        return Ok((i32::try_from(pid).map_err(|_| Errno::ERANGE)?, descriptor));
     }
     let size = size_of::<CloneArgs>();
     // SAFETY: the arguments live across the call; the child has a copy of this process's memory, and
@@ -312,12 +385,16 @@ mod tests {
     use crate::runner::spawn::{Directory, Order, TreeLimits};
 
     fn setup(words: &[&str]) -> Setup {
+        setup_in(words, Directory::Given(Path::new("/")))
+    }
+
+    fn setup_in(words: &[&str], directory: Directory<'_>) -> Setup {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         let order = Order {
             program: Path::new(&words[0]),
             words: &words,
             environment: &BTreeMap::new(),
-            directory: Directory::Given(Path::new("/")),
+            directory,
             account: &Account::current().unwrap(),
             stdin: false,
         };
@@ -343,9 +420,18 @@ mod tests {
         (forked, near)
     }
 
+    /// Borrows this process's memory until it executes.
+    fn borrowing(words: &[&str]) -> (Forked, Near) {
+        let (ends, near) = streams(false).unwrap();
+        let setup = setup_in(words, Directory::Own(Path::new("/")));
+        let forked = fork(&setup, &ends).unwrap();
+        assert!(forked.descriptor.is_some());
+        (forked, near)
+    }
+
     #[tokio::test]
     async fn end_of_a_child_is_known_in_the_new_way_and_in_the_old() {
-        for fork in [new, old] {
+        for fork in [new, old, borrowing] {
             let (forked, near) = fork(&["/bin/sh", "-c", "echo here; exit 7"]);
             let mut child = forked.started().await.unwrap();
             let mut text = String::new();
@@ -362,7 +448,7 @@ mod tests {
 
     #[tokio::test]
     async fn command_that_cannot_be_is_an_error_and_leaves_nothing() {
-        for fork in [new, old] {
+        for fork in [new, old, borrowing] {
             let (forked, _near) = fork(&["/bin/no-such-program"]);
             let pid = forked.pid();
             let error = forked.started().await.unwrap_err();
@@ -394,7 +480,7 @@ mod tests {
 
     #[tokio::test]
     async fn child_that_nobody_wants_any_more_is_killed_and_reaped() {
-        for fork in [new, old] {
+        for fork in [new, old, borrowing] {
             let (forked, _near) = fork(&["/bin/sleep", "1000"]);
             let pid = forked.pid();
             let (other, _near_other) = fork(&["/bin/sleep", "1000"]);

@@ -103,6 +103,12 @@ impl Setup {
         })
     }
 
+    /// Whether nothing that the child does before its command can hang, as a directory of a dead file
+    /// server can: the forking thread may wait for it then.
+    pub(super) const fn is_prompt(&self) -> bool {
+        self.directory_first
+    }
+
     /// The folder of the cgroup in which the child can be born.
     pub(super) const fn born_in(&self) -> Option<RawFd> {
         self.born_in

@@ -216,7 +216,7 @@ async fn end_stubborn_tree(trees: &Trees) {
         .unwrap()
         .unwrap();
     timeout(SOON, process.wait()).await.unwrap().unwrap();
-    tree.remove().await;
+    tree.remove();
 }
 
 async fn end_tree_of_dead_runner(trees: &Trees) {
@@ -268,7 +268,7 @@ async fn shell(spawner: &Spawner, tree: &mut Tree, script: &str) -> (Process, Pi
 
 async fn end(mut tree: Tree) {
     assert!(tree.kill(SOON).await);
-    tree.remove().await;
+    tree.remove();
 }
 
 fn marker(attempt: AttemptId) -> String {

@@ -121,13 +121,18 @@ impl Tree {
         self.groups.as_ref().and_then(|groups| groups.exceeded())
     }
 
-    /// Gives back what the machine keeps for a tree that was killed.
-    pub async fn remove(self) {
-        if let Some(groups) = &self.groups
-            && !groups.remove().await
-        {
-            tracing::warn!(attempt = %self.attempt, "cannot remove the cgroup of an attempt");
-        }
+    /// Gives back what the machine keeps for a tree that was killed; nobody waits for it.
+    pub fn remove(self) {
+        let Some(groups) = self.groups.clone() else {
+            return;
+        };
+        let attempt = self.attempt;
+        let runtime = tokio::runtime::Handle::current();
+        drop(tokio::task::spawn_blocking(move || {
+            if !runtime.block_on(groups.remove()) {
+                tracing::warn!(%attempt, "cannot remove the cgroup of an attempt");
+            }
+        }));
     }
 
     pub(super) const fn limits(&self) -> &TreeLimits {
