@@ -10,6 +10,15 @@ pub const RUN_TARGETS_MAX: usize = 100_000;
 /// Jobs offered in one transaction.
 pub const OFFER_BATCH: usize = 256;
 
+/// Jobs of a run that are offered in the very transaction that makes it, when it has no more.
+pub const OFFERED_AT_ONCE: u32 = 8;
+
+/// Documents of one kind that are kept parsed.
+pub const MEMO_DOCUMENTS: usize = 32;
+
+/// Records that a live stream takes in at one look.
+pub const LOOK_EVENTS: u32 = 64;
+
 /// How long a run's jobs may wait for their start.
 pub const START_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 

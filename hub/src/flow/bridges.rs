@@ -179,7 +179,7 @@ impl Flow {
     ) -> Result<Option<Vec<u8>>, FlowError> {
         let (hash, now) = (Digest::of(&request).to_string(), self.now());
         let known: Result<_, StoreError> =
-            self.store.read(move |tx| tx.bridge(&id.to_string())).await;
+            self.store.peek(move |tx| tx.bridge(&id.to_string())).await;
         let row = known?.ok_or(FlowError::Misbehaved("an unknown bridge"))?;
         if let Some((before, certificate)) = row.renewal
             && before == hash
@@ -216,7 +216,7 @@ impl Flow {
     /// When the store fails.
     pub async fn admit(&self, id: BridgeId, pin: Pin) -> Result<Option<BridgeRow>, FlowError> {
         let known: Result<_, StoreError> =
-            self.store.read(move |tx| tx.bridge(&id.to_string())).await;
+            self.store.peek(move |tx| tx.bridge(&id.to_string())).await;
         let Some(row) = known? else { return Ok(None) };
         if row.status == BridgeStatus::Revoked {
             return Ok(None);

@@ -19,11 +19,13 @@ use steward_shared::template::{Executor, Manifest, Values};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::bell::Bells;
 use super::documents::manifest_of;
 use super::error::FlowError;
-use super::roster::Present;
-use crate::limits::{LOOK_EVERY, OFFER_BATCH};
+use super::roster::{Present, Roster};
+use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
+use crate::model::run::RunState;
 use crate::store::{Event, JobRow, NewAttempt, RunRow, StoreError, Tx};
 use crate::vault::Vault;
 
@@ -60,12 +62,7 @@ type Free = BTreeMap<SiteId, Vec<(BridgeId, Present)>>;
 /// # Errors
 /// When the store or the vault fails.
 pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
-    let mut free = Free::new();
-    for (id, present) in flow.roster.all() {
-        if present.active && !present.locked {
-            free.entry(present.site).or_default().push((id, present));
-        }
-    }
+    let free = free(flow);
     let (sites, now): (Vec<SiteId>, _) = (free.keys().copied().collect(), flow.now());
     let waiting = flow
         .store
@@ -81,33 +78,116 @@ pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     if !waiting {
         return Ok(0);
     }
-    let (vault, random) = (Arc::clone(&flow.vault), Arc::clone(&flow.random));
+    let offering = Offering {
+        free,
+        ..flow.offering()
+    };
+    let sender = flow.sender();
     let offers = flow
         .store
-        .write(move |tx| {
-            let maker = Maker {
-                vault: &vault,
-                random: &*random,
-                now,
-            };
-            offer_all(tx, &maker, free)
-        })
+        .write_then(
+            move |tx| offering.offer(tx),
+            move |offers| sender.send(offers),
+        )
         .await?;
-    let offered = offers.len();
-    for offer in offers {
-        // A bridge that has gone meanwhile gets the offer again when it is back.
-        failpoint!("hub.offer.before");
-        flow.roster.send(offer.bridge, ToBridge::Offer(offer.job));
-        failpoint!("hub.offer.after");
-        flow.runs.ring(offer.run);
-    }
-    Ok(offered)
+    Ok(offers.len())
 }
 
-struct Offer {
+/// A job that is offered once its transaction is on disk.
+#[derive(Debug)]
+pub(super) struct Offer {
     bridge: BridgeId,
     run: RunId,
     job: Signed<Job>,
+}
+
+/// What offers are made with, and to whom they may go.
+pub(super) struct Offering {
+    vault: Arc<Vault>,
+    random: Arc<dyn Random>,
+    now: Timestamp,
+    free: Free,
+}
+
+impl Offering {
+    /// Offers what can be offered.
+    fn offer(self, tx: &mut Tx<'_>) -> Result<Vec<Offer>, FlowError> {
+        let maker = Maker {
+            vault: &self.vault,
+            random: &*self.random,
+            now: self.now,
+        };
+        offer_all(tx, &maker, self.free)
+    }
+
+    /// Offers jobs in the very transaction that makes their run, when it is a small one and nothing else
+    /// waits: that saves a commit and a turn of the dispatching loop.
+    pub(super) fn offer_now(self, tx: &mut Tx<'_>, run: &RunRow) -> Result<Vec<Offer>, FlowError> {
+        if run.state != RunState::Running || run.counts.queued > OFFERED_AT_ONCE {
+            return Ok(Vec::new());
+        }
+        let mut queued = 0;
+        for site in self.free.keys() {
+            queued += tx
+                .jobs_to_offer(*site, self.now, OFFERED_AT_ONCE + 1)?
+                .len();
+        }
+        if u32::try_from(queued).is_ok_and(|queued| queued <= run.counts.queued) {
+            self.offer(tx)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+}
+
+impl Flow {
+    /// Offers as they can be made now.
+    pub(super) fn offering(&self) -> Offering {
+        Offering {
+            vault: Arc::clone(&self.vault),
+            random: Arc::clone(&self.random),
+            now: self.now(),
+            free: free(self),
+        }
+    }
+
+    /// What sends them.
+    pub(super) fn sender(&self) -> Sender {
+        Sender {
+            roster: Arc::clone(&self.roster),
+            runs: Arc::clone(&self.runs),
+        }
+    }
+}
+
+/// Sends offers whose transaction is on disk, in the order of the transactions: a bridge refuses what is
+/// older than what it has seen.
+pub(super) struct Sender {
+    roster: Arc<Roster>,
+    runs: Arc<Bells<RunId>>,
+}
+
+impl Sender {
+    pub(super) fn send(&self, offers: &[Offer]) {
+        for offer in offers {
+            // A bridge that has gone meanwhile gets the offer again when it is back.
+            failpoint!("hub.offer.before");
+            let job = offer.job.clone();
+            self.roster.send(offer.bridge, ToBridge::Offer(job));
+            failpoint!("hub.offer.after");
+            self.runs.ring(offer.run);
+        }
+    }
+}
+
+fn free(flow: &Flow) -> Free {
+    let mut free = Free::new();
+    for (id, present) in flow.roster.all() {
+        if present.active && !present.locked {
+            free.entry(present.site).or_default().push((id, present));
+        }
+    }
+    free
 }
 
 /// What every offer of a batch is made with.
@@ -121,7 +201,7 @@ struct Maker<'a> {
 struct Shared {
     run: RunRow,
     template: TemplateRef,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     values: Values,
 }
 

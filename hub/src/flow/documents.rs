@@ -1,5 +1,7 @@
 //! Templates, tasks, targets and sites as people write them.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use steward_shared::hex;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
@@ -10,6 +12,7 @@ use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::memo::Memo;
 use super::targets::{self, NewTarget};
 use crate::store::{Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx};
 
@@ -268,7 +271,7 @@ fn put_task(
     source: String,
 ) -> Result<Applied, FlowError> {
     let template = find_template(tx, &task.template, task.version)?;
-    task.check(&manifest_of(&template)?)
+    task.check(&*manifest_of(&template)?)
         .map_err(FlowError::Inputs)?;
     let before = tx.task(&task.name)?;
     let change = match &before {
@@ -324,12 +327,15 @@ pub fn find_template(
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is not what was published.
-pub fn manifest_of(template: &TemplateRow) -> Result<Manifest, FlowError> {
+pub fn manifest_of(template: &TemplateRow) -> Result<Arc<Manifest>, FlowError> {
+    static MEMO: Memo<Manifest> = Memo::new();
     let corrupt = || StoreError::Corrupt {
         table: "templates",
         column: "source",
     };
-    let manifest = Manifest::parse(&template.source).map_err(|_| corrupt())?;
+    let manifest = MEMO.of(&template.source, |source| {
+        Manifest::parse(source).map_err(|_| corrupt())
+    })?;
     if hex::encode(&manifest.sha256()) == template.sha256 {
         Ok(manifest)
     } else {

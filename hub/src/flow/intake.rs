@@ -8,6 +8,7 @@ use steward_shared::limits::PERMIT_VALID_FOR;
 
 use super::Flow;
 use super::error::FlowError;
+use super::outputs::{exit_of, settle};
 use super::transition::{self, Changed, Note};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted};
@@ -45,6 +46,18 @@ impl Flow {
         let (now, id, fence) = (self.now(), receipt.attempt, receipt.fence);
         let (journal, commits) = (receipt.journal, receipt.commits);
         let (event, note) = reading(&receipt, name);
+        // Where the log is all there, the exit record settles the attempt in the same commit.
+        let digest = match &receipt.event {
+            ReceiptEvent::Exited(exit) => self
+                .digest_at(id, exit.log.bytes)
+                .await
+                .map(|digest| (exit.log.bytes, digest)),
+            ReceiptEvent::Accepted
+            | ReceiptEvent::Refused(_)
+            | ReceiptEvent::StartRequest { .. }
+            | ReceiptEvent::Started
+            | ReceiptEvent::NotStarted { .. } => None,
+        };
         let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
         let submitted = self
             .store
@@ -72,7 +85,15 @@ impl Flow {
                     tx.bridge_holds(bridge, journal, row.seq, commits)?;
                 }
                 let changed = transition::apply(tx, &row, &event, &note, now)?;
-                let row = tx.attempt(id)?.unwrap_or(row);
+                let mut row = tx.attempt(id)?.unwrap_or(row);
+                if let Some((length, digest)) = digest
+                    && !row.settled
+                    && row.log_bytes == length
+                    && let Some(exit) = exit_of(&row).filter(|exit| exit.log.bytes == length)
+                {
+                    row.output_complete = settle(tx, &row, &exit, digest, now)?;
+                    row.settled = true;
+                }
                 if nothing_to_come(&row, &event) && !row.settled {
                     tx.settle(id, false)?;
                 }
@@ -139,7 +160,7 @@ impl Flow {
             ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } => {
                 self.send_ack(row, 0, true)
             }
-            ReceiptEvent::Exited(_) if row.settled => self.send_ack(row, row.log_bytes, true),
+            ReceiptEvent::Exited(_) if row.settled => self.settled(row, row.output_complete),
             ReceiptEvent::Exited(_) => self.settle_if_complete(row.id).await,
             ReceiptEvent::Accepted | ReceiptEvent::Started => Ok(()),
         }

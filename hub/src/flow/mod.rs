@@ -10,6 +10,7 @@ pub mod documents;
 pub mod error;
 pub mod hello;
 pub mod intake;
+mod memo;
 pub mod outputs;
 pub mod presence;
 pub mod reap;

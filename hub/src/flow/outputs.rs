@@ -13,11 +13,12 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Ack, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::job::{Digest, Exit};
+use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
 use crate::limits::{OUTPUT_INLINE_BYTES, OUTPUT_READ_BYTES, SEGMENT_BYTES_MAX};
-use crate::store::{AttemptRow, Event, LogPart, StoreError};
+use crate::store::{AttemptRow, Event, LogPart, StoreError, Tx};
 
 /// How often output is tried again when another stream of the same attempt was faster.
 const APPENDS_MAX: usize = 64;
@@ -49,6 +50,11 @@ impl Arriving {
             }))
         };
         Arc::clone(arriving.entry(attempt).or_insert_with(begin))
+    }
+
+    fn known(&self, attempt: AttemptId) -> Option<Arc<tokio::sync::Mutex<Running>>> {
+        let arriving = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        arriving.get(&attempt).map(Arc::clone)
     }
 
     pub(super) fn remove(&self, attempt: AttemptId) {
@@ -112,7 +118,7 @@ impl Flow {
         bytes: Bytes,
     ) -> Result<u64, FlowError> {
         // What is not this bridge's to send takes no place in memory.
-        let known: Result<_, StoreError> = self.store.read(move |tx| tx.attempt(attempt)).await;
+        let known: Result<_, StoreError> = self.store.peek(move |tx| tx.attempt(attempt)).await;
         let known = known?.ok_or(FlowError::Misbehaved(
             "output of an attempt that does not exist",
         ))?;
@@ -235,7 +241,7 @@ impl Flow {
     ) -> Result<Bytes, FlowError> {
         let part: Result<_, StoreError> = self
             .store
-            .read(move |tx| tx.log_part(attempt, position))
+            .peek(move |tx| tx.log_part(attempt, position))
             .await;
         match part? {
             None => Ok(Bytes::new()),
@@ -266,7 +272,7 @@ impl Flow {
     /// # Errors
     /// When the store fails.
     pub async fn settle_if_complete(&self, attempt: AttemptId) -> Result<(), FlowError> {
-        let row: Result<_, StoreError> = self.store.read(move |tx| tx.attempt(attempt)).await;
+        let row: Result<_, StoreError> = self.store.peek(move |tx| tx.attempt(attempt)).await;
         let Some(row) = row? else { return Ok(()) };
         let Some(exit) = exit_of(&row) else {
             return Ok(());
@@ -274,57 +280,44 @@ impl Flow {
         if row.settled || row.log_bytes < exit.log.bytes {
             return Ok(());
         }
-        let arriving = self.arriving.of(attempt);
-        let known = arriving.lock().await.digest(row.log_bytes);
-        let digest = match known {
+        let digest = match self.digest_at(attempt, row.log_bytes).await {
             Some(digest) => digest,
             None => self.digest_of(attempt).await?,
         };
-        // A bridge whose runner died in the middle cannot tell the digest of what it has handed over.
-        let complete =
-            row.log_bytes == exit.log.bytes && exit.log.sha256.is_none_or(|told| told == digest);
-        failpoint!("hub.settle.before");
-        let (run, now) = (row.run, self.now());
+        let now = self.now();
         let settled = self
             .store
-            .write(move |tx| {
-                if tx.attempt(attempt)?.is_none_or(|row| row.settled) {
-                    return Ok::<_, StoreError>(false);
-                }
-                tx.settle(attempt, complete)?;
-                let mut detail = serde_json::Map::new();
-                detail.insert("log_bytes".to_owned(), json!(exit.log.bytes));
-                detail.insert("output_complete".to_owned(), json!(complete));
-                let action = if complete {
-                    "attempt.settled"
-                } else {
-                    "attempt.output_differs"
-                };
-                let event = Event {
-                    actor: "hub".to_owned(),
-                    action,
-                    object: attempt.to_string(),
-                    run: Some(run),
-                    owner: Some("hub"),
-                    detail,
-                    ..Event::default()
-                };
-                tx.record(now, &event)?;
-                Ok(true)
+            .write(move |tx| match tx.attempt(attempt)? {
+                Some(row) if !row.settled => settle(tx, &row, &exit, digest, now).map(Some),
+                Some(_) | None => Ok::<_, StoreError>(None),
             })
             .await?;
-        if !settled {
+        let Some(complete) = settled else {
             return Ok(());
-        }
-        failpoint!("hub.settle.after");
-        self.arriving.remove(attempt);
-        if !complete {
-            tracing::error!(%attempt, "the output is not what the exit record says");
-        }
-        self.send_ack(&row, row.log_bytes, true)?;
+        };
         self.attempts.ring(attempt);
         self.runs.ring(row.run);
-        Ok(())
+        self.settled(&row, complete)
+    }
+
+    /// What the hub itself has digested of an attempt's log, if that is exactly so many bytes.
+    pub(super) async fn digest_at(&self, attempt: AttemptId, length: u64) -> Option<Digest> {
+        if length == 0 {
+            return Some(Digest::of(b""));
+        }
+        let arriving = self.arriving.known(attempt)?;
+        let running = arriving.lock().await;
+        running.digest(length)
+    }
+
+    /// An attempt is settled, on disk: its bridge is told, and what was kept of it in memory goes.
+    pub(super) fn settled(&self, row: &AttemptRow, complete: bool) -> Result<(), FlowError> {
+        failpoint!("hub.settle.after");
+        self.arriving.remove(row.id);
+        if !complete {
+            tracing::error!(attempt = %row.id, "the output is not what the exit record says");
+        }
+        self.send_ack(row, row.log_bytes, true)
     }
 
     async fn digest_of(&self, attempt: AttemptId) -> Result<Digest, FlowError> {
@@ -385,4 +378,38 @@ pub fn exit_of(row: &AttemptRow) -> Option<Exit> {
     row.exit
         .as_deref()
         .and_then(|exit| serde_json::from_str(exit).ok())
+}
+
+/// Writes down that the hub has the exit record and the log; whether the log is what the record says.
+pub(super) fn settle(
+    tx: &mut Tx<'_>,
+    row: &AttemptRow,
+    exit: &Exit,
+    digest: Digest,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // A bridge whose runner died in the middle cannot tell the digest of what it has handed over.
+    let complete =
+        row.log_bytes == exit.log.bytes && exit.log.sha256.is_none_or(|told| told == digest);
+    failpoint!("hub.settle.before");
+    tx.settle(row.id, complete)?;
+    let mut detail = serde_json::Map::new();
+    detail.insert("log_bytes".to_owned(), json!(exit.log.bytes));
+    detail.insert("output_complete".to_owned(), json!(complete));
+    let action = if complete {
+        "attempt.settled"
+    } else {
+        "attempt.output_differs"
+    };
+    let event = Event {
+        actor: "hub".to_owned(),
+        action,
+        object: row.id.to_string(),
+        run: Some(row.run),
+        owner: Some("hub"),
+        detail,
+        ..Event::default()
+    };
+    tx.record(now, &event)?;
+    Ok(complete)
 }

@@ -1,6 +1,7 @@
 //! Making runs, stopping them, repeating them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 use steward_shared::failpoint;
@@ -13,6 +14,7 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::documents::{manifest_of, project};
 use super::error::FlowError;
+use super::memo::Memo;
 use super::targets::{find_target, text};
 use super::transition::{self, Note};
 use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
@@ -67,11 +69,19 @@ impl Flow {
         once: Option<Once>,
     ) -> Result<RunRow, FlowError> {
         let (user, now) = (user.to_owned(), self.now());
-        let run = self
+        let offering = self.offering();
+        let sender = self.sender();
+        let body = move |tx: &mut Tx<'_>| {
+            let run = once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))?;
+            let offers = offering.offer_now(tx, &run)?;
+            Ok::<_, FlowError>((run, offers))
+        };
+        let (run, _) = self
             .store
-            .write(move |tx| once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now)))
+            .write_then(body, move |(_, offers)| sender.send(offers))
             .await?;
         failpoint!("hub.run.made");
+        // What is left over is the dispatching loop's.
         self.wake_dispatch();
         Ok(run)
     }
@@ -178,13 +188,16 @@ pub fn find_task(tx: &mut Tx<'_>, wanted: &str) -> Result<TaskRow, FlowError> {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is not what was saved.
-pub fn task_of(row: &TaskRow) -> Result<Task, FlowError> {
-    Task::parse(&row.source).map_err(|_| {
-        StoreError::Corrupt {
-            table: "tasks",
-            column: "source",
-        }
-        .into()
+pub fn task_of(row: &TaskRow) -> Result<Arc<Task>, FlowError> {
+    static MEMO: Memo<Task> = Memo::new();
+    MEMO.of(&row.source, |source| {
+        Task::parse(source).map_err(|_| {
+            StoreError::Corrupt {
+                table: "tasks",
+                column: "source",
+            }
+            .into()
+        })
     })
 }
 
@@ -233,7 +246,7 @@ fn create(
             column: "template",
         })?;
     let values = task
-        .values(&manifest_of(&template)?, &request.inputs)
+        .values(&*manifest_of(&template)?, &request.inputs)
         .map_err(FlowError::Inputs)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
     check_rules(&task, &reason, &ticket)?;
@@ -307,8 +320,8 @@ fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<Targ
             .iter()
             .map(|name| find_target(tx, name))
             .collect::<Result<Vec<_>, _>>()?,
-        TaskTargets::Labels(labels) => all_targets(tx, |target| has(target, labels))?,
-        TaskTargets::Site(site) => all_targets(tx, |target| target.site_name == *site)?,
+        TaskTargets::Labels(labels) => all_targets(tx, None, |target| has(target, labels))?,
+        TaskTargets::Site(site) => all_targets(tx, Some(site), |_| true)?,
     };
     if !request.targets.is_empty() {
         let mut named = Vec::new();
@@ -344,12 +357,16 @@ fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<Targ
 
 fn all_targets(
     tx: &mut Tx<'_>,
+    site: Option<&str>,
     wanted: impl Fn(&TargetRow) -> bool,
 ) -> Result<Vec<TargetRow>, FlowError> {
     let mut out = Vec::new();
     let mut after = String::new();
     loop {
-        let page = tx.targets(&after, PAGE_MAX)?;
+        let page = match site {
+            Some(site) => tx.targets_of(site, &after, PAGE_MAX)?,
+            None => tx.targets(&after, PAGE_MAX)?,
+        };
         let Some(last) = page.last() else {
             return Ok(out);
         };

@@ -62,7 +62,7 @@ impl Flow {
             return Ok(None);
         }
         let hash = Digest::of(token.as_bytes()).to_string();
-        let row: Option<TokenRow> = self.store.read(move |tx| tx.token(&hash)).await?;
+        let row: Option<TokenRow> = self.store.peek(move |tx| tx.token(&hash)).await?;
         let now = self.now();
         Ok(row.filter(|row| now < row.expires_at))
     }

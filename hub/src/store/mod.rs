@@ -209,7 +209,32 @@ impl Store {
         E: std::error::Error + From<StoreError> + Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (work, answer) = writer::work(body);
+        self.hand_over(body, |_| ()).await
+    }
+
+    /// Runs a transaction, and does `then` with what it gave first thing after the commit: what is done so
+    /// is done in the order of the transactions. It is short, and waits for nothing.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_then<T, E, F, G>(&self, body: F, then: G) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        G: FnOnce(&mut T) + Send + 'static,
+    {
+        self.hand_over(body, then).await?.done().await
+    }
+
+    async fn hand_over<T, E, F, G>(&self, body: F, then: G) -> Result<Submitted<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        G: FnOnce(&mut T) + Send + 'static,
+    {
+        let (work, answer) = writer::work(body, then);
         self.writer
             .send(work)
             .await
@@ -229,6 +254,26 @@ impl Store {
     {
         match &*self.readers {
             Readers::Pool(pool) => pool.read(body).await,
+            Readers::Driven(connection) => driver::read(connection, body).await,
+        }
+    }
+
+    /// As [`Store::read`], for a few rows that are found by their key: without a thread of its own, whose
+    /// waking would take longer than the reading.
+    ///
+    /// # Errors
+    /// Whatever `body` returns, or the store's own error.
+    pub async fn peek<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        match &*self.readers {
+            Readers::Pool(pool) => match pool.peek(body) {
+                Ok(result) => result,
+                Err(body) => pool.read(body).await,
+            },
             Readers::Driven(connection) => driver::read(connection, body).await,
         }
     }
@@ -268,9 +313,7 @@ impl Pool {
                 .ok()
                 .and_then(|mut idle| idle.pop())
                 .ok_or(StoreError::Stopped)?;
-            // A panic in one reader must not take the connection away from the others.
-            let result = catch_unwind(AssertUnwindSafe(|| read_on(&connection, body)))
-                .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
+            let result = read_apart(&connection, body);
             if let Ok(mut idle) = readers.lock() {
                 idle.push(connection);
             }
@@ -278,16 +321,49 @@ impl Pool {
         });
         reading.await.map_err(|_| StoreError::Stopped)?
     }
+
+    /// Reads at once, on this thread; `body` comes back when every connection is in use.
+    fn peek<T, E, F>(&self, body: F) -> Result<Result<T, E>, F>
+    where
+        E: From<StoreError>,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    {
+        let Ok(_permit) = self.permits.try_acquire() else {
+            return Err(body);
+        };
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let Some(connection) = idle else {
+            return Err(body);
+        };
+        let result = read_apart(&connection, body);
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(connection);
+        }
+        Ok(result)
+    }
+}
+
+/// A panic in one reader must not take the connection away from the others.
+fn read_apart<T, E: From<StoreError>>(
+    connection: &Connection,
+    body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(|| read_on(connection, body))).unwrap_or_else(|_| {
+        if !connection.is_autocommit() {
+            drop(writer::run_cached(connection, "ROLLBACK"));
+        }
+        Err(StoreError::Stopped.into())
+    })
 }
 
 fn read_on<T, E: From<StoreError>>(
     connection: &Connection,
     body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let view = connection
-        .unchecked_transaction()
-        .map_err(act("begin to read"))?;
-    body(&mut Tx { connection: &view })
+    writer::run_cached(connection, "BEGIN DEFERRED").map_err(act("begin to read"))?;
+    let result = body(&mut Tx { connection });
+    writer::run_cached(connection, "COMMIT").map_err(act("end a view"))?;
+    result
 }
 
 /// Labels SQLite's error with what was being done.

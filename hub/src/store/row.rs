@@ -1,5 +1,6 @@
 //! The whole of the dialect: running one SQL text, and reading typed values out of rows.
 
+use std::cell::Cell;
 use std::str::FromStr;
 
 use rusqlite::types::ToSql;
@@ -76,8 +77,26 @@ pub(super) fn get<T: rusqlite::types::FromSql>(
     table: &'static str,
     column: &'static str,
 ) -> Result<T, StoreError> {
-    row.get(column)
-        .map_err(|_| StoreError::Corrupt { table, column })
+    place(row, column)
+        .and_then(|place| row.get(place).ok())
+        .ok_or(StoreError::Corrupt { table, column })
+}
+
+/// Where a column is. Rows are read in the order in which they were selected, so that it is mostly the one
+/// after the last: looking for each name from the first on took 9 % of the hub's time.
+fn place(row: &Row<'_>, column: &'static str) -> Option<usize> {
+    thread_local! {
+        static NEXT: Cell<usize> = const { Cell::new(0) };
+    }
+    let statement = row.as_ref();
+    let next = NEXT.get();
+    let place = if statement.column_name(next).is_ok_and(|name| name == column) {
+        next
+    } else {
+        statement.column_index(column).ok()?
+    };
+    NEXT.set(place + 1);
+    Some(place)
 }
 
 /// A column whose text is parsed.

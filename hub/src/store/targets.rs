@@ -113,6 +113,22 @@ impl Tx<'_> {
         self.rows("list targets", &sql, &[&after, &limit], target)
     }
 
+    /// Targets of a site, by its name, in order of name.
+    pub fn targets_of(
+        &mut self,
+        site: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<TargetRow>, StoreError> {
+        let sql = format!("{TARGETS} AND s.name = ?1 AND t.name > ?2 ORDER BY t.name LIMIT ?3");
+        self.rows(
+            "list targets of a site",
+            &sql,
+            &[&site, &after, &limit],
+            target,
+        )
+    }
+
     /// The name and address of a target, also of one that was removed.
     pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
         const T: &str = "targets";

@@ -389,10 +389,11 @@ impl Bench {
     /// Keeps the writer busy until what is returned is dropped, so that what is written waits together.
     fn hold_the_writer(&self) -> mpsc::Sender<()> {
         let (gate, held) = mpsc::channel::<()>();
-        let (work, _) = writer::work(move |_| {
+        let hold = move |_: &mut Tx<'_>| {
             assert!(held.recv().is_err(), "dropped, never sent");
             Ok::<_, StoreError>(())
-        });
+        };
+        let (work, _) = writer::work(hold, |()| ());
         self.store.writer.try_send(work).unwrap();
         gate
     }

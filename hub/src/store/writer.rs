@@ -24,12 +24,14 @@ pub(super) struct Ran {
 /// Tells the caller how it ended; takes whether the commit succeeded.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Wraps a transaction's body so that the writer can run it in a savepoint and answer it later.
-pub(super) fn work<T, E, F>(body: F) -> (Work, oneshot::Receiver<Result<T, E>>)
+/// Wraps a transaction's body so that the writer can run it in a savepoint and answer it later; `then` is
+/// done first thing after the commit, in the order of the transactions.
+pub(super) fn work<T, E, F, G>(body: F, then: G) -> (Work, oneshot::Receiver<Result<T, E>>)
 where
     T: Send + 'static,
     E: std::error::Error + From<StoreError> + Send + 'static,
     F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    G: FnOnce(&mut T) + Send + 'static,
 {
     let (answer, receiver) = oneshot::channel();
     let work: Work = Box::new(move |connection| {
@@ -37,7 +39,10 @@ where
         let full = result.as_ref().is_err_and(|error| is_full(error));
         let answer: Answer = Box::new(move |committed| {
             let result = match (result, committed) {
-                (Ok(value), Ok(())) => Ok(value),
+                (Ok(mut value), Ok(())) => {
+                    then(&mut value);
+                    Ok(value)
+                }
                 (Ok(_), Err(error)) => Err(error.into()),
                 (Err(error), _) => Err(error),
             };
@@ -64,9 +69,7 @@ fn in_savepoint<T, E: From<StoreError>>(
     connection: &Connection,
     body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    connection
-        .execute_batch("SAVEPOINT one")
-        .map_err(act("begin a transaction"))?;
+    run_cached(connection, "SAVEPOINT one").map_err(act("begin a transaction"))?;
     // A panic in one transaction must not end the writer for all the others.
     let result = catch_unwind(AssertUnwindSafe(|| body(&mut Tx { connection })))
         .unwrap_or_else(|_| Err(StoreError::Stopped.into()));
@@ -74,15 +77,16 @@ fn in_savepoint<T, E: From<StoreError>>(
         // SQLite has rolled back everything by itself; there is no savepoint any more.
         return result;
     }
-    let end = if result.is_ok() {
-        "RELEASE one"
-    } else {
-        "ROLLBACK TO one; RELEASE one"
-    };
-    connection
-        .execute_batch(end)
-        .map_err(act("end a transaction"))?;
+    if result.is_err() {
+        run_cached(connection, "ROLLBACK TO one").map_err(act("undo a transaction"))?;
+    }
+    run_cached(connection, "RELEASE one").map_err(act("end a transaction"))?;
     result
+}
+
+/// Runs a statement without values or rows; it is prepared once.
+pub(super) fn run_cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// Runs until every [`super::Store`] is gone or the disk has failed.
@@ -127,9 +131,7 @@ pub(super) fn turn(
 fn commit_all(connection: &Connection, waiting: &mut Vec<Work>) -> Result<(), StoreError> {
     let mut untried = std::mem::take(waiting).into_iter();
     // Dropping the work answers its callers with `Stopped`.
-    connection
-        .execute_batch("BEGIN IMMEDIATE")
-        .map_err(act("begin to write"))?;
+    run_cached(connection, "BEGIN IMMEDIATE").map_err(act("begin to write"))?;
     let mut answers = Vec::with_capacity(untried.len());
     for work in untried.by_ref() {
         let ran = work(connection);
@@ -151,7 +153,7 @@ fn commit_all(connection: &Connection, waiting: &mut Vec<Work>) -> Result<(), St
         }
     }
     failpoint!("hub.commit.before", StoreError::Stopped);
-    match connection.execute_batch("COMMIT") {
+    match run_cached(connection, "COMMIT") {
         Ok(()) => {
             failpoint!("hub.commit.after");
             for answer in answers {

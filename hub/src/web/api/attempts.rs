@@ -53,7 +53,7 @@ pub struct Resolution {
 pub(crate) async fn find(flow: &Flow, name: &str) -> Result<AttemptRow, Problem> {
     let missing = || FlowError::missing("attempt", name);
     let id: AttemptId = name.parse().map_err(|_| missing())?;
-    let row: Result<_, FlowError> = flow.store.read(move |tx| Ok(tx.attempt(id)?)).await;
+    let row: Result<_, FlowError> = flow.store.peek(move |tx| Ok(tx.attempt(id)?)).await;
     Ok(row?.ok_or_else(missing)?)
 }
 

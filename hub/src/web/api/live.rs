@@ -7,7 +7,7 @@
     reason = "the macro that describes routes qualifies parameter types"
 )]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::json;
-use steward_shared::id::{AttemptId, RunId};
+use steward_shared::id::{AttemptId, JobId, RunId};
 use steward_shared::log::Records;
 use utoipa::IntoParams;
 
@@ -28,7 +28,7 @@ use crate::flow::Flow;
 use crate::flow::bell::Listener;
 use crate::flow::error::FlowError;
 use crate::flow::runs::find_run;
-use crate::limits::{OUTPUT_READ_BYTES, PAGE_MAX};
+use crate::limits::{LOOK_EVENTS, OUTPUT_READ_BYTES, PAGE_MAX};
 use crate::model::run::RunState;
 use crate::store::EventRow;
 use crate::web::caller::App;
@@ -78,7 +78,7 @@ pub(crate) async fn run(
     Asked(after): Asked<After>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let after = after.position(&headers)?;
-    let row: Result<_, FlowError> = app.flow.store.read(move |tx| find_run(tx, &name)).await;
+    let row: Result<_, FlowError> = app.flow.store.peek(move |tx| find_run(tx, &name)).await;
     let run = row?.id;
     let bell = app.flow.runs.listen(run);
     let state = RunFeed {
@@ -147,27 +147,23 @@ impl RunFeed {
             return self.first_account().await;
         };
         let (run, flow) = (self.run, self.app.flow.clone());
-        let (events, state) = self
+        let (changes, last, (caught_up, run)) = self
             .app
             .flow
             .store
-            .read(move |tx| {
-                let rows = tx.events_of_run(run, after, 256)?;
-                let mut out = Vec::new();
-                for row in &rows {
-                    out.push((row.seq, change(tx, &flow, row)?));
-                }
-                Ok::<_, FlowError>((out, find_run(tx, &run.to_string())?.state))
+            .peek(move |tx| {
+                let rows = tx.events_of_run(run, after, LOOK_EVENTS)?;
+                let caught_up = rows.len() < LOOK_EVENTS as usize;
+                let last = rows.last().map(|row| row.seq);
+                let run = find_run(tx, &run.to_string())?;
+                let changes = changes(tx, &flow, &rows)?;
+                Ok::<_, FlowError>((changes, last, (caught_up, run)))
             })
             .await?;
-        let caught_up = events.len() < 256;
-        for (seq, event) in events {
-            self.after = Some(seq);
-            self.ready
-                .extend(event.map(|event| event.id(seq.to_string())));
-        }
-        if caught_up && state != RunState::Running {
-            self.ready.push_back(self.run_event().await?);
+        self.after = last.or(self.after);
+        self.ready.extend(changes);
+        if caught_up && run.state != RunState::Running {
+            self.ready.push_back(json_event("run", &shown::run(run)));
             self.done = true;
         }
         Ok(())
@@ -220,34 +216,47 @@ impl RunFeed {
             .app
             .flow
             .store
-            .read(move |tx| find_run(tx, &run.to_string()))
+            .peek(move |tx| find_run(tx, &run.to_string()))
             .await;
         Ok(json_event("run", &shown::run(row?)))
     }
 }
 
-/// What a change of a job looks like; `None` for what is not about a job.
-fn change(
+/// The jobs that these records are about, each once, as it is now: under the number of its last record.
+fn changes(
     tx: &mut crate::store::Tx<'_>,
     flow: &Flow,
-    row: &EventRow,
-) -> Result<Option<Event>, FlowError> {
-    let job = if row.action.starts_with("attempt.") {
-        let attempt = row.object.parse::<AttemptId>().ok();
-        attempt
-            .map(|id| tx.attempt(id))
-            .transpose()?
-            .flatten()
-            .map(|attempt| attempt.job)
-    } else if row.action.starts_with("job.") {
-        row.object.parse().ok()
-    } else {
-        None
-    };
-    let Some(job) = job.map(|job| tx.job(job)).transpose()?.flatten() else {
-        return Ok(None);
-    };
-    Ok(Some(json_event("job", &shown::job(tx, flow, job)?)))
+    rows: &[EventRow],
+) -> Result<Vec<Event>, FlowError> {
+    let mut jobs: BTreeMap<JobId, i64> = BTreeMap::new();
+    let mut attempts: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in rows {
+        if row.action.starts_with("attempt.") {
+            attempts.insert(&row.object, row.seq);
+        } else if row.action.starts_with("job.")
+            && let Ok(job) = row.object.parse()
+        {
+            jobs.insert(job, row.seq);
+        }
+    }
+    for (attempt, seq) in attempts {
+        let Ok(id) = attempt.parse::<AttemptId>() else {
+            continue;
+        };
+        if let Some(attempt) = tx.attempt(id)? {
+            let last = jobs.entry(attempt.job).or_default();
+            *last = seq.max(*last);
+        }
+    }
+    let mut jobs: Vec<(i64, JobId)> = jobs.into_iter().map(|(job, seq)| (seq, job)).collect();
+    jobs.sort_unstable();
+    let mut out = Vec::new();
+    for (seq, job) in jobs {
+        if let Some(job) = tx.job(job)? {
+            out.push(json_event("job", &shown::job(tx, flow, job)?).id(seq.to_string()));
+        }
+    }
+    Ok(out)
 }
 
 fn json_event(kind: &'static str, value: &impl serde::Serialize) -> Event {

@@ -94,7 +94,7 @@ pub(crate) async fn run(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Run>, Problem> {
-    let row: Result<_, FlowError> = app.flow.store.read(move |tx| find_run(tx, &name)).await;
+    let row: Result<_, FlowError> = app.flow.store.peek(move |tx| find_run(tx, &name)).await;
     Ok(Json(shown::run(row?)))
 }
 

@@ -105,8 +105,8 @@ fn template_shown(row: TemplateRow) -> Result<Template, FlowError> {
         project: row.project_name,
         executor: manifest.executor.as_str(),
         schema: manifest.schema(),
-        title: manifest.title,
-        help: manifest.help,
+        title: manifest.title.clone(),
+        help: manifest.help.clone(),
         sha256: row.sha256,
         source: row.source,
         author: row.author,
@@ -131,15 +131,15 @@ fn task_shown(tx: &mut Tx<'_>, row: TaskRow) -> Result<Task, FlowError> {
         id: row.id.to_string(),
         name: row.name,
         project: row.project_name,
-        title: task.title,
-        help: task.help,
+        title: task.title.clone(),
+        help: task.help.clone(),
         schema: manifest_of(&template)?.schema(),
         template: TemplateName {
             name: template.name,
             version: template.version,
         },
         with: serde_json::json!(task.with),
-        lock: task.lock,
+        lock: task.lock.clone(),
         targets,
         rules: Rules {
             reason: if task.rules.reason_required {
@@ -147,7 +147,11 @@ fn task_shown(tx: &mut Tx<'_>, row: TaskRow) -> Result<Task, FlowError> {
             } else {
                 "optional"
             },
-            ticket: task.rules.ticket.map(|pattern| pattern.as_str().to_owned()),
+            ticket: task
+                .rules
+                .ticket
+                .as_ref()
+                .map(|pattern| pattern.as_str().to_owned()),
             at_once: task.rules.at_once,
             stop_after: task.rules.stop_after,
         },
