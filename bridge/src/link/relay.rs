@@ -131,14 +131,39 @@ struct FromHub<'a> {
     control: mpsc::Sender<ToHub>,
 }
 
+/// How far the hub has greeted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connected,
+    Challenged,
+    Welcome,
+}
+
+impl Stage {
+    /// How far it has with this frame; none when the frame comes too early, or a second time.
+    fn after(self, frame: &ToBridge) -> Option<Self> {
+        let (due, next) = match frame {
+            ToBridge::Challenge(_) => (Self::Connected, Self::Challenged),
+            ToBridge::Welcome(_) => (Self::Challenged, Self::Welcome),
+            ToBridge::Offer(_)
+            | ToBridge::Permit(_)
+            | ToBridge::PermitRefused(_)
+            | ToBridge::Cancel(_)
+            | ToBridge::Ack(_)
+            | ToBridge::Renewed(_) => (Self::Welcome, Self::Welcome),
+        };
+        (self == due).then_some(next)
+    }
+}
+
 impl FromHub<'_> {
     async fn run(mut self, mut arriving: mpsc::Receiver<ToBridge>) -> Result<End, LinkError> {
-        let mut welcome = false;
+        let mut stage = Stage::Connected;
         let mut look = tokio::time::interval(Duration::from_secs(1));
         loop {
             let frame = tokio::select! {
                 frame = arriving.recv() => frame,
-                _ = look.tick(), if welcome => {
+                _ = look.tick(), if stage == Stage::Welcome => {
                     if let Some(renew) = self.renewal.due()? {
                         drop(self.control.send(ToHub::Renew(renew)).await);
                     }
@@ -148,6 +173,10 @@ impl FromHub<'_> {
             let Some(frame) = frame else {
                 return Ok(lost("the control stream has ended"));
             };
+            let Some(next) = stage.after(&frame) else {
+                return Ok(lost("the hub sent a frame that has no place there"));
+            };
+            stage = next;
             match &frame {
                 ToBridge::Renewed(answer) => {
                     if self.renewal.take(answer, self.identity)? {
@@ -162,7 +191,6 @@ impl FromHub<'_> {
                 ToBridge::Welcome(_) => {
                     failpoint!("link.welcome");
                     tracing::info!("connected to the hub");
-                    welcome = true;
                     self.connected.send_modify(|count| *count += 1);
                 }
                 ToBridge::Offer(_) => {
@@ -320,4 +348,37 @@ async fn send_output(connection: Connection, header: OutputHeader, pipe: Arc<Pip
         failpoint!("link.output.after");
     }
     drop(stream.finish());
+}
+
+#[cfg(test)]
+mod tests {
+    use steward_shared::frame::{Challenge, Renewed, Welcome};
+    use steward_shared::job::Digest;
+    use steward_shared::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn hub_greets_once_and_gives_no_orders_before() {
+        let hub_time = Timestamp::from_millis(0);
+        let challenge = ToBridge::Challenge(Challenge {
+            nonce: [0; 16],
+            hub_time,
+        });
+        let welcome = ToBridge::Welcome(Welcome {
+            hub_time,
+            have: Vec::new(),
+        });
+        let order = ToBridge::Renewed(Renewed {
+            certificate: Vec::new(),
+            request: Digest([0; 32]),
+        });
+        let connected = Stage::Connected;
+        assert!(connected.after(&welcome).is_none() && connected.after(&order).is_none());
+        let challenged = connected.after(&challenge).unwrap();
+        assert!(challenged.after(&challenge).is_none() && challenged.after(&order).is_none());
+        let welcomed = challenged.after(&welcome).unwrap();
+        assert!(welcomed.after(&challenge).is_none() && welcomed.after(&welcome).is_none());
+        assert!(welcomed.after(&order).is_some());
+    }
 }
