@@ -9,7 +9,7 @@ use steward_shared::action::ActionKind;
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    Challenge, Hello, OpenAttempt, Receipt, ReceiptEvent, Status, ToBridge, ToHub, Welcome,
+    Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge, ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, JournalId};
 use steward_shared::job::{Exit, Job};
@@ -183,7 +183,7 @@ impl Judge {
             ToBridge::Permit(signed) => {
                 if let Some(permit) = gate::believed(&signed, &self.bench.trust) {
                     let mine = self.is_mine(permit.cluster, permit.bridge);
-                    let event = match self.forbidden(permit.attempt, turn) {
+                    let event = match self.forbidden(&permit, turn) {
                         Some(reason) if mine => Event::NotStarted(permit.attempt, reason),
                         Some(_) | None => Event::Permit(permit),
                     };
@@ -319,9 +319,9 @@ impl Judge {
 
     /// Asks the operator again, now that an accepted attempt is about to start: much may have passed since
     /// it was accepted. Why it must not start, if it must not.
-    fn forbidden(&mut self, attempt: AttemptId, turn: &mut Turn<'_>) -> Option<String> {
-        let accepted = |held: &Held| matches!(held.phase, Phase::Accepted { .. });
-        if !self.session.held(attempt).is_some_and(accepted) {
+    fn forbidden(&mut self, permit: &Permit, turn: &mut Turn<'_>) -> Option<String> {
+        // A permit for another request is dropped, whatever the operator says.
+        if !self.session.awaits(permit) {
             return None;
         }
         let orders = turn.outside.orders();
@@ -333,7 +333,7 @@ impl Judge {
             open: count(self.session.active().saturating_sub(1)),
             starts_last_minute: count(self.session.starts_last_minute(now)),
         };
-        let admitted = self.admitted.get_mut(&attempt)?;
+        let admitted = self.admitted.get_mut(&permit.attempt)?;
         match orders.policy.as_ref() {
             Err(error) => Some(format!("policy: {}", chain(error))),
             Ok(policy) => match policy.admit(&admitted.job, &load, now.wall) {

@@ -203,6 +203,17 @@ impl Session {
         self.attempts.get(&attempt)
     }
 
+    /// Whether a permit answers the live request of an attempt that waits for it.
+    pub fn awaits(&self, permit: &Permit) -> bool {
+        self.attempts.get(&permit.attempt).is_some_and(|held| {
+            let live = matches!(
+                held.phase,
+                Phase::Accepted { request: Some((nonce, _)) } if nonce == permit.nonce
+            );
+            live && held.fence == permit.fence
+        })
+    }
+
     /// Why an offer is a repetition of something old, if it is; a repeated offer of an attempt that is
     /// known is not, and is answered from the journal.
     pub fn is_replay(&self, offered: &Offered) -> Option<&'static str> {
