@@ -14,6 +14,7 @@ use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::intake::bounded;
 use super::transition::{self, Note};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Event, StoreError, Tx};
@@ -45,8 +46,9 @@ impl Flow {
     ///
     /// # Errors
     /// [`FlowError::Misbehaved`] when it is another bridge's, or the bridge is revoked.
-    pub async fn greet(&self, id: BridgeId, hello: Hello) -> Result<Greeted, FlowError> {
+    pub async fn greet(&self, id: BridgeId, mut hello: Hello) -> Result<Greeted, FlowError> {
         let now = self.now();
+        hello.version = bounded(&hello.version);
         if hello.cluster != self.vault.cluster()
             || hello.bridge != id
             || hello.open.len() > OPEN_ATTEMPTS_MAX

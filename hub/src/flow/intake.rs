@@ -4,6 +4,7 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Ack, Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId};
+use steward_shared::job::Outcome;
 use steward_shared::limits::PERMIT_VALID_FOR;
 
 use super::Flow;
@@ -283,9 +284,14 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
             AttemptEvent::NotStarted
         }
         ReceiptEvent::Exited(exit) => {
-            note.why = bounded(&exit.message);
-            note.exit = serde_json::to_string(exit).ok();
-            AttemptEvent::Exited(exit.outcome.clone())
+            let mut exit = exit.clone();
+            exit.message = bounded(&exit.message);
+            if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
+                *limit = bounded(limit);
+            }
+            note.exit = serde_json::to_string(&exit).ok();
+            note.why = exit.message;
+            AttemptEvent::Exited(exit.outcome)
         }
     };
     (event, note)
@@ -327,7 +333,7 @@ fn nothing_to_come(row: &AttemptRow, event: &AttemptEvent) -> bool {
 }
 
 /// A text from a bridge as it may be kept and shown.
-fn bounded(text: &str) -> String {
+pub(super) fn bounded(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(steward_shared::limits::TEXT_CHARS_MAX)
