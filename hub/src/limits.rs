@@ -97,6 +97,10 @@ pub const HANDSHAKES_MAX: usize = 1024;
 /// Unvalidated connection attempts after which each must prove its address first.
 pub const RETRY_AFTER_HANDSHAKES: usize = 128;
 
+/// The highest `seq` that a bridge may say it has seen: the hub counts on from there, and what it counts with
+/// ends at 2^63.
+pub const SEQ_MAX: u64 = 1 << 62;
+
 /// Enrolment requests from one address in a minute.
 pub const ENROL_PER_MINUTE: u32 = 20;
 

@@ -16,6 +16,7 @@ use super::Flow;
 use super::error::FlowError;
 use super::intake::bounded;
 use super::transition::{self, Note};
+use crate::limits::SEQ_MAX;
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Event, StoreError, Tx};
 
@@ -52,6 +53,7 @@ impl Flow {
         if hello.cluster != self.vault.cluster()
             || hello.bridge != id
             || hello.open.len() > OPEN_ATTEMPTS_MAX
+            || hello.seq > SEQ_MAX
         {
             return Err(FlowError::Misbehaved(
                 "a Hello that is not the bridge's own",
