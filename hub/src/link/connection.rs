@@ -16,6 +16,7 @@ use steward_shared::stop::Stop;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::greetings::Greetings;
 use super::output;
 use super::transport::{self, read_frame, write_frame};
 use crate::flow::Flow;
@@ -32,18 +33,20 @@ pub(super) async fn serve(
     connection: Connection,
     bridge: BridgeId,
     key: Pin,
+    greetings: &Greetings,
     handshake: OwnedSemaphorePermit,
     stop: Stop,
 ) {
     let close = CancellationToken::new();
     let greeted = tokio::time::timeout(
         HELLO_WITHIN,
-        greet(&flow, &connection, bridge, key, &close, &stop),
+        greet(&flow, &connection, bridge, key, greetings, &close, &stop),
     )
     .await;
     drop(handshake);
     let (mut session, send, frames) = match greeted {
-        Ok(Ok(session)) => session,
+        Ok(Ok(Some(session))) => session,
+        Ok(Ok(None)) => return connection.close(transport::REPLACED, b"connected anew"),
         Ok(Err(error)) => {
             meter::authentication_failed(Door::Bridges);
             tracing::warn!(%bridge, error = &error as &dyn std::error::Error, "a bridge was not let in");
@@ -78,6 +81,8 @@ pub(super) async fn serve(
     stop.stop();
 }
 
+type Greeted = (Session, SendStream, mpsc::Receiver<ToBridge>);
+
 struct Session {
     bridge: BridgeId,
     name: String,
@@ -91,20 +96,26 @@ struct Session {
     stop: Stop,
 }
 
+/// The session of a bridge that has said Hello; none when it has connected anew before.
 async fn greet(
     flow: &Flow,
     connection: &Connection,
     bridge: BridgeId,
     key: Pin,
+    greetings: &Greetings,
     close: &CancellationToken,
     stop: &Stop,
-) -> Result<(Session, SendStream, mpsc::Receiver<ToBridge>), FlowError> {
+) -> Result<Option<Greeted>, FlowError> {
     let row = flow
         .admit(bridge, key)
         .await?
         .ok_or(FlowError::Misbehaved("a bridge that is not enrolled"))?;
     let receipts = receipt_key(&row)?;
-    let (send, receive, hello) = hello(flow, connection, bridge, &receipts).await?;
+    let greeting = greetings.begin(bridge);
+    let (send, receive, hello) = tokio::select! {
+        hello = hello(flow, connection, bridge, &receipts) => hello?,
+        () = greeting.replaced() => return Ok(None),
+    };
     let name = row.name.clone();
     let arrival = Arrival {
         bridge: row,
@@ -115,7 +126,7 @@ async fn greet(
     let (place, frames) = flow.enter(arrival, close).await?;
     failpoint!("hub.welcome.after");
     let (failed, failures) = mpsc::channel(1);
-    Ok((
+    Ok(Some((
         Session {
             bridge,
             name,
@@ -130,7 +141,7 @@ async fn greet(
         },
         send,
         frames,
-    ))
+    )))
 }
 
 /// The first frames: a greeting, the hub's challenge, and the Hello that answers it.

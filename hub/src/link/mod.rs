@@ -2,6 +2,7 @@
 
 mod connection;
 mod enrolment;
+mod greetings;
 mod output;
 mod transport;
 
@@ -17,6 +18,7 @@ use steward_shared::stop::Stop;
 use steward_shared::time::Timestamp;
 use tokio::sync::Semaphore;
 
+use self::greetings::Greetings;
 use crate::flow::Flow;
 use crate::limits::{ENROL_PER_MINUTE, HANDSHAKES_MAX, RETRY_AFTER_HANDSHAKES};
 use crate::meter::{self, Door};
@@ -53,6 +55,7 @@ struct Shared {
     flow: Flow,
     handshakes: Arc<Semaphore>,
     enrolments: Mutex<BTreeMap<std::net::IpAddr, (Timestamp, u32)>>,
+    greetings: Greetings,
 }
 
 impl Listener {
@@ -68,6 +71,7 @@ impl Listener {
             flow,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             enrolments: Mutex::new(BTreeMap::new()),
+            greetings: Greetings::default(),
         };
         Ok(Self {
             endpoint,
@@ -82,6 +86,7 @@ impl Listener {
             flow,
             handshakes: Arc::clone(&self.shared.handshakes),
             enrolments: Mutex::new(BTreeMap::new()),
+            greetings: Greetings::default(),
         };
         Self {
             endpoint: self.endpoint,
@@ -143,7 +148,8 @@ impl Listener {
             };
             match peer {
                 Peer::Bridge { bridge, key } => {
-                    connection::serve(shared.flow.clone(), connection, bridge, key, permit, child)
+                    let (flow, greetings) = (shared.flow.clone(), &shared.greetings);
+                    connection::serve(flow, connection, bridge, key, greetings, permit, child)
                         .await;
                 }
                 Peer::Enrolling if shared.may_enrol(address.ip()) => {
