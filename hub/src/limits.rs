@@ -55,6 +55,10 @@ pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Output of one attempt that the hub holds in memory before it is on disk.
 pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
+/// The frame at the beginning of an output stream: its encoding has 25 bytes at most, and a bridge may have a
+/// thousand streams half way in it.
+pub const OUTPUT_HEADER_BYTES_MAX: usize = 64;
+
 /// Output that arrives at once and is much: more is to be expected in a moment.
 pub const OUTPUT_MUCH_BYTES: usize = 16 * 1024;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::json;
 use steward_shared::failpoint;
 use steward_shared::frame::{Ack, ToBridge};
@@ -187,8 +187,9 @@ impl Flow {
     ) -> Result<Bytes, FlowError> {
         let mut at = position;
         while at < length && !bytes.is_empty() {
-            let mut known = self.read_log(attempt, at, OUTPUT_READ_BYTES).await?;
-            known.truncate(bytes.len());
+            // No more than is compared: many may do so at once.
+            let limit = OUTPUT_READ_BYTES.min(bytes.len());
+            let known = self.read_log(attempt, at, limit).await?;
             if known.is_empty() || bytes.get(..known.len()) != Some(&known[..]) {
                 tracing::error!(%attempt, at, "output differs from what was acknowledged before");
                 return Err(FlowError::Misbehaved(
@@ -209,9 +210,11 @@ impl Flow {
         fresh: &Bytes,
     ) -> Result<(), FlowError> {
         let mut start = length - tail.len() as u64;
-        let mut all = BytesMut::from(&tail[..]);
-        all.extend_from_slice(fresh);
-        let mut all = all.freeze();
+        let mut all = if tail.is_empty() {
+            fresh.clone()
+        } else {
+            Bytes::from([&tail[..], fresh].concat())
+        };
         while !all.is_empty() {
             let part = all.split_to(all.len().min(SEGMENT_BYTES_MAX));
             let bytes = part.len() as u64;

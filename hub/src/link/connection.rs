@@ -10,7 +10,7 @@ use steward_shared::frame::{Challenge, Hello, Receipt, Renew, Renewed, ToBridge,
 use steward_shared::hex;
 use steward_shared::id::BridgeId;
 use steward_shared::job::Digest;
-use steward_shared::limits::{HELLO_WITHIN, IDLE_TIMEOUT};
+use steward_shared::limits::{FRAME_BYTES_MAX, HELLO_WITHIN, IDLE_TIMEOUT};
 use steward_shared::sign::{PublicKey, Verifier};
 use steward_shared::stop::Stop;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -190,7 +190,7 @@ fn receipt_key(row: &BridgeRow) -> Result<Verifier, FlowError> {
 }
 
 async fn read(receive: &mut RecvStream) -> Result<ToHub, FlowError> {
-    read_frame(receive)
+    read_frame(receive, FRAME_BYTES_MAX)
         .await
         .map_err(|_| FlowError::Misbehaved("no frame where one was due"))
 }
@@ -209,7 +209,7 @@ impl Session {
         loop {
             // A frame that is half read when a failure arrives is lost with its connection.
             let frame = tokio::select! {
-                frame = read_frame::<ToHub>(&mut self.receive) => frame,
+                frame = read_frame::<ToHub>(&mut self.receive, FRAME_BYTES_MAX) => frame,
                 Some(error) = self.failures.recv() => return Some(self.end(&error)),
             };
             let frame = match frame {

@@ -1,26 +1,39 @@
 //! One stream of an attempt's output: read as fast as it can be put on disk, and no faster.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream};
 use steward_shared::frame::OutputHeader;
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::stop::Stop;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::transport::{self, read_frame};
 use crate::flow::Flow;
 use crate::flow::error::FlowError;
-use crate::limits::{OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_MUCH_BYTES};
+use crate::limits::{
+    OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX, OUTPUT_MUCH_BYTES,
+};
 
 /// Bytes of one read.
 const CHUNK: usize = 256 * 1024;
 
+/// Bytes that wait for the disk, and their place among all that wait of one connection.
+struct Piece {
+    bytes: Bytes,
+    place: OwnedSemaphorePermit,
+}
+
 /// Takes output streams of a bridge until its connection ends.
 pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: BridgeId, stop: Stop) {
+    // However many streams a bridge opens, they share what one may have in memory.
+    let room = Arc::new(Semaphore::new(OUTPUT_BUFFER_BYTES));
     while let Ok(stream) = connection.accept_uni().await {
         let (flow, connection, inner) = (flow.clone(), connection.clone(), stop.clone());
+        let room = Arc::clone(&room);
         stop.run(async move {
-            if let Err(error) = take(&flow, bridge, stream, &inner).await {
+            if let Err(error) = take(&flow, bridge, stream, &room, &inner).await {
                 tracing::error!(%bridge, error = &error as &dyn std::error::Error, "cannot take output");
                 // What is not on disk is sent again on the next connection.
                 let (code, reason) = transport::end(&error);
@@ -34,9 +47,10 @@ async fn take(
     flow: &Flow,
     bridge: BridgeId,
     mut stream: RecvStream,
+    room: &Arc<Semaphore>,
     stop: &Stop,
 ) -> Result<(), FlowError> {
-    let Ok(header) = read_frame::<OutputHeader>(&mut stream).await else {
+    let Ok(header) = read_frame::<OutputHeader>(&mut stream, OUTPUT_HEADER_BYTES_MAX).await else {
         return Err(FlowError::Misbehaved("an output stream without a header"));
     };
     // What arrives while a write is under way waits here, bounded, and is written together.
@@ -49,7 +63,15 @@ async fn take(
         waiting,
     ));
     while let Ok(Some(chunk)) = stream.read_chunk(CHUNK, true).await {
-        if chunks.send(chunk.bytes).await.is_err() {
+        // A copy: the few bytes of a frame would keep all that came with them in memory, here and while
+        // they wait for their place.
+        let bytes = Bytes::copy_from_slice(&chunk.bytes);
+        drop(chunk);
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Ok(place) = Arc::clone(room).acquire_many_owned(length).await else {
+            break;
+        };
+        if chunks.send(Piece { bytes, place }).await.is_err() {
             break;
         }
     }
@@ -62,24 +84,30 @@ async fn write(
     bridge: BridgeId,
     attempt: AttemptId,
     mut position: u64,
-    mut chunks: mpsc::Receiver<Bytes>,
+    mut chunks: mpsc::Receiver<Piece>,
 ) -> Result<(), FlowError> {
     let mut much = false;
     while let Some(first) = chunks.recv().await {
-        let mut all = BytesMut::from(first);
-        gather(&mut all, &mut chunks, much).await;
+        let (mut all, mut place) = (BytesMut::from(first.bytes), first.place);
+        gather(&mut all, &mut place, &mut chunks, much).await;
         much = all.len() >= OUTPUT_MUCH_BYTES;
         let bytes = all.freeze();
         let sent = bytes.len() as u64;
         flow.take_output(bridge, attempt, position, bytes).await?;
         position += sent;
+        drop(place);
     }
     Ok(())
 }
 
 /// Adds what has arrived meanwhile. While there is much output, more of it is waited for a moment, so that
 /// it makes few large segments; little is not kept waiting, because somebody may be looking at it.
-async fn gather(all: &mut BytesMut, chunks: &mut mpsc::Receiver<Bytes>, much: bool) {
+async fn gather(
+    all: &mut BytesMut,
+    place: &mut OwnedSemaphorePermit,
+    chunks: &mut mpsc::Receiver<Piece>,
+    much: bool,
+) {
     let deadline = tokio::time::Instant::now() + OUTPUT_GATHER;
     while all.len() < OUTPUT_BUFFER_BYTES {
         let next = match chunks.try_recv() {
@@ -90,6 +118,7 @@ async fn gather(all: &mut BytesMut, chunks: &mut mpsc::Receiver<Bytes>, much: bo
                 Ok(None) | Err(_) => return,
             },
         };
-        all.extend_from_slice(&next);
+        all.extend_from_slice(&next.bytes);
+        place.merge(next.place);
     }
 }

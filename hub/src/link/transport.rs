@@ -126,9 +126,10 @@ pub(super) fn certificates(connection: &Connection) -> Vec<CertificateDer<'stati
     shown.map(|certificates| *certificates).unwrap_or_default()
 }
 
-/// Reads one frame: its length, four bytes little endian, and its encoding.
+/// Reads one frame, of at most so many bytes: its length, four bytes little endian, and its encoding.
 pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
     stream: &mut RecvStream,
+    limit: usize,
 ) -> Result<T, FrameError> {
     let mut length = [0; 4];
     stream
@@ -136,18 +137,15 @@ pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
         .await
         .map_err(|_| FrameError::Ended)?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > FRAME_BYTES_MAX {
-        return Err(CodecError::TooLarge {
-            limit: FRAME_BYTES_MAX,
-        }
-        .into());
+    if length > limit {
+        return Err(CodecError::TooLarge { limit }.into());
     }
     let mut bytes = vec![0; length];
     stream
         .read_exact(&mut bytes)
         .await
         .map_err(|_| FrameError::Ended)?;
-    Ok(codec::decode(&bytes, FRAME_BYTES_MAX)?)
+    Ok(codec::decode(&bytes, limit)?)
 }
 
 /// Writes one frame.
