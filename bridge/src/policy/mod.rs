@@ -78,10 +78,17 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`]; nothing may be admitted then.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
-        let bytes = file::bytes(path)?;
+        Self::parse(path, &file::bytes(path)?)
+    }
+
+    /// Reads the bytes of a file; `path` is only what errors call it.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; nothing may be admitted then.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, PolicyError> {
         Ok(Self {
-            file: File::parse(path, &bytes)?,
-            digest: Digest::of(&bytes),
+            file: File::parse(path, bytes)?,
+            digest: Digest::of(bytes),
         })
     }
 
