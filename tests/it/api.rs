@@ -136,7 +136,7 @@ async fn api_metrics() -> Result<()> {
     let world = World::new()?;
     let hub = world.hub().await?;
     let api = hub.api()?;
-    let before = metrics(&api).await?;
+    let before = api.metrics().await?;
     for series in [
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -178,7 +178,7 @@ async fn api_metrics() -> Result<()> {
     hub.apply(&script("hold", "dmz", "", &gate)).await?;
     let run = api.make("runs", &json!({ "task": "hold" })).await?;
     let code = run["code"].as_str().context("no code")?.to_owned();
-    let queued = metrics(&api).await?;
+    let queued = api.metrics().await?;
     ensure!(queued["steward_queued_jobs"] == 1.0, "{queued:?}");
     ensure!(queued["steward_dispatch_lag_seconds"] > 0.0, "{queued:?}");
     ensure!(
@@ -187,7 +187,7 @@ async fn api_metrics() -> Result<()> {
     );
     api.make("bridges/br-1/resume", &json!({})).await?;
     until("an attempt runs, as the metrics have it", async || {
-        let now = metrics(&api).await?;
+        let now = api.metrics().await?;
         let runs = now["steward_open_attempts{state=\"running\"}"] == 1.0
             && now["steward_bridges_connected"] == 1.0
             && now["steward_queued_jobs"] == 0.0;
@@ -196,32 +196,12 @@ async fn api_metrics() -> Result<()> {
     .await?;
     std::fs::write(world.path("gate"), "")?;
     api.end(&code).await?;
-    let after = metrics(&api).await?;
+    let after = api.metrics().await?;
     ensure!(
         after["steward_open_attempts{state=\"running\"}"] == 0.0,
         "{after:?}"
     );
     world.passed().await
-}
-
-/// Every series by its name and labels.
-async fn metrics(api: &Api) -> Result<BTreeMap<String, f64>> {
-    let answer = api.get("/metrics").await?;
-    ensure!(
-        answer.status == 200 && answer.kind.starts_with("application/openmetrics-text"),
-        "{}",
-        answer.status
-    );
-    let text = String::from_utf8(answer.body)?;
-    let lines = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').context("a line without a value")?;
-            Ok((name.to_owned(), value.parse()?))
-        })
-        .collect()
 }
 
 /// A path with every parameter filled in.

@@ -5,6 +5,7 @@
     reason = "a JSON value answers null for what it does not have"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -146,6 +147,29 @@ impl Api {
     /// When the hub cannot be reached.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// Everything that the hub measures, by name and labels.
+    ///
+    /// # Errors
+    /// When the hub does not say.
+    pub async fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        let answer = self.get("/metrics").await?;
+        ensure!(
+            answer.status == 200 && answer.kind.starts_with("application/openmetrics-text"),
+            "{}",
+            answer.status
+        );
+        let text = String::from_utf8(answer.body)?;
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        lines
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').context("a line without a value")?;
+                Ok((name.to_owned(), value.parse()?))
+            })
+            .collect()
     }
 
     /// Posts something.
