@@ -13,6 +13,8 @@ mod enrolment;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod output;
 #[cfg(test)]
 mod paths;

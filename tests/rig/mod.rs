@@ -2,6 +2,8 @@
 
 pub mod wait;
 
+pub mod entry;
+pub mod mutator;
 pub mod program;
 pub mod relay;
 

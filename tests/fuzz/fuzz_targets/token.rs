@@ -1,0 +1,7 @@
+//! Fuzzes `token` of the entry points.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    steward_fuzz::token(bytes);
+});
