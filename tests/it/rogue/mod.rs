@@ -1,6 +1,12 @@
-//! A hub that holds the real one's keys and means harm, before a real bridge. It speaks what docs/protocol.md
-//! says, and then what it forbids.
+//! Peers that hold real keys and mean harm, and strangers that hold none: a rogue hub before a real bridge,
+//! a rogue bridge before a real hub. They speak what docs/protocol.md says, and then what it forbids.
 
+mod bridge;
+mod doors;
 mod hub;
 mod jobs;
+mod messages;
 mod orders;
+mod output;
+mod storm;
+mod watch;

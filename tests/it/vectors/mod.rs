@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use enrolment::Certificates;
 use vector::Vector;
 
+pub(crate) use vector::unhex;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }

@@ -190,7 +190,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn unhex(text: &str) -> Result<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Result<Vec<u8>> {
     let digits: Option<Vec<u8>> = text
         .bytes()
         .map(|digit| {
