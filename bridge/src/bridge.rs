@@ -13,7 +13,9 @@ use crate::config::Config;
 use crate::keep::{self, KeepError};
 use crate::limits::STOP_WITHIN;
 use crate::link::enrolment::{self, EnrolmentError};
+use crate::link::folders::{self, FolderError};
 use crate::link::identity::IdentityError;
+use crate::link::user::{User, UserError};
 use crate::link::{Dial, Link, LinkError};
 use crate::policy::PolicyError;
 use crate::runner::trust::{Trust, TrustError};
@@ -37,6 +39,12 @@ pub enum BridgeError {
     /// The link's identity cannot be used.
     #[error("the link's identity cannot be used")]
     Identity(#[from] IdentityError),
+    /// The link cannot have its user.
+    #[error("the link cannot have a user of its own")]
+    User(#[from] UserError),
+    /// The link's user cannot have its folder.
+    #[error("the link's user cannot have its folder")]
+    Folder(#[from] FolderError),
     /// The runner's trust cannot be used.
     #[error("the runner's trust cannot be used")]
     Trust(#[from] TrustError),
@@ -78,6 +86,7 @@ pub async fn enroll(
             path: config.data_dir.clone(),
         });
     }
+    let user = User::apart(config)?;
     keep::folder(&config.data_dir)?;
     let seed = SigningKey::new_seed().map_err(|_| BridgeError::NoKey)?;
     let receipt_key = SigningKey::from_seed(&seed).map_err(|_| BridgeError::NoKey)?;
@@ -87,6 +96,9 @@ pub async fn enroll(
         keep::write(&config.policy_file(), policy.as_bytes())?;
     }
     identity.write(&config.link_dir())?;
+    if let Some(user) = user {
+        folders::give(config, user)?;
+    }
     failpoint!("enroll.identity");
     // The trust is last: a bridge that has it is enrolled.
     Trust::write(&config.runner_dir(), &enrolment, &seed)?;
@@ -153,9 +165,10 @@ impl Bridge {
 /// # Errors
 /// [`BridgeError`] when it cannot start, or a disk fails it.
 pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), BridgeError> {
+    let user = User::apart(config)?;
     let (runner, port) = Runner::open(config, stop.clone()).await?;
     let path = config.socket();
-    let listener = listen(&path)?;
+    let listener = listen(&path, user)?;
     let accepting = stop.clone();
     stop.run(async move {
         loop {
@@ -164,7 +177,7 @@ pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), Brid
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => welcome(&port, stream),
+                Ok((stream, _)) => welcome(&port, stream, user),
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -180,11 +193,11 @@ pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), Brid
     Ok(())
 }
 
-/// Lets a link in that runs as the same user, or as root.
-fn welcome(port: &Port, stream: tokio::net::UnixStream) {
-    let own = nix::unistd::geteuid().as_raw();
+/// Lets a link in that runs as its user, which is the runner's own when it has none, or as root.
+fn welcome(port: &Port, stream: tokio::net::UnixStream, user: Option<User>) {
+    let expected = user.map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid);
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == own || peer.uid() == 0 => {
+        Ok(peer) if peer.uid() == expected || peer.uid() == 0 => {
             let (read, write) = stream.into_split();
             port.connect(read, write);
         }
@@ -196,8 +209,8 @@ fn welcome(port: &Port, stream: tokio::net::UnixStream) {
     }
 }
 
-/// Listens on a socket that only its owner can reach. The runner's lock says that nobody else does.
-fn listen(path: &Path) -> Result<UnixListener, BridgeError> {
+/// Listens on a socket that only the link's user can reach. The runner's lock says that nobody else does.
+fn listen(path: &Path, user: Option<User>) -> Result<UnixListener, BridgeError> {
     let socket = |source| BridgeError::Socket {
         path: path.to_owned(),
         source,
@@ -206,5 +219,8 @@ fn listen(path: &Path) -> Result<UnixListener, BridgeError> {
     let listener = UnixListener::bind(path).map_err(socket)?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path, private).map_err(socket)?;
+    if let Some(User { uid, gid }) = user {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(socket)?;
+    }
     Ok(listener)
 }

@@ -1,11 +1,12 @@
 //! The commands of `steward-bridge`, as its operator types them.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use nix::unistd::geteuid;
 use steward_certs::enrol::{TOKEN_CHARS_MAX, Token};
 use steward_shared::cause::chain;
 use steward_shared::stop::Stop;
@@ -16,9 +17,12 @@ use crate::bridge::{BridgeError, enroll, serve_runner};
 use crate::config::{Config, ConfigError};
 use crate::keep;
 use crate::limits::STOP_WITHIN;
-use crate::link::{Dial, Link};
+use crate::link::identity::Identity;
+use crate::link::user::{User, die_with};
+use crate::link::{Dial, Link, folders};
 use crate::policy::{Account, Policy};
 use crate::runner::trust::Trust;
+use crate::supervisor::Supervisor;
 
 /// The agent in an isolated network: takes signed jobs, checks them against its own policy, runs them.
 #[derive(Debug, Parser)]
@@ -44,12 +48,22 @@ enum Command {
     Serve,
     /// Run the part that executes jobs; `serve` starts it by itself.
     Runner,
+    /// Run the part that faces the network, as its own user; `serve` starts it by itself.
+    Link(LinkArgs),
     /// Check configuration, enrolment and policy without starting anything.
     Check,
     /// Start nothing any more until `unlock`; what runs goes on. The hub cannot lift it.
     Lock,
     /// Start jobs again.
     Unlock,
+}
+
+/// How to run the link.
+#[derive(Debug, Args)]
+struct LinkArgs {
+    /// The process that has started it, and must not end before it.
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<i32>,
 }
 
 /// How to enrol.
@@ -68,19 +82,44 @@ struct Enroll {
     run_as: Option<String>,
 }
 
+impl Cli {
+    /// Reads the configuration, and gives up what the link must not have. The process must have one
+    /// thread only.
+    ///
+    /// # Errors
+    /// Why it cannot go on like this.
+    pub fn begin(&self) -> anyhow::Result<Config> {
+        let mut config = Config::read(self.config.as_deref())?;
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
+        }
+        if let Command::Link(args) = &self.command {
+            match User::of(&config)? {
+                Some(user) => {
+                    if geteuid().is_root() {
+                        folders::give(&config, user)?;
+                    }
+                    user.assume(&config)?;
+                }
+                None => warn_of_root(),
+            }
+            // Last: the change of user would undo it.
+            args.parent.map(die_with).transpose()?;
+        }
+        Ok(config)
+    }
+}
+
 /// Runs one command.
 ///
 /// # Errors
 /// Whatever went wrong, for `main` to print.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let mut config = Config::read(cli.config.as_deref())?;
-    if let Some(data_dir) = cli.data_dir {
-        config.data_dir = data_dir;
-    }
+pub async fn run(cli: Cli, config: Config) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Enroll(args) => enrol(&config, args).await,
         Command::Serve => serve(&config, cli.config.as_deref()).await,
         Command::Runner => runner(&config).await,
+        Command::Link(_) => link(&config).await,
         Command::Check => Ok(check(&config)),
         Command::Lock => {
             keep::write(&config.lock_file(), b"locked by its operator\n")?;
@@ -133,9 +172,7 @@ fn token_text(path: &Path) -> anyhow::Result<String> {
             .take(limit)
             .read_to_string(&mut text)?;
     } else {
-        std::fs::File::open(path)?
-            .take(limit)
-            .read_to_string(&mut text)?;
+        File::open(path)?.take(limit).read_to_string(&mut text)?;
     }
     Ok(text)
 }
@@ -163,6 +200,35 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
             "no usable policy: every job will be refused"
         );
     }
+    let stop = Stop::default();
+    let supervisor = Supervisor::new(config, file, stop.clone())?;
+    let (welcomes, connected) = watch::channel(0);
+    let _only = match User::apart(config)? {
+        Some(user) => {
+            folders::give(config, user)?;
+            stop.run(supervisor.clone().keep_link(welcomes));
+            None
+        }
+        None => {
+            warn_of_root();
+            Some(start_link(config, &stop, welcomes)?)
+        }
+    };
+    stop.run(supervisor.keep_runner());
+    let who = format!("{} of site {}", trust.name, trust.site);
+    until_told(stop, connected, who).await
+}
+
+async fn link(config: &Config) -> anyhow::Result<ExitCode> {
+    let stop = Stop::default();
+    let (welcomes, connected) = watch::channel(0);
+    let _only = start_link(config, &stop, welcomes)?;
+    let who = Identity::read(&config.link_dir())?.bridge.to_string();
+    until_told(stop, connected, who).await
+}
+
+/// Starts the link in this process; there is no other while its lock is held.
+fn start_link(config: &Config, stop: &Stop, welcomes: watch::Sender<u64>) -> anyhow::Result<File> {
     let link = Link::open(
         config.link_dir(),
         config.hub.clone(),
@@ -170,7 +236,7 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
     )
     .map_err(BridgeError::Link)?;
     let lock = config.link_dir().join("lock");
-    let only = std::fs::OpenOptions::new()
+    let only = File::options()
         .create(true)
         .truncate(false)
         .write(true)
@@ -181,22 +247,20 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
             config.data_dir.display()
         );
     }
-    let stop = Stop::default();
-    let (welcomes, mut connected) = watch::channel(0);
-    stop.run(keep_runner(
-        config.clone(),
-        file.map(Path::to_owned),
-        stop.clone(),
-    ));
     stop.run(link.run(stop.clone(), welcomes));
+    Ok(only)
+}
+
+/// Says when the bridge is connected for the first time, and stops in order when it is told to.
+async fn until_told(
+    stop: Stop,
+    mut connected: watch::Receiver<u64>,
+    who: String,
+) -> anyhow::Result<ExitCode> {
     stop.run(async move {
         // The watch ends unseen when the link stops before it was ever connected.
         if connected.wait_for(|count| *count > 0).await.is_ok() {
-            let ready = format!(
-                "ready: bridge {} of site {} is connected",
-                trust.name, trust.site
-            );
-            say(&ready).ok();
+            say(&format!("ready: bridge {who} is connected")).ok();
         }
     });
     asked_to_stop().await?;
@@ -209,75 +273,14 @@ async fn serve(config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Starts a runner when none answers, and another when it ends. It is a process of its own and outlives
-/// a link that is killed; a link that stops in order takes the runner that it started with it.
-async fn keep_runner(config: Config, file: Option<PathBuf>, stop: Stop) {
-    let mut wait = Duration::from_millis(100);
-    while !stop.is_stopped() {
-        if tokio::net::UnixStream::connect(config.socket())
-            .await
-            .is_ok()
-        {
-            tokio::select! {
-                () = stop.stopped() => return,
-                () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-            }
-        }
-        let began = tokio::time::Instant::now();
-        match start_runner(&config, file.as_deref()) {
-            Ok(mut child) => {
-                tokio::select! {
-                    ended = child.wait() => tracing::error!(?ended, "the runner has ended"),
-                    () = stop.stopped() => return end_runner(child).await,
-                }
-            }
-            Err(error) => tracing::error!(%error, "cannot start the runner"),
-        }
-        if began.elapsed() > Duration::from_secs(10) {
-            wait = Duration::from_millis(100);
-        }
-        tokio::select! {
-            () = stop.stopped() => return,
-            () = tokio::time::sleep(wait) => (),
-        }
-        wait = (wait * 2).min(Duration::from_secs(10));
-    }
-}
-
-fn start_runner(config: &Config, file: Option<&Path>) -> std::io::Result<tokio::process::Child> {
-    let mut command = tokio::process::Command::new(std::env::current_exe()?);
-    if let Some(file) = file {
-        command.arg("--config").arg(file);
-    }
-    command
-        .arg("--data-dir")
-        .arg(&config.data_dir)
-        .arg("runner");
-    // Signals of the terminal are the link's to pass on.
-    command
-        .process_group(0)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(false);
-    command.spawn()
-}
-
-async fn end_runner(mut child: tokio::process::Child) {
-    let id = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .filter(|id| *id > 1);
-    if let Some(id) = id {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(id),
-            nix::sys::signal::Signal::SIGTERM,
-        )
-        .ok();
-    }
-    if tokio::time::timeout(STOP_WITHIN, child.wait())
-        .await
-        .is_err()
-    {
-        tracing::error!("the runner did not end in time");
+/// No user is made up for it: a number that nobody has given out may be somebody's, and a data folder in
+/// a home that is closed would not be reached.
+fn warn_of_root() {
+    if geteuid().is_root() {
+        tracing::warn!(
+            "the link, which faces the network, runs as root: make a user with `useradd --system \
+             steward-link` and write `user = \"steward-link\"` into the bridge's configuration"
+        );
     }
 }
 
@@ -301,9 +304,18 @@ fn check(config: &Config) -> ExitCode {
     );
     tell(
         "identity",
-        crate::link::identity::Identity::read(&config.link_dir())
+        Identity::read(&config.link_dir())
             .map(|identity| format!("hub {} at {}", identity.pin, identity.hub.join(", ")))
             .map_err(|error| chain(&error)),
+    );
+    tell(
+        "link's user",
+        match User::of(config) {
+            Ok(Some(user)) => Ok(format!("runs as user {}, group {}", user.uid, user.gid)),
+            Ok(None) if geteuid().is_root() => Ok("none: the link runs as root".to_owned()),
+            Ok(None) => Ok("none: the link runs as the runner does".to_owned()),
+            Err(error) => Err(chain(&error)),
+        },
     );
     tell(
         "policy",

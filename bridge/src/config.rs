@@ -1,7 +1,7 @@
 //! The bridge's configuration: one small TOML file, and where things lie in its data folder.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,27 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Hubs, `host:port`, tried in order; those named at enrolment when empty.
     pub hub: Vec<String>,
+    /// The user that the link runs as where the bridge is started as root.
+    pub user: Option<UserName>,
+}
+
+/// A user of this machine, as its operator names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the name or the number of a user")]
+pub enum UserName {
+    /// By number, which needs no entry in the machine's list of users.
+    Number(u32),
+    /// By name.
+    Name(String),
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(out),
+            Self::Name(name) => name.fmt(out),
+        }
+    }
 }
 
 impl Default for Config {
@@ -46,6 +67,7 @@ impl Default for Config {
             data_dir: PathBuf::from("/var/lib/steward-bridge"),
             policy: None,
             hub: Vec::new(),
+            user: None,
         }
     }
 }
@@ -94,5 +116,23 @@ impl Config {
     /// The file whose presence locks the bridge.
     pub fn lock_file(&self) -> PathBuf {
         self.runner_dir().join("locked")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_is_a_name_or_a_number() {
+        let user = |text: &str| toml::from_str::<Config>(text).map(|config| config.user);
+        assert_eq!(user("").unwrap(), None);
+        assert_eq!(user("user = 7").unwrap(), Some(UserName::Number(7)));
+        let name = UserName::Name("steward-link".to_owned());
+        assert_eq!(user("user = \"steward-link\"").unwrap(), Some(name));
+        for wrong in ["user = -1", "user = 4294967296", "user = true"] {
+            let error = user(wrong).unwrap_err().to_string();
+            assert!(error.contains("name or the number"), "{error}");
+        }
     }
 }

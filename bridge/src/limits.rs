@@ -76,6 +76,12 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// From one try to reach the hub to the next, at first and at most; with jitter.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// From the end of a part to its next start, at first and at most.
+pub const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// A part that has worked for so long is started again as if it were the first time.
+pub const RESTARTED_WELL: Duration = Duration::from_secs(10);
+
 /// How long a try to reach the hub may take.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 

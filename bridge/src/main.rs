@@ -19,14 +19,13 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli)),
-        Err(error) => Err(error.into()),
-    };
+    let ended = cli.begin().and_then(|config| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(run(cli, config))
+    });
     ended.unwrap_or_else(|error| {
         // Nobody is left to be told when standard error is closed.
         drop(writeln!(std::io::stderr(), "error: {error:#}"));

@@ -44,7 +44,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["policy"],
             &["config", "keep", "wire"],
             &["link", "runner"],
-            &["bridge"],
+            &["bridge", "supervisor"],
             &["commands"],
         ],
     ),

@@ -3,7 +3,9 @@
 //! It holds the TLS key and nothing else: frames go through it, and what they mean is the runner's.
 
 pub mod enrolment;
+pub mod folders;
 pub mod identity;
+pub mod user;
 
 mod relay;
 mod renewal;

@@ -90,8 +90,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
     };
     let bridge_config = steward_bridge::config::Config {
         data_dir: root.join("bridge"),
-        policy: None,
-        hub: Vec::new(),
+        ..steward_bridge::config::Config::default()
     };
     if !hub_config.database().exists() {
         steward_hub::init(&hub_config)
