@@ -1,7 +1,8 @@
 //! A bridge of the world: enrolled and served as its operator would.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,8 @@ pub struct Wish {
     pub policy: Option<String>,
     /// Where it finds the hub; where its token says when there is none.
     pub via: Option<SocketAddr>,
+    /// The number of the user that its link runs as; the test's own when there is none. Needs root.
+    pub user: Option<u32>,
 }
 
 /// A bridge.
@@ -42,7 +45,12 @@ impl Bridge {
     pub fn new(world: &World, name: &str, folder: &str, wish: &Wish) -> Result<Self> {
         let config = world.path(&format!("{folder}.toml"));
         let hub = wish.via.map(|address| format!("hub = [\"{address}\"]\n"));
-        fs::write(&config, hub.unwrap_or_default())?;
+        let user = wish.user.map(|user| format!("user = {user}\n"));
+        fs::write(&config, hub.unwrap_or_default() + &user.unwrap_or_default())?;
+        if wish.user.is_some() {
+            // Else that user could not reach its own folder.
+            fs::set_permissions(world.folder(), Permissions::from_mode(0o711))?;
+        }
         let policy = match &wish.policy {
             Some(policy) => policy.clone(),
             None => Policy::starter_dev(&Account::current()?.name),
@@ -162,6 +170,27 @@ impl Bridge {
     pub fn link(&self) -> Result<Arc<Program>> {
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         link.clone().context("the bridge was never started")
+    }
+
+    /// The process number of its link where that is a process of its own, another than `former`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn link_apart(&self, former: Option<i32>) -> Result<i32> {
+        let data = self.data.display().to_string();
+        let serve = self.link()?.pid();
+        until("a link of its own", async || {
+            let all = mentioning(&self.data).into_iter();
+            let is_it = |pid: i32, line: &str| {
+                line.contains(&data)
+                    && line.contains(" link ")
+                    && Some(pid) != former
+                    && parent(pid) == Some(serve)
+            };
+            let mut found = all.filter(|(pid, line)| is_it(*pid, line));
+            Ok(found.next().map(|(pid, _)| pid))
+        })
+        .await
     }
 
     /// The process number of its runner.

@@ -1,5 +1,6 @@
 //! The parts of the harness, the lowest first.
 
+pub mod stranger;
 pub mod wait;
 
 pub mod entry;

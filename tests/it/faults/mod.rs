@@ -6,6 +6,7 @@ mod chaos;
 mod disk;
 mod failpoints;
 mod load;
+mod privileges;
 mod runner;
 mod stories;
 mod taken_over;

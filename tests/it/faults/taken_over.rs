@@ -1,4 +1,5 @@
-//! A link that somebody else has taken over: it speaks the runner's own frames, and cannot sign.
+//! A link that somebody else has taken over: it has the link's user and speaks the runner's own frames,
+//! and cannot sign.
 
 use std::fs;
 
@@ -15,10 +16,11 @@ use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Signed, SigningKey};
 use steward_shared::time::{Clock, SystemClock};
-use steward_tests::{Bridge, Hub, Ledger, World, report, script};
+use steward_tests::{Bridge, Hub, Ledger, Wish, World, as_user, is_alive, report, script, until};
 use tokio::net::UnixStream;
 
 use super::load::{SETTLED_WITHIN, counting, lines};
+use super::privileges::LINK;
 
 struct Rogue {
     socket: UnixStream,
@@ -28,7 +30,10 @@ struct Rogue {
 impl Rogue {
     /// Takes the link's place, as far as that goes: the runner answers the challenge.
     async fn new(bridge: &Bridge) -> Result<(Self, Hello)> {
-        let socket = UnixStream::connect(bridge.data().join("runner.sock")).await?;
+        let path = bridge.data().join("runner.sock");
+        let socket = as_user(LINK, || Ok(std::os::unix::net::UnixStream::connect(path)?))?;
+        socket.set_nonblocking(true)?;
+        let socket = UnixStream::from_std(socket)?;
         let key = SigningKey::from_seed(&SigningKey::new_seed()?)?;
         let mut rogue = Self { socket, key };
         let receipt_key = fs::read(bridge.data().join("runner/receipt.key"))?;
@@ -134,7 +139,7 @@ fn forge(
     ])
 }
 
-/// With every frame that a link can say, signed by a key of its own where something must be signed, and with
+/// With the link's user, with every frame that a link can say, signed by a key of its own where something must be signed, and with
 /// an offer that the hub has really signed, a rogue in the link's place starts nothing, ends nothing, drops
 /// no output, and changes neither policy nor trust.
 #[tokio::test]
@@ -144,7 +149,12 @@ async fn link_taken_over() -> Result<()> {
         world.expect_error(expected);
     }
     let hub = world.hub().await?;
-    let bridge = hub.dmz().await?;
+    hub.site("dmz", &["web-1"]).await?;
+    let wish = Wish {
+        user: Some(LINK),
+        ..Wish::default()
+    };
+    let bridge = hub.bridge_with("br-1", "dmz", &wish).await?;
     let mut ledger = Ledger::new(&world);
     let gate = world.at("gate");
     let text = format!(
@@ -160,7 +170,12 @@ async fn link_taken_over() -> Result<()> {
     let attempt = shown["id"].as_str().context("no id")?;
     let offer = genuine_offer(&hub, attempt)?;
     let (before, runner) = (files(&bridge)?, bridge.runner().await?);
+    let link = bridge.link_apart(None).await?;
     bridge.link()?.kill()?;
+    until("the link has died too", async || {
+        Ok((!is_alive(link)).then_some(()))
+    })
+    .await?;
 
     let (mut rogue, hello) = Rogue::new(&bridge).await?;
     let id: AttemptId = attempt.parse()?;
