@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -17,6 +18,9 @@ use super::load::{counting, lines};
 /// Nobody's number, and another nobody's.
 pub(super) const LINK: u32 = 61_234;
 const OTHER: u32 = 61_235;
+
+/// How long the runner may take to turn somebody away.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The process has the link's user and nothing else, and cannot get it.
 fn is_bare(pid: i32) -> Result<()> {
@@ -93,7 +97,9 @@ async fn turned_away(bridge: &Bridge) -> Result<()> {
         Ok(fs::set_permissions(&socket, Permissions::from_mode(0o666))?)
     })?;
     let mut stream = connect()??;
-    ensure!(stream.read(&mut [0])? == 0, "the runner speaks to it");
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let read = stream.read(&mut [0]);
+    ensure!(matches!(read, Ok(0)), "the runner has let it in: {read:?}");
     bridge
         .link()?
         .logs("turned away a link of another user")
