@@ -14,8 +14,8 @@ use super::trace::Trace;
 use super::witness::Violation;
 use super::world::World;
 
-/// Attempt histories that every run of the tests lives through: a few minutes of two cores.
-const HISTORIES: u64 = 40_000;
+/// Attempt histories that every run of the tests lives through: five minutes of two cores.
+const HISTORIES: u64 = 200_000;
 
 /// Worlds in which a flaw must show.
 const FLAW_WORLDS: u64 = 1_500;
@@ -155,9 +155,9 @@ fn sim_histories() {
 
 /// Many more of them, from seeds that nobody has seen.
 #[test]
-#[ignore = "takes half an hour"]
+#[ignore = "takes an hour"]
 fn sim_histories_long() {
-    histories(HISTORIES * 50, 1 << 32);
+    histories(HISTORIES * 10, 1 << 32);
 }
 
 /// One world again, in words: the one that is named, or every one that once failed.
