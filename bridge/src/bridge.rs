@@ -19,7 +19,7 @@ use crate::link::user::{User, UserError};
 use crate::link::{Dial, Link, LinkError};
 use crate::policy::PolicyError;
 use crate::runner::trust::{Trust, TrustError};
-use crate::runner::{Port, Runner, RunnerError};
+use crate::runner::{Other, Port, Runner, RunnerError, elder};
 
 /// Why there is no bridge.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ impl Bridge {
     /// [`BridgeError`] says what is missing or in the way.
     pub async fn start(config: &Config) -> Result<Self, BridgeError> {
         let stop = Stop::default();
-        let (runner, port) = Runner::open(config, stop.clone()).await?;
+        let (runner, port) = Runner::open(config, stop.clone(), Other::Refuses).await?;
         let (dial, mut ends) = mpsc::channel(1);
         let link = Link::open(config.link_dir(), config.hub.clone(), Dial::Memory(dial))?;
         stop.run(async move {
@@ -160,20 +160,34 @@ impl Bridge {
     }
 }
 
-/// Serves links on the socket until told to stop. For the process that is the runner.
+/// Serves links on the socket until told to stop, or until a newer runner has taken over and nothing of
+/// this one runs any more. For the process that is the runner.
 ///
 /// # Errors
 /// [`BridgeError`] when it cannot start, or a disk fails it.
-pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), BridgeError> {
+pub(crate) async fn serve_runner(
+    config: &Config,
+    stop: Stop,
+    other: Other,
+) -> Result<(), BridgeError> {
     let user = User::apart(config)?;
-    let (runner, port) = Runner::open(config, stop.clone()).await?;
+    let (runner, port) = Runner::open(config, stop.clone(), other).await?;
     let path = config.socket();
     let listener = listen(&path, user)?;
-    let accepting = stop.clone();
-    stop.run(async move {
+    let heirs = config.runner_dir().join(elder::SOCKET);
+    let accepting = stop.child();
+    match listen(&heirs, None) {
+        Ok(heirs) => accepting.run(hand_over(heirs, port.clone(), accepting.clone())),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "this runner cannot be upgraded while it works"
+        ),
+    }
+    let inner = accepting.clone();
+    accepting.run(async move {
         loop {
             let accepted = tokio::select! {
-                () = accepting.stopped() => return,
+                () = inner.stopped() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -188,9 +202,24 @@ pub(crate) async fn serve_runner(config: &Config, stop: Stop) -> Result<(), Brid
             }
         }
     });
-    runner.run().await?;
-    keep::remove(&path)?;
+    match runner.run().await? {
+        Some(retired) => {
+            accepting.finish(STOP_WITHIN).await;
+            retired.run().await?;
+        }
+        None => keep::remove(&path)?,
+    }
     Ok(())
+}
+
+/// Tells the runner when a newer one wants to take over.
+async fn hand_over(heirs: UnixListener, port: Port, stop: Stop) {
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = elder::asked(&heirs) => port.retire().await,
+        }
+    }
 }
 
 /// Lets a link in that runs as its user, which is the runner's own when it has none, or as root.

@@ -21,6 +21,7 @@ use crate::link::identity::Identity;
 use crate::link::user::{User, die_with};
 use crate::link::{Dial, Link, folders};
 use crate::policy::{Account, Policy};
+use crate::runner::Other;
 use crate::runner::trust::Trust;
 use crate::supervisor::Supervisor;
 
@@ -47,7 +48,7 @@ enum Command {
     /// Connect to the hub and take jobs; starts the runner when there is none.
     Serve,
     /// Run the part that executes jobs; `serve` starts it by itself.
-    Runner,
+    Runner(RunnerArgs),
     /// Run the part that faces the network, as its own user; `serve` starts it by itself.
     Link(LinkArgs),
     /// Check configuration, enrolment and policy without starting anything.
@@ -56,6 +57,14 @@ enum Command {
     Lock,
     /// Start jobs again.
     Unlock,
+}
+
+/// How to run the runner.
+#[derive(Debug, Args)]
+struct RunnerArgs {
+    /// Take over from the runner that is there, which ends its attempts and then itself.
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// How to run the link.
@@ -118,7 +127,7 @@ pub async fn run(cli: Cli, config: Config) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Enroll(args) => enrol(&config, args).await,
         Command::Serve => serve(&config, cli.config.as_deref()).await,
-        Command::Runner => runner(&config).await,
+        Command::Runner(args) => runner(&config, &args).await,
         Command::Link(_) => link(&config).await,
         Command::Check => Ok(check(&config)),
         Command::Lock => {
@@ -177,16 +186,25 @@ fn token_text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-async fn runner(config: &Config) -> anyhow::Result<ExitCode> {
+async fn runner(config: &Config, args: &RunnerArgs) -> anyhow::Result<ExitCode> {
     let stop = Stop::default();
     let stopping = stop.clone();
     stop.run(async move {
-        if let Err(error) = asked_to_stop().await {
-            tracing::error!(%error, "cannot wait for signals");
+        tokio::select! {
+            asked = asked_to_stop() => if let Err(error) = asked {
+                tracing::error!(%error, "cannot wait for signals");
+            },
+            // It has handed over, and nothing is left to do.
+            () = stopping.stopped() => (),
         }
         stopping.stop();
     });
-    serve_runner(config, stop.clone()).await?;
+    let other = if args.take_over {
+        Other::TakesOver
+    } else {
+        Other::Refuses
+    };
+    serve_runner(config, stop.clone(), other).await?;
     stop.finish(STOP_WITHIN).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -73,6 +73,20 @@ pub const TURN_EVENTS_MAX: usize = 256;
 /// How often the runner looks at the clock, the policy file and the lock.
 pub const TICK: Duration = Duration::from_secs(1);
 
+/// How long a runner that hands over waits for the permits of what it has accepted.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a runner waits for the one before it to hand over.
+pub const HANDOVER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a runner asks the one before it, and looks whether it has handed over.
+pub const HANDOVER_LOOK: Duration = Duration::from_millis(20);
+
+/// From one try to reach an elder to the next.
+pub const ELDER_RETRY: Duration = Duration::from_millis(100);
+
+const _: () = assert!(DRAIN_WITHIN.as_secs() < HANDOVER_WITHIN.as_secs());
+
 /// From one try to reach the hub to the next, at first and at most; with jitter.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 

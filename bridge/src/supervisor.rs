@@ -12,6 +12,7 @@ use steward_shared::stop::Stop;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -46,22 +47,37 @@ impl Supervisor {
     }
 
     /// Starts a runner when none answers, and another when it ends. It is a process of its own and
-    /// outlives a supervisor that is killed; one that stops in order takes the runner that it started
-    /// with it.
+    /// outlives a supervisor that is killed; one that stops in order takes the runners that it started
+    /// with it. SIGUSR2 starts one from the program as it is on the disk now, which takes over.
     pub(crate) async fn keep_runner(self) {
+        let mut upgrade = match signal(SignalKind::user_defined2()) {
+            Ok(upgrade) => upgrade,
+            Err(error) => return tracing::error!(%error, "cannot wait for signals"),
+        };
         let mut pause = Pause(RESTART.0);
+        let mut words: &[&str] = &["runner"];
         while !self.stop.is_stopped() {
-            if UnixStream::connect(self.config.socket()).await.is_ok() {
+            if words == ["runner"] && UnixStream::connect(self.config.socket()).await.is_ok() {
                 tokio::select! {
                     () = self.stop.stopped() => return,
-                    () = tokio::time::sleep(Duration::from_secs(1)) => continue,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => (),
+                    _ = upgrade.recv() => words = TAKE_OVER,
                 }
+                continue;
             }
             let began = Instant::now();
-            match self.command(&["runner"]).spawn() {
+            match self
+                .command(std::mem::replace(&mut words, &["runner"]))
+                .spawn()
+            {
                 Ok(mut child) => tokio::select! {
                     ended = child.wait() => tracing::error!(?ended, "the runner has ended"),
                     () = self.stop.stopped() => return end(child, "the runner").await,
+                    _ = upgrade.recv() => {
+                        words = TAKE_OVER;
+                        self.stop.run(see_off(child, self.stop.clone()));
+                        continue;
+                    }
                 },
                 Err(error) => tracing::error!(%error, "cannot start the runner"),
             }
@@ -70,8 +86,12 @@ impl Supervisor {
     }
 
     /// Starts the link as its own user, and again when it ends: that costs nothing but the connection.
-    /// `connected` is told when a link says so.
+    /// `connected` is told when a link says so. SIGUSR2 starts it from the program as it is on the disk now.
     pub(crate) async fn keep_link(self, connected: watch::Sender<u64>) {
+        let mut upgrade = match signal(SignalKind::user_defined2()) {
+            Ok(upgrade) => upgrade,
+            Err(error) => return tracing::error!(%error, "cannot wait for signals"),
+        };
         let own = std::process::id().to_string();
         let mut pause = Pause(RESTART.0);
         while !self.stop.is_stopped() {
@@ -85,6 +105,10 @@ impl Supervisor {
                     tokio::select! {
                         ended = child.wait() => tracing::error!(?ended, "the link has ended"),
                         () = self.stop.stopped() => return end(child, "the link").await,
+                        _ = upgrade.recv() => {
+                            end(child, "the link").await;
+                            continue;
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "cannot start the link"),
@@ -105,6 +129,20 @@ impl Supervisor {
         // Signals of the terminal are the supervisor's to pass on.
         command.process_group(0).stdin(Stdio::null());
         command
+    }
+}
+
+/// How the runner is started that takes over from another.
+const TAKE_OVER: &[&str] = &["runner", "--take-over"];
+
+/// Waits for the end of a runner that hands over.
+async fn see_off(mut child: Child, stop: Stop) {
+    tokio::select! {
+        ended = child.wait() => match ended {
+            Ok(status) if status.success() => tracing::info!("the former runner has ended"),
+            ended => tracing::error!(?ended, "the former runner has ended"),
+        },
+        () = stop.stopped() => end(child, "the former runner").await,
     }
 }
 

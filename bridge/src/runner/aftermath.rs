@@ -48,7 +48,8 @@ pub fn settle(
     entries
 }
 
-fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
+/// How an attempt ended whose runner has died; `log` is what there is of its output.
+pub fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
     let empty = Extent {
         bytes: 0,
         sha256: Some(Digest::of(b"")),

@@ -10,6 +10,7 @@ use steward_shared::job::Exit;
 use steward_shared::stop::Stop;
 use tokio::sync::mpsc;
 
+use super::RunnerError;
 use super::attempt::AttemptError;
 use super::stream::Streams;
 
@@ -30,6 +31,10 @@ pub struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkNumber(u64);
 
+/// An elder among all that this runner has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ElderNumber(u64);
+
 /// What reaches the runner.
 #[derive(Debug)]
 pub enum Inbound {
@@ -43,8 +48,20 @@ pub enum Inbound {
     Opened(AttemptId),
     /// An attempt has ended.
     Ended(AttemptId, Result<Exit, AttemptError>),
+    /// An elder is dead, and what it has left is this runner's, or could not be made so.
+    Buried(ElderNumber, Result<(), Box<RunnerError>>),
+    /// A newer runner wants to take over.
+    Retire,
     /// Time has passed.
     Tick,
+}
+
+impl ElderNumber {
+    /// One that was never given before.
+    pub(super) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Link {

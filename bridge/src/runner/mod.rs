@@ -20,13 +20,15 @@ pub mod stream;
 pub mod trust;
 
 pub mod inbound;
+
+pub mod elder;
 pub mod judge;
 
 pub mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use steward_shared::action::ActionKind;
@@ -38,19 +40,23 @@ use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::keep::{self, KeepError};
-use crate::limits::{LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX};
+use crate::limits::{
+    HANDOVER_LOOK, HANDOVER_WITHIN, LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX,
+};
 use crate::wire;
 use attempt::{AttemptError, Attempts};
+use elder::{Estate, Rest};
 use executor::{Executors, LocalExecutor};
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
 use operator::Operator;
-use session::{Phase, Session};
+use session::{Held, Phase, Session};
 use spawn::Trees;
-use spool::{Spool, SpoolError, SpoolLimits};
+use spool::{Recovered, Spool, SpoolError, SpoolLimits};
 use trust::{Trust, TrustError};
 use turn::{Parts, Turns};
 
@@ -95,10 +101,39 @@ pub enum RunnerError {
 /// A runner that is ready: it has recovered what a former one left.
 #[derive(Debug)]
 pub struct Runner {
+    folder: PathBuf,
     turns: Turns,
     inbox: mpsc::Receiver<Inbound>,
     stop: Stop,
-    _only: nix::fcntl::Flock<std::fs::File>,
+    only: Only,
+}
+
+/// The lock of the one runner that has the journal.
+type Only = nix::fcntl::Flock<std::fs::File>;
+
+/// A runner that has handed over, all but the journal's lock.
+#[derive(Debug)]
+pub struct Retired {
+    rest: Rest,
+    estate: Estate,
+    only: Only,
+}
+
+/// What a runner does when another is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    /// It gives up.
+    Refuses,
+    /// It asks the other one to hand over.
+    TakesOver,
+}
+
+/// What a former runner has left, when it lives no more.
+struct Former<'a> {
+    held: &'a mut BTreeMap<AttemptId, Held>,
+    logs: &'a [Recovered],
+    boot_file: PathBuf,
+    boot: [u8; 16],
 }
 
 /// A way to hand link connections to a runner.
@@ -109,50 +144,51 @@ pub struct Port {
 }
 
 impl Runner {
-    /// Reads trust and journal, ends what a former runner left running, and settles its attempts.
+    /// Reads trust and journal, ends what a former runner left running, and settles its attempts; all but
+    /// those that one which has handed over still runs.
     ///
     /// # Errors
     /// [`RunnerError`] says what is missing or in the way.
-    pub async fn open(config: &Config, stop: Stop) -> Result<(Self, Port), RunnerError> {
+    pub async fn open(
+        config: &Config,
+        stop: Stop,
+        other: Other,
+    ) -> Result<(Self, Port), RunnerError> {
         let folder = config.runner_dir();
         keep::folder(&folder)?;
-        let only = only(&folder)?;
+        let only = only(&folder, other).await?;
+        let elders = elder::living(&folder)?;
+        let elsewhere = elders.iter().flat_map(|elder| elder.attempts.iter());
+        let elsewhere: BTreeSet<AttemptId> = elsewhere.copied().collect();
         let trust = Arc::new(Trust::read(&folder)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (mut journal, contents) = Journal::open(&folder.join("journal.db"), clock.now())?;
-        let (spool, recovered) =
-            Spool::open(&folder.join("spool"), SpoolLimits::default(), stop.clone())?;
+        let (spool, recovered) = Spool::open_beside(
+            &folder.join("spool"),
+            SpoolLimits::default(),
+            stop.clone(),
+            &elsewhere,
+        )?;
         let work = folder.join("work");
         let executor = LocalExecutor::start(Trees::find(), &work)
             .map_err(|source| RunnerError::Executor { path: work, source })?;
         let executors = Executors::default().with(ActionKind::Local, executor);
         let attempts = Attempts::new(executors, spool.clone());
-        let mut held = contents.attempts;
+        // Nothing is settled of what lives on elsewhere.
+        let (lives_on, mut held) = contents
+            .attempts
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(attempt, _)| elsewhere.contains(attempt));
         let boot = boot_id();
-        let boot_file = folder.join("boot-id");
-        // Nothing that ran before the machine was started anew can be alive.
-        let rebooted =
-            keep::read(&boot_file)?.is_some_and(|before| before != boot && boot != [0; 16]);
-        let mut dead = BTreeSet::new();
-        for attempt in aftermath::were_running(&held) {
-            if rebooted || attempts.recover(attempt).await {
-                dead.insert(attempt);
-            }
-        }
-        let entries = aftermath::settle(&mut held, &dead, &recovered);
-        let commits = contents.commits + u64::from(!entries.is_empty());
-        failpoint!("runner.recover.before");
-        journal.write(&entries)?;
-        failpoint!("runner.recover.after");
-        keep::write(&boot_file, &boot)?;
-        for log in &recovered {
-            let kept = held
-                .get(&log.attempt)
-                .is_some_and(|held| held.phase != Phase::Settled);
-            if !kept {
-                spool.remove(log.attempt).await?;
-            }
-        }
+        let former = Former {
+            held: &mut held,
+            logs: &recovered,
+            boot_file: folder.join("boot-id"),
+            boot,
+        };
+        let settled = former.settle(&attempts, &mut journal, &spool).await?;
+        let commits = contents.commits + settled;
+        held.extend(lives_on);
         let (sender, inbox) = mpsc::channel(LINK_QUEUE);
         let parts = Parts {
             trust,
@@ -165,27 +201,30 @@ impl Runner {
             boot_id: boot,
             commits,
         };
-        let turns = Turns::new(parts, sender.clone(), stop.clone());
+        let mut turns = Turns::new(parts, sender.clone(), stop.clone());
+        turns.look_after(elders).await?;
         let port = Port {
             inbox: sender,
             stop: stop.clone(),
         };
         Ok((
             Self {
+                folder,
                 turns,
                 inbox,
                 stop,
-                _only: only,
+                only,
             },
             port,
         ))
     }
 
-    /// Works until told to stop, then ends what is running and writes that down.
+    /// Works until told to stop, then ends what is running and writes that down; or until a newer runner
+    /// takes over.
     ///
     /// # Errors
     /// [`RunnerError`] when a disk fails it.
-    pub async fn run(mut self) -> Result<(), RunnerError> {
+    pub async fn run(mut self) -> Result<Option<Retired>, RunnerError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -196,23 +235,99 @@ impl Runner {
                 count = self.inbox.recv_many(&mut arrived, TURN_EVENTS_MAX) => if count == 0 { break },
             }
             self.turns.take(arrived).await?;
+            if self.turns.may_retire() {
+                match Estate::found(&self.folder, &self.turns.own()) {
+                    Ok(estate) => return Ok(Some(self.retire(estate))),
+                    Err(error) => {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot hand over to the runner that asks for it"
+                        );
+                        self.turns.stay();
+                    }
+                }
+            }
         }
         self.turns.end_all();
-        let deadline = tokio::time::Instant::now() + STOP_WITHIN;
+        let deadline = Instant::now() + STOP_WITHIN;
         while self.turns.running() > 0 {
             let mut arrived = Vec::new();
             let receive = self.inbox.recv_many(&mut arrived, TURN_EVENTS_MAX);
             if tokio::time::timeout_at(deadline, receive).await.is_err() {
                 tracing::error!(left = self.turns.running(), "attempts did not end in time");
-                return Ok(());
+                break;
             }
             self.turns.take(arrived).await?;
         }
-        Ok(())
+        self.turns.leave();
+        Ok(None)
+    }
+
+    fn retire(self, estate: Estate) -> Retired {
+        Retired {
+            rest: self.turns.retire(self.inbox),
+            estate,
+            only: self.only,
+        }
+    }
+}
+
+impl Former<'_> {
+    /// Ends what is left running, and settles the attempts; how many commits that took.
+    async fn settle(
+        self,
+        attempts: &Attempts,
+        journal: &mut Journal,
+        spool: &Spool,
+    ) -> Result<u64, RunnerError> {
+        // Nothing that ran before the machine was started anew can be alive.
+        let rebooted = keep::read(&self.boot_file)?
+            .is_some_and(|before| before != self.boot && self.boot != [0; 16]);
+        let mut dead = BTreeSet::new();
+        for attempt in aftermath::were_running(self.held) {
+            if rebooted || attempts.recover(attempt).await {
+                dead.insert(attempt);
+            }
+        }
+        let entries = aftermath::settle(self.held, &dead, self.logs);
+        let commits = u64::from(!entries.is_empty());
+        failpoint!("runner.recover.before");
+        journal.write(&entries)?;
+        failpoint!("runner.recover.after");
+        keep::write(&self.boot_file, &self.boot)?;
+        for log in self.logs {
+            let kept = self
+                .held
+                .get(&log.attempt)
+                .is_some_and(|held| held.phase != Phase::Settled);
+            if !kept {
+                spool.remove(log.attempt).await?;
+            }
+        }
+        Ok(commits)
+    }
+}
+
+impl Retired {
+    /// Ends what this runner has started, while the newer one works. No link may reach it any more.
+    ///
+    /// # Errors
+    /// [`RunnerError`] when a disk fails it.
+    pub async fn run(self) -> Result<(), RunnerError> {
+        tracing::info!("handed over to a newer runner");
+        // The newer one goes on from here.
+        drop(self.only);
+        self.rest.run(self.estate).await
     }
 }
 
 impl Port {
+    /// A newer runner wants to take over.
+    pub async fn retire(&self) {
+        // A runner that ends anyway needs no telling.
+        drop(self.inbox.send(Inbound::Retire).await);
+    }
+
     /// Serves one link over a pair of byte streams, until either side ends.
     pub fn connect<R, W>(&self, mut from: R, mut to: W)
     where
@@ -275,24 +390,33 @@ fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
     }
 }
 
-/// Makes sure that nobody else works in this folder.
-fn only(folder: &std::path::Path) -> Result<nix::fcntl::Flock<std::fs::File>, RunnerError> {
+/// Makes sure that nobody else has the journal in this folder.
+async fn only(folder: &Path, other: Other) -> Result<Only, RunnerError> {
     let path = folder.join("lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = file.map_err(|source| KeepError {
-        act: "open",
-        path,
-        source,
-    })?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
-        RunnerError::Busy {
-            path: folder.to_owned(),
+    let deadline = Instant::now() + HANDOVER_WITHIN;
+    let mut asked = other == Other::Refuses;
+    loop {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let file = file.map_err(|source| KeepError {
+            act: "open",
+            path: path.clone(),
+            source,
+        })?;
+        if let Ok(only) = Only::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            return Ok(only);
         }
-    })
+        if other == Other::Refuses || Instant::now() > deadline {
+            return Err(RunnerError::Busy {
+                path: folder.to_owned(),
+            });
+        }
+        asked = asked || elder::ask(folder).await;
+        tokio::time::sleep(HANDOVER_LOOK).await;
+    }
 }
 
 /// This boot of the machine; zeros where the kernel does not tell.

@@ -1,6 +1,6 @@
 //! One turn of the runner: many events, one commit to the journal, then everything that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use steward_shared::failpoint;
@@ -10,20 +10,23 @@ use steward_shared::random::{Random, SystemRandom};
 use steward_shared::stop::Stop;
 use steward_shared::time::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::RunnerError;
 use super::attempt::{AttemptError, Attempts, StopReason};
+use super::elder::{Elder, Household, Kin, Rest};
 use super::executor::Work;
 use super::gate::Admitted;
-use super::inbound::{Inbound, Link, LinkNumber};
+use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
 use super::journal::Journal;
 use super::judge::{Bench, Deed, Judge, Matter, Outside};
 use super::operator::{Operator, Orders};
 use super::receipt;
-use super::session::{Now, Session, StopWhy};
+use super::session::{Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use super::trust::Trust;
+use crate::limits::DRAIN_WITHIN;
 
 /// The runner's state.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub struct Turns {
     stop: Stop,
     link: Option<Link>,
     running: BTreeMap<AttemptId, watch::Sender<Option<StopReason>>>,
+    /// Runners before this one that still end their attempts.
+    elders: BTreeMap<ElderNumber, Kin>,
+    /// Who looks after them, for as long as this runner does.
+    care: Stop,
+    /// Since when a newer runner wants to take over.
+    retiring: Option<Instant>,
 }
 
 /// What a runner is made of.
@@ -106,10 +115,40 @@ impl Turns {
             attempts: parts.attempts,
             spool: parts.spool,
             inbox,
-            stop,
             link: None,
             running: BTreeMap::new(),
+            elders: BTreeMap::new(),
+            care: Stop::default(),
+            stop,
+            retiring: None,
         }
+    }
+
+    /// Looks after the attempts of runners before this one. Until a link comes the hub is away for them.
+    ///
+    /// # Errors
+    /// As [`Turns::take`].
+    pub async fn look_after(&mut self, elders: Vec<Elder>) -> Result<(), RunnerError> {
+        if elders.is_empty() {
+            return Ok(());
+        }
+        for elder in elders {
+            tracing::info!(
+                attempts = elder.attempts.len(),
+                "a former runner still ends its attempts"
+            );
+            let kin = Kin::attend(
+                elder,
+                Household {
+                    attempts: self.attempts.clone(),
+                    spool: self.spool.clone(),
+                    inbox: self.inbox.clone(),
+                    stop: self.care.clone(),
+                },
+            );
+            self.elders.insert(kin.number, kin);
+        }
+        self.judge_all(vec![Matter::Down], &[]).await
     }
 
     /// Takes everything that has arrived: one commit, then the rest.
@@ -118,13 +157,31 @@ impl Turns {
     /// [`RunnerError`]; the runner must end.
     pub async fn take(&mut self, arrived: Vec<Inbound>) -> Result<(), RunnerError> {
         let mut matters = Vec::with_capacity(arrived.len());
+        let mut ended = Vec::new();
         for inbound in arrived {
+            if let Inbound::Ended(attempt, _) = &inbound {
+                ended.push(*attempt);
+            }
             matters.extend(self.matter(inbound)?);
         }
+        self.judge_all(matters, &ended).await
+    }
+
+    /// One commit, then the rest; elders are told which of their attempts' ends are on disk.
+    async fn judge_all(
+        &mut self,
+        matters: Vec<Matter>,
+        ended: &[AttemptId],
+    ) -> Result<(), RunnerError> {
         let judged = self.judge.turn(matters, &mut self.around);
         let judgement = judged.map_err(RunnerError::Sign)?;
         if !judgement.records.is_empty() {
             self.journal.write(&judgement.records)?;
+        }
+        for attempt in ended {
+            if let Some(elder) = self.elder_of(*attempt) {
+                elder.recorded(*attempt);
+            }
         }
         for deed in judgement.deeds {
             self.carry_out(deed).await?;
@@ -132,16 +189,60 @@ impl Turns {
         Ok(())
     }
 
-    /// Asks every running attempt to end, because the runner does.
+    /// Whether a newer runner wants to take over, and nothing that was accepted waits for its permit; or
+    /// has for too long.
+    pub fn may_retire(&self) -> bool {
+        self.retiring.is_some_and(|since| {
+            self.judge.session().waiting() == 0 || since.elapsed() > DRAIN_WITHIN
+        })
+    }
+
+    /// Nothing can be handed over: the runner stays what it is.
+    pub const fn stay(&mut self) {
+        self.retiring = None;
+    }
+
+    /// The attempts whose processes are this runner's.
+    pub fn own(&self) -> BTreeSet<AttemptId> {
+        self.running.keys().copied().collect()
+    }
+
+    /// Lets go of journal, hub and elders. What is left only ends what runs.
+    pub fn retire(mut self, inbox: mpsc::Receiver<Inbound>) -> Rest {
+        self.drop_link();
+        self.leave();
+        self.spool.keep_only(&self.own());
+        Rest {
+            running: self.running,
+            spool: self.spool,
+            inbox,
+            stop: self.stop,
+        }
+    }
+
+    /// Asks every running attempt to end, those of elders too, because the bridge stops.
     pub fn end_all(&self) {
+        for elder in self.elders.values() {
+            elder.end();
+        }
         for stop in self.running.values() {
             stop.send_replace(Some(StopReason::Shutdown));
         }
     }
 
-    /// Attempts whose processes may be alive.
+    /// Attempts whose processes may be alive, those of elders too.
     pub fn running(&self) -> usize {
-        self.running.len()
+        let elders = self.elders.values().flat_map(|elder| elder.attempts());
+        let runs = |attempt: &&AttemptId| {
+            let held = self.judge.session().held(**attempt);
+            held.is_some_and(|held| matches!(held.phase, Phase::Running { .. }))
+        };
+        self.running.len() + elders.filter(runs).count()
+    }
+
+    /// Elders are on their own from now on.
+    pub fn leave(&self) {
+        self.care.stop();
     }
 
     /// What there is to judge about an event, once the machine has had its part of it.
@@ -153,6 +254,12 @@ impl Turns {
                 Matter::Linked
             }
             Inbound::Frame(link, _) | Inbound::Down(link) if !self.is_current(link) => {
+                return Ok(None);
+            }
+            // It is offered again to the runner that takes over.
+            Inbound::Frame(_, frame)
+                if self.retiring.is_some() && matches!(*frame, ToBridge::Offer(_)) =>
+            {
                 return Ok(None);
             }
             Inbound::Frame(_, frame) => {
@@ -189,8 +296,52 @@ impl Turns {
                 Matter::NotStarted(attempt, reason)
             }
             Inbound::Ended(_, Err(error @ AttemptError::Spool(_))) => return Err(error.into()),
+            Inbound::Buried(elder, taken_over) => {
+                taken_over.map_err(|error| *error)?;
+                self.inherit(elder);
+                return Ok(None);
+            }
+            Inbound::Retire => {
+                self.retiring.get_or_insert_with(Instant::now);
+                return Ok(None);
+            }
             Inbound::Tick => Matter::Tick,
         }))
+    }
+
+    fn elder_of(&self, attempt: AttemptId) -> Option<&Kin> {
+        self.elders.values().find(|elder| elder.has(attempt))
+    }
+
+    /// Sends on what a dead elder has left, from where it has stopped.
+    fn inherit(&mut self, elder: ElderNumber) {
+        tracing::info!("a former runner has ended");
+        let Some(elder) = self.elders.remove(&elder) else {
+            return;
+        };
+        if let Some(streams) = self.link.as_mut().and_then(|link| link.streams.as_mut()) {
+            for (attempt, position) in elder.positions() {
+                streams.begin(attempt, position);
+            }
+        }
+        // Forgotten while it was made this runner's: then it is not needed here either.
+        let is_settled = |attempt: &&AttemptId| {
+            let held = self.judge.session().held(**attempt);
+            held.is_none_or(|held| held.phase == Phase::Settled)
+        };
+        for attempt in elder.attempts().iter().filter(is_settled) {
+            self.forget(*attempt);
+        }
+    }
+
+    /// Nothing waits for it; what is left after a crash is removed at the next start.
+    fn forget(&self, attempt: AttemptId) {
+        let spool = self.spool.clone();
+        self.stop.run(async move {
+            if let Err(error) = spool.remove(attempt).await {
+                tracing::error!(%attempt, error = &error as &dyn std::error::Error, "cannot remove output");
+            }
+        });
     }
 
     fn is_current(&self, number: LinkNumber) -> bool {
@@ -203,6 +354,9 @@ impl Turns {
             Deed::Stream(connection, have) => self.stream(connection, have),
             Deed::Start(attempt, admitted) => self.start(attempt, admitted),
             Deed::Stop(attempt, why) => {
+                if let Some(elder) = self.elder_of(attempt) {
+                    elder.stop(attempt, why);
+                }
                 if let Some(stop) = self.running.get(&attempt) {
                     stop.send_replace(Some(match why {
                         StopWhy::Cancelled => StopReason::Cancelled,
@@ -211,22 +365,22 @@ impl Turns {
                 }
             }
             Deed::Release(attempt, through) => {
+                if let Some(elder) = self.elder_of(attempt) {
+                    elder.release(attempt, through);
+                }
                 if let Some(streams) = self.link.as_ref().and_then(|link| link.streams.as_ref()) {
                     streams.acked(attempt, through);
                 }
                 self.spool.acked(attempt, through).await?;
             }
             Deed::Forget(attempt) => {
+                if let Some(elder) = self.elder_of(attempt) {
+                    elder.forget(attempt);
+                }
                 if let Some(streams) = self.link.as_mut().and_then(|link| link.streams.as_mut()) {
                     streams.end(attempt);
                 }
-                // Nothing waits for it; what is left after a crash is removed at the next start.
-                let spool = self.spool.clone();
-                self.stop.run(async move {
-                    if let Err(error) = spool.remove(attempt).await {
-                        tracing::error!(%attempt, error = &error as &dyn std::error::Error, "cannot remove output");
-                    }
-                });
+                self.forget(attempt);
             }
         }
         Ok(())
@@ -235,6 +389,9 @@ impl Turns {
     fn stream(&mut self, connection: [u8; 16], have: Vec<(AttemptId, u64)>) {
         let Some(link) = &mut self.link else { return };
         let (output, stop) = (link.output.clone(), link.stop.child());
+        for elder in self.elders.values() {
+            elder.stream(connection, &have, &output);
+        }
         let mut streams = Streams::new(self.spool.clone(), connection, output, stop);
         for (attempt, position) in have {
             streams.begin(attempt, position);
@@ -244,6 +401,8 @@ impl Turns {
 
     fn start(&mut self, attempt: AttemptId, admitted: Option<Box<Admitted>>) {
         let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
+        let (stop, stopped) = watch::channel(None);
+        self.running.insert(attempt, stop);
         let Some(admitted) = admitted else {
             let lost = AttemptError::NotStarted {
                 reason: "what was admitted is not there any more".to_owned(),
@@ -253,8 +412,6 @@ impl Turns {
             return;
         };
         let Admitted { job, admission } = *admitted;
-        let (stop, stopped) = watch::channel(None);
-        self.running.insert(attempt, stop);
         tracing::info!(%attempt, run = %job.run, template = job.template.name, target = job.target.name, "starting");
         self.stop.run(async move {
             let work = Work {
@@ -286,6 +443,9 @@ impl Turns {
     }
 
     fn close_streams(&mut self) {
+        for elder in self.elders.values() {
+            elder.close();
+        }
         if let Some(mut streams) = self.link.as_mut().and_then(|link| link.streams.take()) {
             streams.close();
         }

@@ -9,6 +9,7 @@ mod held;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused, ReceiptEvent, Refusal};
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Exit, OnDisconnect};
@@ -85,7 +86,7 @@ pub enum Command {
 }
 
 /// Why an attempt is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopWhy {
     /// The hub wants it.
     Cancelled,

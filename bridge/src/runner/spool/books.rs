@@ -1,6 +1,6 @@
 //! Who has how much output on the disk, how much of it the hub has, and who waits for room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use steward_shared::id::AttemptId;
@@ -75,6 +75,14 @@ impl Books {
         if let Some(book) = state.logs.remove(&attempt) {
             state.unacked = state.unacked.saturating_sub(book.unacked());
         }
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    pub(super) fn keep_only(&self, attempts: &BTreeSet<AttemptId>) {
+        let mut state = self.lock();
+        state.logs.retain(|attempt, _| attempts.contains(attempt));
+        state.unacked = state.logs.values().map(Book::unacked).sum();
         drop(state);
         self.freed.notify_waiters();
     }

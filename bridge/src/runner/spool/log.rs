@@ -3,6 +3,7 @@
 //! When its beginning is given back to the disk, the file begins with a mark instead: four zero bytes,
 //! which no record begins with, and where the first record is that is left.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -67,8 +68,12 @@ pub(super) fn remove(path: PathBuf) -> Result<(), SpoolError> {
     }
 }
 
-/// Finds all logs of a folder and cuts what a crash left at their ends.
-pub(super) fn recover(folder: &Path) -> Result<Vec<Recovered>, SpoolError> {
+/// Finds all logs of a folder but those that another process writes, and cuts what a crash left at their
+/// ends.
+pub(super) fn recover(
+    folder: &Path,
+    written: &BTreeSet<AttemptId>,
+) -> Result<Vec<Recovered>, SpoolError> {
     let failed = |error| failed("list", folder.to_owned())(error);
     let mut logs = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -79,7 +84,13 @@ pub(super) fn recover(folder: &Path) -> Result<Vec<Recovered>, SpoolError> {
             .unwrap_or_default();
         let log = path.extension().is_some_and(|extension| extension == "log");
         match name.parse() {
-            Ok(attempt) if log => logs.push(LogFile::open(path)?.recover(attempt)?),
+            Ok(attempt) if log && written.contains(&attempt) => {}
+            Ok(attempt) if log => match LogFile::open(path) {
+                Ok(file) => logs.push(file.recover(attempt)?),
+                // A runner that has handed over was still about to remove it.
+                Err(SpoolError::Gone) => {}
+                Err(error) => return Err(error),
+            },
             Ok(_) | Err(_) => tracing::warn!(path = %path.display(), "not an output log"),
         }
     }
@@ -170,7 +181,7 @@ impl LogFile {
         Ok(())
     }
 
-    fn recover(&self, attempt: AttemptId) -> Result<Recovered, SpoolError> {
+    pub(super) fn recover(&self, attempt: AttemptId) -> Result<Recovered, SpoolError> {
         let mark = self.mark()?;
         let mut totals = mark.unwrap_or_default();
         let mut tallies = [Tally::new(), Tally::new(), Tally::new()];

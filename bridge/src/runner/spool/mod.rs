@@ -14,6 +14,7 @@ mod books;
 mod log;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -107,8 +108,21 @@ impl Spool {
         limits: SpoolLimits,
         stop: Stop,
     ) -> Result<(Self, Vec<Recovered>), SpoolError> {
+        Self::open_beside(folder, limits, stop, &BTreeSet::new())
+    }
+
+    /// The same, but leaves these logs alone: another process writes them.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_beside(
+        folder: &Path,
+        limits: SpoolLimits,
+        stop: Stop,
+        written: &BTreeSet<AttemptId>,
+    ) -> Result<(Self, Vec<Recovered>), SpoolError> {
         prepare(folder)?;
-        let recovered = log::recover(folder)?;
+        let recovered = log::recover(folder, written)?;
         let books = Books::new(limits);
         for log in &recovered {
             books.open(log.attempt, log.from, log.log.bytes);
@@ -121,6 +135,27 @@ impl Spool {
             stop,
         });
         Ok((Self { shared }, recovered))
+    }
+
+    /// Takes a log over whose writer has died; `None` when there is no such log.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fatal`].
+    pub async fn adopt(&self, attempt: AttemptId) -> Result<Option<Recovered>, SpoolError> {
+        let path = log::path(&self.shared.folder, attempt);
+        match blocking(move || LogFile::open(path)?.recover(attempt)).await {
+            Ok(log) => {
+                self.shared.books.open(attempt, log.from, log.log.bytes);
+                Ok(Some(log))
+            }
+            Err(SpoolError::Gone) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves all logs but these to another process, with the room that they take up.
+    pub fn keep_only(&self, attempts: &BTreeSet<AttemptId>) {
+        self.shared.books.keep_only(attempts);
     }
 
     /// Makes the log of a new attempt.

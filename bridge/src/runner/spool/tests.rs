@@ -281,6 +281,53 @@ async fn full_disk_is_waited_out_and_nothing_is_lost() {
     assert!(unmount.unwrap().success());
 }
 
+#[tokio::test]
+async fn log_that_another_process_writes_is_left_alone_until_it_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (former, _) = open(folder.path(), SMALL);
+    let (theirs, full) = (AttemptId::random(), AttemptId::random());
+    let path = log::path(folder.path(), theirs);
+    let mut writer = former.create(theirs, OnFull::Block).await.unwrap();
+    writer.append(0, Stream::Stdout, 0, b"kept").await.unwrap();
+    let whole = writer.finish().await.unwrap().log.bytes;
+    // What is half written is no crash's tail.
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(&[0; 7]).unwrap();
+    let mut other = former.create(full, OnFull::Block).await.unwrap();
+    let much = vec![0; 200 * 1024];
+    other.append(0, Stream::Stdout, 0, &much).await.unwrap();
+    let waiting = other.finish().await.unwrap().log.bytes;
+
+    let (spool, recovered) =
+        Spool::open_beside(folder.path(), SMALL, Stop::default(), &[theirs].into()).unwrap();
+    assert!(recovered.iter().map(|log| log.attempt).eq([full]));
+    assert!(spool.synced(theirs).is_none());
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole + 7);
+    // The room that the others take up is not the former one's any more.
+    former.keep_only(&[theirs].into());
+    assert!(former.synced(full).is_none() && former.synced(theirs).is_some());
+    let mut room = former
+        .create(AttemptId::random(), OnFull::Kill)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        room.append(0, Stream::Stdout, 0, &much[..100 * 1024])
+            .await
+            .unwrap();
+    }
+
+    let adopted = spool.adopt(theirs).await.unwrap().unwrap();
+    assert_eq!((adopted.attempt, adopted.log.bytes), (theirs, whole));
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole);
+    let read = spool.read(theirs, 0, 4096).await.unwrap();
+    assert_eq!(read.len() as u64, whole);
+    assert!(spool.adopt(AttemptId::random()).await.unwrap().is_none());
+    assert_eq!(
+        spool.read(full, 0, usize::MAX).await.unwrap().len() as u64,
+        waiting
+    );
+}
+
 fn open(folder: &Path, limits: SpoolLimits) -> (Spool, Vec<Recovered>) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).ok();
     Spool::open(folder, limits, Stop::default()).unwrap()
