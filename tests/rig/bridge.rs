@@ -203,17 +203,24 @@ impl Bridge {
 
     /// The process number of its runner, if there is one.
     pub fn find_runner(&self) -> Option<i32> {
+        self.runners().into_iter().next()
+    }
+
+    /// The process numbers of its runners: of one, and of those that have handed over.
+    pub fn runners(&self) -> Vec<i32> {
         let data = self.data.display().to_string();
-        let is_runner = |line: &str| line.contains(&data) && line.trim_end().ends_with(" runner");
+        let is_runner = |line: &str| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            line.contains(&data) && words.contains(&"runner")
+        };
         let all = mentioning(&self.data).into_iter();
         let all: Vec<i32> = all
             .filter(|(_, line)| is_runner(line))
             .map(|(pid, _)| pid)
             .collect();
-        // What it has forked looks like itself for a moment.
-        all.iter()
-            .copied()
-            .find(|pid| parent(*pid).is_none_or(|parent| !all.contains(&parent)))
+        // What one has forked looks like itself for a moment.
+        let is_first = |pid: &i32| parent(*pid).is_none_or(|parent| !all.contains(&parent));
+        all.iter().copied().filter(is_first).collect()
     }
 
     /// Kills its runner; the runner gets no chance to do anything.

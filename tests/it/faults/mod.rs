@@ -10,3 +10,4 @@ mod privileges;
 mod runner;
 mod stories;
 mod taken_over;
+mod upgraded;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 use steward_tests::{Bridge, Hub, Wish, World, as_user, is_alive, report, script, until};
 
 use super::load::{counting, lines};
+use super::upgraded::is_gone;
 
 /// Nobody's number, and another nobody's.
 pub(super) const LINK: u32 = 61_234;
@@ -133,8 +135,8 @@ async fn killed_for_nothing(hub: &Hub, bridge: &Bridge) -> Result<()> {
 }
 
 /// The link has a user of its own and no privilege: it reaches its own folder and the runner's socket, and
-/// nothing else of the bridge. There it renews its certificate. It may be killed at any time, and dies
-/// with the process that has started it.
+/// nothing else of the bridge. There it renews its certificate. It may be killed at any time, is started anew
+/// when the bridge is upgraded, and dies with the process that has started it.
 #[tokio::test]
 async fn link_without_privileges() -> Result<()> {
     let world = World::new()?;
@@ -164,14 +166,25 @@ async fn link_without_privileges() -> Result<()> {
         "{kept:?}"
     );
 
-    let link = bridge.link_apart(None).await?;
+    let former = bridge.link_apart(None).await?;
+    serve.signal(Signal::SIGUSR2)?;
+    let link = bridge.link_apart(Some(former)).await?;
+    is_gone(runner, PATIENCE).await?;
+    let runner = bridge.runner().await?;
     serve.kill()?;
     until("the link has died with it", async || {
         Ok((!is_alive(link)).then_some(()))
     })
     .await?;
     ensure!(bridge.runner().await? == runner, "the runner has changed");
-    bridge.serve().await?;
+    // Root has groups where it has logged in.
+    let again = bridge.command(&["serve"])?;
+    let mut grouped = Command::new("setpriv");
+    grouped
+        .args(["--groups", "0,4,24"])
+        .arg(again.get_program())
+        .args(again.get_args());
+    bridge.start_as(&mut grouped)?.line("ready").await?;
     hub.apply(&script("short", "dmz", "", "echo short")).await?;
     hub.cli(&["run", "short"]).await?.succeeded()?;
     is_bare(bridge.link_apart(None).await?)?;
