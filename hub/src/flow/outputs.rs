@@ -29,6 +29,7 @@ const APPENDS_MAX: usize = 64;
 pub struct Arriving(Mutex<BTreeMap<AttemptId, Arc<tokio::sync::Mutex<Running>>>>);
 
 /// How far a log's digest has come.
+#[derive(Clone)]
 struct Running {
     at: u64,
     context: Context,
@@ -43,12 +44,7 @@ impl std::fmt::Debug for Arriving {
 impl Arriving {
     fn of(&self, attempt: AttemptId) -> Arc<tokio::sync::Mutex<Running>> {
         let mut arriving = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = || {
-            Arc::new(tokio::sync::Mutex::new(Running {
-                at: 0,
-                context: Context::new(&SHA256),
-            }))
-        };
+        let begin = || Arc::new(tokio::sync::Mutex::new(Running::new()));
         Arc::clone(arriving.entry(attempt).or_insert_with(begin))
     }
 
@@ -66,6 +62,13 @@ impl Arriving {
 }
 
 impl Running {
+    fn new() -> Self {
+        Self {
+            at: 0,
+            context: Context::new(&SHA256),
+        }
+    }
+
     fn update(&mut self, position: u64, bytes: &[u8]) {
         if self.at == position {
             self.context.update(bytes);
@@ -158,17 +161,21 @@ impl Flow {
         if now_at > row.log_bytes_max {
             return Err(FlowError::Misbehaved("more output than its job may have"));
         }
+        if running.at != length {
+            self.catch_up(attempt, &mut running, length).await?;
+        }
         failpoint!("hub.output.before");
         if tail.len() + fresh.len() <= OUTPUT_INLINE_BYTES {
             let chunk = fresh.clone();
             self.store
                 .write(move |tx| tx.append_log(attempt, length, &chunk))
                 .await?;
+            running.update(length, &fresh);
         } else {
-            self.append_segments(attempt, length, tail, &fresh).await?;
+            self.append_segments(attempt, &mut running, tail, &fresh)
+                .await?;
         }
         failpoint!("hub.output.after");
-        running.update(length, &fresh);
         drop(running);
         self.attempts.ring(attempt);
         // After the exit record too: a bridge sends no further ahead of this than its window.
@@ -202,14 +209,39 @@ impl Flow {
         Ok(bytes)
     }
 
+    /// Reads what this process has not digested itself, because another has taken it in.
+    async fn catch_up(
+        &self,
+        attempt: AttemptId,
+        running: &mut Running,
+        length: u64,
+    ) -> Result<(), FlowError> {
+        if running.at > length {
+            *running = Running::new();
+        }
+        while running.at < length {
+            let left = usize::try_from(length - running.at).unwrap_or(usize::MAX);
+            let bytes = self
+                .read_log(attempt, running.at, left.min(SEGMENT_BYTES_MAX))
+                .await?;
+            if bytes.is_empty() {
+                return Err(StoreError::Stale { act: "read output" }.into());
+            }
+            running.update(running.at, &bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes the tail and what is fresh as segments. `running` is at the log's end, and follows.
     async fn append_segments(
         &self,
         attempt: AttemptId,
-        mut length: u64,
+        running: &mut Running,
         tail: Vec<u8>,
         fresh: &Bytes,
     ) -> Result<(), FlowError> {
-        let mut start = length - tail.len() as u64;
+        let mut start = running.at - tail.len() as u64;
+        let mut known = tail.len();
         let mut all = if tail.is_empty() {
             fresh.clone()
         } else {
@@ -218,16 +250,21 @@ impl Flow {
         while !all.is_empty() {
             let part = all.split_to(all.len().min(SEGMENT_BYTES_MAX));
             let bytes = part.len() as u64;
-            let sha256 = Digest::of(&part).to_string();
+            let before = running.at;
+            // What is not on disk in the end is not digested either.
+            let mut next = running.clone();
+            next.update(before, part.get(known..).unwrap_or_default());
+            let sha256 = finish(next.context.clone()).to_string();
             failpoint!("hub.segment.before", StoreError::Stopped.into());
             self.segments.put(attempt, start, &sha256, part).await?;
             failpoint!("hub.segment.after");
-            let (before, position) = (length, start);
+            let position = start;
             self.store
                 .write(move |tx| tx.add_segment(attempt, before, position, bytes, &sha256))
                 .await?;
+            *running = next;
             start += bytes;
-            length = start;
+            known = 0;
         }
         Ok(())
     }
@@ -318,7 +355,7 @@ impl Flow {
         failpoint!("hub.settle.after");
         self.arriving.remove(row.id);
         if !complete {
-            tracing::error!(attempt = %row.id, "the output is not what the exit record says");
+            tracing::error!(run = %row.run, attempt = %row.id, "the output is not what the exit record says");
         }
         self.send_ack(row, row.log_bytes, true)
     }

@@ -13,7 +13,7 @@ pub enum LogPart {
         position: u64,
         /// Its length.
         bytes: u64,
-        /// Its SHA-256, hex.
+        /// The SHA-256 of the log through its end, hex.
         sha256: String,
     },
     /// In the row; where it begins, and the bytes.

@@ -49,7 +49,8 @@ impl Segments {
         }
     }
 
-    /// Keeps a segment with this SHA-256. What is kept never changes: other bytes have another name.
+    /// Keeps a segment; `sha256` is that of the whole log through its end. What is kept never changes: other
+    /// bytes have another name.
     ///
     /// # Errors
     /// [`SegmentError`] when it is not on disk.
