@@ -8,6 +8,7 @@ pub mod failpoint;
 pub mod hex;
 pub mod id;
 pub mod limits;
+pub mod logging;
 pub mod random;
 pub mod secret;
 pub mod stop;

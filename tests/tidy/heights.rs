@@ -15,6 +15,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
                 "failpoint",
                 "hex",
                 "id",
+                "logging",
                 "random",
                 "secret",
                 "stop",

@@ -270,6 +270,7 @@ impl Judge {
             }
         };
         let offered = gate::offered(&job);
+        let run = job.run;
         let (orders, now) = (turn.outside.orders(), turn.outside.now());
         let facts = Facts {
             trust: &self.bench.trust,
@@ -286,7 +287,7 @@ impl Judge {
         };
         let settled = |held: &Held| held.phase == Phase::Settled;
         if self.session.held(offered.attempt).is_some_and(settled) {
-            return tracing::warn!(attempt = %offered.attempt, "dropped an offer of an attempt that is settled");
+            return tracing::warn!(%run, attempt = %offered.attempt, "dropped an offer of an attempt that is settled");
         }
         let known = self.session.held(offered.attempt).is_some();
         let verdict = match gate::admit(job, &facts, self.session.is_replay(&offered)) {
@@ -297,7 +298,7 @@ impl Judge {
                 Ok(())
             }
             Err(refusal) => {
-                tracing::warn!(attempt = %offered.attempt, clause = refusal.clause, refusal.message, "refused a job");
+                tracing::warn!(%run, attempt = %offered.attempt, clause = refusal.clause, refusal.message, "refused a job");
                 Err(refusal)
             }
         };

@@ -425,6 +425,12 @@ impl Turns {
                 }
             };
             let (ended, ()) = tokio::join!(attempts.run(work, stopped, opened), tell);
+            match &ended {
+                Ok(exit) => tracing::info!(%attempt, run = %job.run, outcome = ?exit.outcome, "ended"),
+                Err(error) => tracing::warn!(
+                    %attempt, run = %job.run, error = error as &dyn std::error::Error, "did not start"
+                ),
+            }
             drop(inbox.send(Inbound::Ended(attempt, ended)).await);
         });
     }

@@ -11,6 +11,7 @@ use steward_hub::flow::bridges::Wish;
 use steward_hub::flow::documents::Wanted;
 use steward_hub::flow::error::FlowError;
 use steward_shared::cause::chain;
+use steward_shared::logging;
 use steward_shared::secret::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -58,12 +59,10 @@ const CONTEXT: &str = "dev";
 
 /// Starts both, does what was asked, stops both.
 pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
-    let filter = std::env::var("STEWARD_LOG").unwrap_or_else(|_| "warn".to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    logging::begin("warn").map_err(|error| Error::NoContext {
+        message: error.to_string(),
+        hint: "unset it, or correct it".to_owned(),
+    })?;
     let failed = |act: &str| {
         let act = act.to_owned();
         move |error: &(dyn std::error::Error + 'static)| Error::File {

@@ -94,6 +94,7 @@ impl Flow {
         let heard = self.now().before(silent);
         if let Err(error) = self.heard_of(place.bridge(), heard).await {
             tracing::error!(
+                bridge = %place.bridge(),
                 error = &error as &dyn std::error::Error,
                 "cannot note a bridge's last contact"
             );

@@ -138,7 +138,7 @@ async fn end(
 
 async fn mark_unreachable(flow: &Flow, row: AttemptRow, now: Timestamp) -> Result<(), FlowError> {
     let (id, run) = (row.id, row.run);
-    tracing::warn!(attempt = %id, bridge = row.bridge_name, "no contact: unreachable");
+    tracing::warn!(%run, attempt = %id, bridge = row.bridge_name, "no contact: unreachable");
     let marked = flow
         .store
         .write(move |tx| {

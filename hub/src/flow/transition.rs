@@ -62,7 +62,7 @@ pub fn apply(
     now: Timestamp,
 ) -> Result<Option<Changed>, FlowError> {
     let change = row.state.apply(event).map_err(|illegal| {
-        tracing::warn!(attempt = %row.id, %illegal, "refused an event");
+        tracing::warn!(run = %row.run, attempt = %row.id, %illegal, "refused an event");
         FlowError::Misbehaved("a receipt that does not fit the attempt's state")
     })?;
     match change {
