@@ -61,18 +61,23 @@ pub enum ToRunner {
 pub enum ToLink {
     /// A frame for the hub's control stream.
     Hub(ToHub),
-    /// Bytes of an attempt's log for its own stream.
-    Output {
-        /// The nonce of the hub's challenge on the connection that it is for; on another one it is stale.
-        connection: [u8; 16],
-        /// The attempt.
-        attempt: AttemptId,
-        /// Where in the log the bytes begin.
-        position: u64,
-        /// The bytes; empty when nothing more will come.
-        #[serde(with = "serde_bytes")]
-        bytes: Vec<u8>,
-    },
+    /// Bytes of an attempt's log for its own stream. They follow the frame as they are: they are most of
+    /// what passes here, and to encode them would be to copy them.
+    Output(OutputPiece),
+}
+
+/// What is said of bytes of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputPiece {
+    /// The nonce of the hub's challenge on the connection that they are for; on another one they are stale.
+    pub connection: [u8; 16],
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Where in the log they begin.
+    pub position: u64,
+    /// How many they are, at most [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX); none when nothing
+    /// more will come.
+    pub length: u32,
 }
 
 /// Opens the control stream.

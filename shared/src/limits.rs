@@ -65,6 +65,10 @@ pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60 * 60);
 /// QUIC: silence after which a connection is lost, so that a partition is seen within 10 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// QUIC: bytes of a datagram where the network between has room for so many, which is found out: a jumbo frame
+/// of Ethernet without the headers of IPv6 and UDP.
+pub const DATAGRAM_BYTES_MAX: u16 = 9000 - 48;
+
 /// QUIC: how often an idle connection is kept alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use steward_shared::failpoint;
 use steward_shared::frame::{Greeting, OutputHeader, ToBridge, ToHub, ToLink, ToRunner};
@@ -16,7 +17,7 @@ use super::renewal::Renewal;
 use super::transport::{read_frame, write_frame};
 use super::{LinkError, Runner};
 use crate::limits::{LINK_QUEUE, STREAM_WINDOW_MAX};
-use crate::wire;
+use crate::wire::{self, Chunk};
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -229,15 +230,13 @@ where
                     break;
                 }
             }
-            ToLink::Output {
-                connection,
-                attempt,
-                position,
-                bytes,
-            } => {
+            ToLink::Output(piece) => {
+                let Ok(chunk) = wire::read_chunk(from, piece).await else {
+                    break;
+                };
                 // What was meant for an earlier connection begins at a place that the hub may not have.
-                if connection == *challenge.borrow() {
-                    outputs.piece(attempt, position, &bytes)?;
+                if piece.connection == *challenge.borrow() {
+                    outputs.pass(chunk)?;
                 }
             }
         }
@@ -261,17 +260,19 @@ struct Pipe {
 
 #[derive(Default)]
 struct Waiting {
-    bytes: Vec<u8>,
+    chunks: Vec<Bytes>,
+    bytes: usize,
     ended: bool,
 }
 
 impl Pipe {
     /// Adds bytes; false when there would be more than the window allows.
-    fn push(&self, bytes: &[u8]) -> bool {
+    fn push(&self, bytes: Bytes) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = (waiting.bytes.len() + bytes.len()) as u64 <= STREAM_WINDOW_MAX;
+        let fits = (waiting.bytes + bytes.len()) as u64 <= STREAM_WINDOW_MAX;
         if fits {
-            waiting.bytes.extend_from_slice(bytes);
+            waiting.bytes += bytes.len();
+            waiting.chunks.push(bytes);
         }
         drop(waiting);
         self.changed.notify_one();
@@ -287,12 +288,13 @@ impl Pipe {
     }
 
     /// All that waits; `None` when nothing does and nothing more will come.
-    async fn take(&self) -> Option<Vec<u8>> {
+    async fn take(&self) -> Option<Vec<Bytes>> {
         loop {
             {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                if !waiting.bytes.is_empty() {
-                    return Some(std::mem::take(&mut waiting.bytes));
+                if !waiting.chunks.is_empty() {
+                    waiting.bytes = 0;
+                    return Some(std::mem::take(&mut waiting.chunks));
                 }
                 if waiting.ended {
                     return None;
@@ -305,7 +307,9 @@ impl Pipe {
 
 impl Outputs {
     /// Passes a piece on; a slow stream of one attempt holds up nothing else.
-    fn piece(&mut self, attempt: AttemptId, position: u64, bytes: &[u8]) -> Result<(), LinkError> {
+    fn pass(&mut self, chunk: Chunk) -> Result<(), LinkError> {
+        let Chunk { piece, bytes } = chunk;
+        let (attempt, position) = (piece.attempt, piece.position);
         if bytes.is_empty() {
             if let Some(pipe) = self.streams.remove(&attempt) {
                 pipe.end();
@@ -340,9 +344,9 @@ async fn send_output(connection: Connection, header: OutputHeader, pipe: Arc<Pip
     if write_frame(&mut stream, &header).await.is_err() {
         return;
     }
-    while let Some(bytes) = pipe.take().await {
+    while let Some(mut chunks) = pipe.take().await {
         failpoint!("link.output.before");
-        if stream.write_all(&bytes).await.is_err() {
+        if stream.write_all_chunks(&mut chunks).await.is_err() {
             return;
         }
         failpoint!("link.output.after");

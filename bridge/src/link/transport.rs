@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{IdleTimeout, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig, VarInt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steward_shared::codec;
-use steward_shared::limits::{FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+use steward_shared::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
 
 use super::LinkError;
 
@@ -21,6 +21,9 @@ pub(super) fn client(config: rustls::ClientConfig) -> Result<quinn::ClientConfig
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     transport.receive_window(VarInt::from_u32(4 * 1024 * 1024));
     transport.stream_receive_window(VarInt::from_u32(1024 * 1024));
+    let mut path = MtuDiscoveryConfig::default();
+    path.upper_bound(DATAGRAM_BYTES_MAX);
+    transport.mtu_discovery_config(Some(path));
     // The hub opens no streams of its own.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport.max_concurrent_uni_streams(VarInt::from_u32(0));

@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use super::RunnerError;
 use super::attempt::AttemptError;
 use super::stream::Streams;
+use crate::wire::Chunk;
 
 /// Where a link's frames go to: control first, output when there is room.
 #[derive(Debug)]
 pub struct Link {
     /// For the control stream.
     pub control: mpsc::Sender<ToLink>,
-    pub(super) output: mpsc::Sender<ToLink>,
+    pub(super) output: mpsc::Sender<Chunk>,
     /// The output streams of the connection that the link has, once the hub has said Welcome.
     pub(super) streams: Option<Streams>,
     pub(super) stop: Stop,
@@ -66,7 +67,7 @@ impl ElderNumber {
 
 impl Link {
     /// A link that takes frames through these queues.
-    pub fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<ToLink>, stop: Stop) -> Self {
+    pub fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<Chunk>, stop: Stop) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             number: LinkNumber(NEXT.fetch_add(1, Ordering::Relaxed)),

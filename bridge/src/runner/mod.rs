@@ -47,7 +47,7 @@ use crate::keep::{self, KeepError};
 use crate::limits::{
     HANDOVER_LOOK, HANDOVER_WITHIN, LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX,
 };
-use crate::wire;
+use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
 use executor::{Executors, LocalExecutor};
@@ -336,7 +336,7 @@ impl Port {
     {
         let stop = self.stop.child();
         let (control, mut frames) = mpsc::channel::<ToLink>(LINK_QUEUE);
-        let (output, mut pieces) = mpsc::channel::<ToLink>(1);
+        let (output, mut chunks) = mpsc::channel::<Chunk>(1);
         let (inbox, inner) = (self.inbox.clone(), stop);
         self.stop.run(async move {
             // Who only looks whether there is a runner says nothing, and must not take the place of the
@@ -355,13 +355,16 @@ impl Port {
             }
             let writing = async {
                 loop {
-                    let frame = tokio::select! {
+                    let written = tokio::select! {
                         biased;
-                        Some(frame) = frames.recv() => frame,
-                        Some(piece) = pieces.recv() => piece,
+                        Some(frame) = frames.recv() => wire::write(&mut to, &frame).await,
+                        Some(chunk) = chunks.recv() => {
+                            let frame = ToLink::Output(chunk.piece);
+                            wire::write_chunk(&mut to, &frame, &chunk.bytes).await
+                        }
                         else => return,
                     };
-                    if wire::write(&mut to, &frame).await.is_err() {
+                    if written.is_err() {
                         return;
                     }
                 }

@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use steward_shared::failpoint;
-use steward_shared::frame::ToLink;
+use steward_shared::frame::OutputPiece;
 use steward_shared::id::AttemptId;
 use steward_shared::stop::Stop;
 use tokio::sync::{mpsc, watch};
 
 use super::spool::{Spool, SpoolError};
 use crate::limits::{STREAM_CHUNK_BYTES, STREAM_WINDOW_ALL, STREAM_WINDOW_MAX, STREAM_WINDOW_MIN};
+use crate::wire::Chunk;
 
 /// The streams of one connection.
 #[derive(Debug)]
 pub struct Streams {
     spool: Spool,
     connection: [u8; 16],
-    out: mpsc::Sender<ToLink>,
+    out: mpsc::Sender<Chunk>,
     acks: BTreeMap<AttemptId, watch::Sender<u64>>,
     count: Arc<AtomicUsize>,
     stop: Stop,
@@ -26,7 +28,7 @@ pub struct Streams {
 
 impl Streams {
     /// The streams of the connection with this challenge; what they send goes through `out`.
-    pub fn new(spool: Spool, connection: [u8; 16], out: mpsc::Sender<ToLink>, stop: Stop) -> Self {
+    pub fn new(spool: Spool, connection: [u8; 16], out: mpsc::Sender<Chunk>, stop: Stop) -> Self {
         Self {
             spool,
             connection,
@@ -88,12 +90,7 @@ impl Streams {
     pub fn end(&mut self, attempt: AttemptId) {
         if self.acks.remove(&attempt).is_some() {
             // An empty piece closes the stream. When the queue is full it closes with the connection.
-            let end = ToLink::Output {
-                connection: self.connection,
-                attempt,
-                position: 0,
-                bytes: Vec::new(),
-            };
+            let end = chunk(self.connection, attempt, 0, Bytes::new());
             drop(self.out.try_send(end));
         }
     }
@@ -112,7 +109,7 @@ impl Stream {
     /// Sends until the log is gone or the link is.
     async fn run(
         mut self,
-        out: &mpsc::Sender<ToLink>,
+        out: &mpsc::Sender<Chunk>,
         count: &AtomicUsize,
     ) -> Result<(), SpoolError> {
         loop {
@@ -145,18 +142,25 @@ impl Stream {
             };
             let position = self.at;
             self.at += bytes.len() as u64;
-            let (connection, attempt) = (self.connection, self.attempt);
-            let piece = ToLink::Output {
-                connection,
-                attempt,
-                position,
-                bytes,
-            };
+            let chunk = chunk(self.connection, self.attempt, position, bytes.into());
             failpoint!("runner.output.before");
-            if out.send(piece).await.is_err() {
+            if out.send(chunk).await.is_err() {
                 return Ok(());
             }
         }
+    }
+}
+
+fn chunk(connection: [u8; 16], attempt: AttemptId, position: u64, bytes: Bytes) -> Chunk {
+    Chunk {
+        piece: OutputPiece {
+            connection,
+            attempt,
+            position,
+            // No more than STREAM_CHUNK_BYTES.
+            length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        },
+        bytes,
     }
 }
 

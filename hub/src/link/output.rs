@@ -16,8 +16,11 @@ use crate::limits::{
     OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX, OUTPUT_MUCH_BYTES,
 };
 
-/// Bytes of one read.
-const CHUNK: usize = 256 * 1024;
+/// Frames of one read, each of a packet's size.
+const FRAMES: usize = 128;
+
+/// Reads that wait for the disk.
+const PIECES: usize = 64;
 
 /// Bytes that wait for the disk, and their place among all that wait of one connection.
 struct Piece {
@@ -54,7 +57,7 @@ async fn take(
         return Err(FlowError::Misbehaved("an output stream without a header"));
     };
     // What arrives while a write is under way waits here, bounded, and is written together.
-    let (chunks, waiting) = mpsc::channel(OUTPUT_BUFFER_BYTES / CHUNK);
+    let (chunks, waiting) = mpsc::channel(PIECES);
     let writing = stop.spawn(write(
         flow.clone(),
         bridge,
@@ -62,11 +65,13 @@ async fn take(
         header.position,
         waiting,
     ));
-    while let Ok(Some(chunk)) = stream.read_chunk(CHUNK, true).await {
+    let mut frames = [const { Bytes::new() }; FRAMES];
+    while let Ok(Some(count)) = stream.read_chunks(&mut frames).await {
         // A copy: the few bytes of a frame would keep all that came with them in memory, here and while
         // they wait for their place.
-        let bytes = Bytes::copy_from_slice(&chunk.bytes);
-        drop(chunk);
+        let frames = frames.get_mut(..count).unwrap_or_default();
+        let bytes = Bytes::from(frames.concat());
+        frames.fill(Bytes::new());
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Ok(place) = Arc::clone(room).acquire_many_owned(length).await else {
             break;

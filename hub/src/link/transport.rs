@@ -15,7 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steward_shared::codec::{self, CodecError};
 use steward_shared::id::AttemptId;
-use steward_shared::limits::{FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX};
+use steward_shared::limits::{
+    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX,
+};
 use steward_shared::secret::Secret;
 
 use super::LinkError;
@@ -69,6 +71,9 @@ pub(super) fn endpoint(
     let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key.expose());
     let mut config = EndpointConfig::new(Arc::new(key));
     config.cid_generator(|| Box::new(RandomNames));
+    config
+        .max_udp_payload_size(DATAGRAM_BYTES_MAX)
+        .map_err(std::io::Error::other)?;
     let socket = UdpSocket::bind(address)?;
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
 }

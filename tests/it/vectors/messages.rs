@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{
-    Greeting, OutputHeader, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge,
-    ToHub, ToLink, ToRunner, Welcome,
+    Greeting, OutputHeader, OutputPiece, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status,
+    ToBridge, ToHub, ToLink, ToRunner, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Digest, Exit, Extent, OnDisconnect, OnFull, Outcome};
@@ -383,11 +383,13 @@ pub(super) fn to_hub() -> Result<Vec<Vector>> {
 
 /// What a link and a runner say to each other besides the frames that pass through.
 pub(super) fn inside() -> Result<Vec<Vector>> {
-    let output = |bytes: &[u8]| ToLink::Output {
-        connection: NONCE,
-        attempt: ATTEMPT,
-        position: 28,
-        bytes: bytes.to_vec(),
+    let output = |length| {
+        ToLink::Output(OutputPiece {
+            connection: NONCE,
+            attempt: ATTEMPT,
+            position: 28,
+            length,
+        })
     };
     let greeting = ToHub::Greeting(Greeting {
         version: "0.1.0".to_owned(),
@@ -403,8 +405,8 @@ pub(super) fn inside() -> Result<Vec<Vector>> {
     }
     for (name, frame) in [
         ("link-greeting", ToLink::Hub(greeting)),
-        ("link-output", output(b"one\n")),
-        ("link-output-end", output(b"")),
+        ("link-output", output(4)),
+        ("link-output-end", output(0)),
     ] {
         let shown = serde_json::to_value(&frame)?;
         all.push(framed!(name, "to_link", "", ToLink, frame, shown));

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use steward_shared::frame::ToLink;
 use steward_shared::id::AttemptId;
 use steward_shared::stop::Stop;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +18,7 @@ use crate::runner::attempt::{AttemptError, Attempts};
 use crate::runner::inbound::{ElderNumber, Inbound};
 use crate::runner::session::StopWhy;
 use crate::runner::spool::Spool;
-use crate::wire;
+use crate::wire::{self, Chunk};
 
 /// An elder, for its heir. What it is told is what is wished by now, not a queue.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Wishes {
     /// The connection whose output streams there are, and who takes their bytes.
-    stream: Option<([u8; 16], mpsc::Sender<ToLink>)>,
+    stream: Option<([u8; 16], mpsc::Sender<Chunk>)>,
     /// Where each log is sent from next.
     at: BTreeMap<AttemptId, u64>,
     stops: BTreeMap<AttemptId, StopWhy>,
@@ -108,7 +107,7 @@ impl Kin {
         &self,
         connection: [u8; 16],
         have: &[(AttemptId, u64)],
-        output: &mpsc::Sender<ToLink>,
+        output: &mpsc::Sender<Chunk>,
     ) {
         let own = have.iter().filter(|(attempt, _)| self.has(*attempt));
         let at = own.copied().collect();
@@ -283,7 +282,10 @@ impl Care {
             while let Ok(word) = wire::read::<ToHeir, _>(&mut from).await {
                 let ended = match word {
                     ToHeir::Output(piece) => {
-                        shared.pass(piece).await;
+                        let Ok(chunk) = wire::read_chunk(&mut from, piece).await else {
+                            return;
+                        };
+                        shared.pass(chunk).await;
                         continue;
                     }
                     ToHeir::Ended(attempt, exit) => (attempt, Ok(exit)),
@@ -326,30 +328,23 @@ impl Care {
 
 impl Shared {
     /// Passes a piece of a log on, and notes where the next one begins.
-    async fn pass(&self, piece: ToLink) {
-        let ToLink::Output {
-            connection,
-            attempt,
-            position,
-            bytes,
-        } = &piece
-        else {
-            return;
-        };
+    async fn pass(&self, chunk: Chunk) {
+        let piece = chunk.piece;
         let output = {
             let mut wishes = self.lock();
             let Some((current, output)) = wishes.stream.clone() else {
                 return;
             };
-            if current != *connection {
+            if current != piece.connection {
                 return;
             }
-            if !bytes.is_empty() {
-                wishes.at.insert(*attempt, position + bytes.len() as u64);
+            if piece.length > 0 {
+                let next = piece.position.saturating_add(u64::from(piece.length));
+                wishes.at.insert(piece.attempt, next);
             }
             output
         };
         // A link that has gone needs it no more.
-        drop(output.send(piece).await);
+        drop(output.send(chunk).await);
     }
 }

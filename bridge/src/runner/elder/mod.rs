@@ -12,7 +12,7 @@ mod rest;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use steward_shared::frame::ToLink;
+use steward_shared::frame::OutputPiece;
 use steward_shared::id::AttemptId;
 use steward_shared::job::Exit;
 use tokio::net::{UnixListener, UnixStream};
@@ -56,8 +56,8 @@ pub enum ToElder {
 /// What an elder says to its heir. Other builds read it, as above.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToHeir {
-    /// Bytes of a log, for the link.
-    Output(ToLink),
+    /// Bytes of a log, for the link; they follow the frame.
+    Output(OutputPiece),
     /// An attempt has ended; said until it is recorded.
     Ended(AttemptId, Exit),
     /// An attempt that was to be started was not, and that is proven; said until it is recorded.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use steward_shared::frame::ToLink;
 use steward_shared::id::AttemptId;
 use steward_shared::job::Exit;
 use steward_shared::stop::Stop;
@@ -19,7 +18,7 @@ use crate::runner::inbound::Inbound;
 use crate::runner::session::StopWhy;
 use crate::runner::spool::{Spool, SpoolError};
 use crate::runner::stream::Streams;
-use crate::wire;
+use crate::wire::{self, Chunk};
 
 /// An elder.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub struct Rest {
 struct Heir {
     number: u64,
     control: mpsc::Sender<ToHeir>,
-    output: mpsc::Sender<ToLink>,
+    output: mpsc::Sender<Chunk>,
     streams: Option<Streams>,
     stop: Stop,
 }
@@ -113,7 +112,7 @@ fn receive(stream: UnixStream, visits: mpsc::Sender<Visit>, house: &Stop) {
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let (mut from, mut to) = stream.into_split();
     let (control, mut words) = mpsc::channel(LINK_QUEUE);
-    let (output, mut pieces) = mpsc::channel(1);
+    let (output, mut chunks) = mpsc::channel(1);
     let stop = house.child();
     let heir = Heir {
         number,
@@ -128,15 +127,18 @@ fn receive(stream: UnixStream, visits: mpsc::Sender<Visit>, house: &Stop) {
         }
         let writing = async {
             loop {
-                let word = tokio::select! {
+                let written = tokio::select! {
                     biased;
                     word = words.recv() => match word {
-                        Some(word) => word,
+                        Some(word) => wire::write(&mut to, &word).await,
                         None => return,
                     },
-                    Some(piece) = pieces.recv() => ToHeir::Output(piece),
+                    Some(chunk) = chunks.recv() => {
+                        let word = ToHeir::Output(chunk.piece);
+                        wire::write_chunk(&mut to, &word, &chunk.bytes).await
+                    }
                 };
-                if wire::write(&mut to, &word).await.is_err() {
+                if written.is_err() {
                     return;
                 }
             }
