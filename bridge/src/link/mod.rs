@@ -2,14 +2,15 @@
 //!
 //! It holds the TLS key and nothing else: frames go through it, and what they mean is the runner's.
 
+pub mod backoff;
 pub mod enrolment;
 pub mod folders;
 pub mod identity;
+pub mod transport;
 pub mod user;
 
 mod relay;
 mod renewal;
-mod transport;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ use tokio::io::DuplexStream;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::limits::{CONNECT_WITHIN, RECONNECT};
+use crate::limits::CONNECT_WITHIN;
+use backoff::Backoff;
 use identity::{Identity, IdentityError};
 
 /// Why the link cannot work, or not right now.
@@ -104,7 +106,7 @@ impl Link {
     /// Connects, and connects again, until told to stop. `connected` counts the times that the hub has
     /// said Welcome.
     pub async fn run(self, stop: Stop, connected: tokio::sync::watch::Sender<u64>) {
-        let mut wait = RECONNECT.0;
+        let mut backoff = Backoff::default();
         let mut told = String::new();
         while !stop.is_stopped() {
             let welcomes = *connected.borrow();
@@ -113,7 +115,7 @@ impl Link {
                 ended = self.once(&stop, &connected) => ended,
             };
             if *connected.borrow() > welcomes {
-                wait = RECONNECT.0;
+                backoff = Backoff::default();
                 told.clear();
             }
             let again = match ended {
@@ -128,9 +130,8 @@ impl Link {
             }
             tokio::select! {
                 () = stop.stopped() => return,
-                () = tokio::time::sleep(jitter(wait)) => (),
+                () = tokio::time::sleep(backoff.next_wait()) => (),
             }
-            wait = (wait * 2).min(RECONNECT.1);
         }
     }
 
@@ -251,11 +252,4 @@ async fn connect(
         };
     }
     Err(last)
-}
-
-/// Between half of `wait` and all of it, so that many bridges do not come back at one moment.
-fn jitter(wait: Duration) -> Duration {
-    let random = steward_shared::id::AttemptId::random();
-    let share = u32::from(random.as_bytes().first().copied().unwrap_or(0));
-    wait / 2 + wait / 2 * share / 255
 }

@@ -14,7 +14,11 @@ use super::LinkError;
 /// Close code: this side is done.
 pub(super) const LEAVING: VarInt = VarInt::from_u32(0);
 
-pub(super) fn client(config: rustls::ClientConfig) -> Result<quinn::ClientConfig, LinkError> {
+/// How a bridge speaks QUIC, over this TLS.
+///
+/// # Errors
+/// [`LinkError::Quic`] when the TLS is none for QUIC.
+pub fn client(config: rustls::ClientConfig) -> Result<quinn::ClientConfig, LinkError> {
     let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config)?));
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
