@@ -2,7 +2,7 @@
 //!
 //! A test makes a [`World`], starts hubs and bridges in it, and ends with [`World::passed`], which
 //! stops them in order and looks for what went wrong unseen. Nothing is shared between two worlds.
-//! Called by the tests in `it`.
+//! Called by the tests in `it` and by the benches.
 
 #![expect(
     clippy::future_not_send,
@@ -18,6 +18,7 @@ pub use rig::entry::{ENTRIES, Entry};
 pub use rig::feed::{Event, Feed};
 pub use rig::hub::Hub;
 pub use rig::ledger::{Ledger, Tried, Verdicts};
+pub use rig::light::{Fleet, Ground, Work};
 pub use rig::mount::Mount;
 pub use rig::mutator::Mutator;
 pub use rig::program::{Output, Program};

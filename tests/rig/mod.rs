@@ -19,3 +19,4 @@ pub mod hub;
 pub mod mount;
 
 pub mod ledger;
+pub mod light;

@@ -34,9 +34,19 @@ impl World {
     /// # Errors
     /// When there is no folder to be had, or the programs were not built.
     pub fn new() -> Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// An empty world whose folder lies in this one.
+    ///
+    /// # Errors
+    /// When there is no folder to be had, or the programs were not built.
+    pub fn within(folder: &Path) -> Result<Self> {
         super::program::folder()?;
         let inner = Inner {
-            folder: tempfile::Builder::new().prefix("steward-it-").tempdir()?,
+            folder: tempfile::Builder::new()
+                .prefix("steward-it-")
+                .tempdir_in(folder)?,
             programs: Mutex::default(),
             expected: Mutex::default(),
             started: AtomicU32::new(0),
