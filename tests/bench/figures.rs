@@ -90,6 +90,12 @@ pub(crate) fn medians(rounds: &[Vec<Duration>]) -> Vec<f64> {
     rounds.iter().map(median).collect()
 }
 
+/// So many a second.
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+pub(crate) fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
 fn milliseconds(time: &Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

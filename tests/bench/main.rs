@@ -1,7 +1,7 @@
 //! How fast Steward is, beside `ssh` with ControlMaster on the same machine in the same minutes.
 //!
 //! `cargo bench --workspace --bench figures -- [--quick] [--json] [NAME…]`: figures are printed, and
-//! never asserted.
+//! never asserted. `scale` stands for all benches of scale, which are not run where no name is given.
 
 #![expect(
     clippy::indexing_slicing,
@@ -14,6 +14,7 @@ mod machine;
 mod output;
 mod peer;
 mod phases;
+mod scale;
 mod throughput;
 
 use std::io::Write;
@@ -46,8 +47,13 @@ async fn main() -> Result<()> {
             "--json" => json = true,
             // Cargo adds it.
             "--bench" => {}
+            "scale" => names.extend(scale::NAMES.map(str::to_owned)),
+            name if scale::NAMES.contains(&name) => names.push(name.to_owned()),
             name if NAMES.contains(&name) => names.push(name.to_owned()),
-            other => bail!("no bench is called {other:?}: there are {NAMES:?}"),
+            other => bail!(
+                "no bench is called {other:?}: there are {NAMES:?}, and of scale {:?}",
+                scale::NAMES
+            ),
         }
     }
     if names.is_empty() {
@@ -61,7 +67,8 @@ async fn main() -> Result<()> {
         let figures = match name.as_str() {
             "dispatch" => dispatch::measure(&world, scale).await?,
             "throughput" => throughput::measure(&world, scale).await?,
-            _ => output::measure(&world, scale).await?,
+            "output" => output::measure(&world, scale).await?,
+            name => scale::measure(name, &world, scale).await?,
         };
         for figure in &figures {
             let line = if json { figure.json() } else { figure.line() };

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Scale;
 use super::dispatch;
-use super::figures::Figure;
+use super::figures::{Figure, per_second};
 use super::peer::Ssh;
 use super::phases;
 
@@ -71,7 +71,8 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
     Ok(figures)
 }
 
-async fn jobs(api: &Api, count: usize) -> Result<()> {
+/// Runs so many jobs of one target, 64 at one time.
+pub(crate) async fn jobs(api: &Api, count: usize) -> Result<()> {
     let left = Arc::new(AtomicUsize::new(count));
     let mut workers = JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -91,9 +92,4 @@ async fn jobs(api: &Api, count: usize) -> Result<()> {
         done??;
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are small")]
-fn per_second(count: usize, took: std::time::Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
 }
