@@ -25,6 +25,8 @@ mod requests;
 #[cfg(test)]
 mod rogue;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod targets;
 #[cfg(test)]
 mod vectors;
