@@ -62,14 +62,13 @@ type Free = BTreeMap<SiteId, Vec<(BridgeId, Present)>>;
 /// # Errors
 /// When the store or the vault fails.
 pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
-    let free = free(flow);
-    let (sites, now): (Vec<SiteId>, _) = (free.keys().copied().collect(), flow.now());
+    let (roster, now) = (Arc::clone(&flow.roster), flow.now());
     let waiting = flow
         .store
         .read(move |tx| {
-            for site in &sites {
+            for site in waiting(tx, &roster, now)?.keys() {
                 if !tx.jobs_to_offer(*site, now, 1)?.is_empty() {
-                    return Ok::<_, StoreError>(true);
+                    return Ok::<_, FlowError>(true);
                 }
             }
             Ok(false)
@@ -78,10 +77,7 @@ pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
     if !waiting {
         return Ok(0);
     }
-    let offering = Offering {
-        free,
-        ..flow.offering()
-    };
+    let offering = flow.offering();
     let sender = flow.sender();
     let offers = flow
         .store
@@ -106,7 +102,7 @@ pub(super) struct Offering {
     vault: Arc<Vault>,
     random: Arc<dyn Random>,
     now: Timestamp,
-    free: Free,
+    roster: Arc<Roster>,
 }
 
 impl Offering {
@@ -117,7 +113,8 @@ impl Offering {
             random: &*self.random,
             now: self.now,
         };
-        offer_all(tx, &maker, self.free)
+        let free = waiting(tx, &self.roster, self.now)?;
+        offer_all(tx, &maker, free)
     }
 
     /// Offers jobs in the very transaction that makes their run, when it is a small one and nothing else
@@ -127,7 +124,7 @@ impl Offering {
             return Ok(Vec::new());
         }
         let mut queued = 0;
-        for site in self.free.keys() {
+        for site in waiting(tx, &self.roster, self.now)?.keys() {
             queued += tx
                 .jobs_to_offer(*site, self.now, OFFERED_AT_ONCE + 1)?
                 .len();
@@ -147,7 +144,7 @@ impl Flow {
             vault: Arc::clone(&self.vault),
             random: Arc::clone(&self.random),
             now: self.now(),
-            free: free(self),
+            roster: Arc::clone(&self.roster),
         }
     }
 
@@ -180,14 +177,14 @@ impl Sender {
     }
 }
 
-fn free(flow: &Flow) -> Free {
-    let mut free = Free::new();
-    for (id, present) in flow.roster.all() {
-        if present.active && !present.locked {
-            free.entry(present.site).or_default().push((id, present));
-        }
+/// The sites where jobs wait and bridges are free. Most of the time no run has a job to offer, and then neither
+/// the queue is looked through nor the roster, however long they are.
+fn waiting(tx: &mut Tx<'_>, roster: &Roster, now: Timestamp) -> Result<Free, StoreError> {
+    if !tx.any_run_to_offer(now)? {
+        return Ok(Free::new());
     }
-    free
+    let sites = tx.sites_with_queued()?;
+    Ok(roster.free_at(&sites))
 }
 
 /// What every offer of a batch is made with.

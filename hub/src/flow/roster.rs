@@ -1,6 +1,6 @@
 //! The bridges that are connected to this hub right now. A link registers; dispatch sends into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -190,12 +190,27 @@ impl Roster {
         self.lock().contains_key(&bridge)
     }
 
-    /// Every connected bridge.
-    pub fn all(&self) -> Vec<(BridgeId, Present)> {
-        self.lock()
-            .iter()
-            .map(|(id, entry)| (*id, entry.present.clone()))
-            .collect()
+    /// The connected bridges of a site.
+    pub fn at(&self, site: SiteId) -> Vec<Present> {
+        let entries = self.lock();
+        let here = entries.values().filter(|entry| entry.present.site == site);
+        here.map(|entry| entry.present.clone()).collect()
+    }
+
+    /// The connected bridges of these sites that may be offered jobs.
+    pub fn free_at(&self, sites: &BTreeSet<SiteId>) -> BTreeMap<SiteId, Vec<(BridgeId, Present)>> {
+        let mut free: BTreeMap<SiteId, Vec<(BridgeId, Present)>> = BTreeMap::new();
+        if sites.is_empty() {
+            return free;
+        }
+        for (id, entry) in self.lock().iter() {
+            let present = &entry.present;
+            if present.active && !present.locked && sites.contains(&present.site) {
+                let at = free.entry(present.site).or_default();
+                at.push((*id, present.clone()));
+            }
+        }
+        free
     }
 
     /// Completes when a bridge comes or changes. Register first, then look.

@@ -1,5 +1,7 @@
 //! Jobs: one row for each target of a run.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Row;
 use steward_shared::id::{JobId, RunId, SiteId, TargetId};
 use steward_shared::time::Timestamp;
@@ -105,6 +107,21 @@ impl Tx<'_> {
             &[&run.to_string(), &state.as_str(), &from, &limit],
             job,
         )
+    }
+
+    /// The sites where jobs are queued, each found by one look at the index.
+    pub fn sites_with_queued(&mut self) -> Result<BTreeSet<SiteId>, StoreError> {
+        let sql = "WITH RECURSIVE waiting (site) AS (
+                       SELECT min(site) FROM jobs WHERE state = 'queued'
+                       UNION ALL
+                       SELECT (SELECT min(j.site) FROM jobs j WHERE j.state = 'queued' AND j.site > waiting.site)
+                       FROM waiting WHERE waiting.site IS NOT NULL
+                   )
+                   SELECT site FROM waiting WHERE site IS NOT NULL";
+        let sites = self.rows("find sites with queued jobs", sql, &[], |r| {
+            row::parsed(r, "jobs", "site")
+        })?;
+        Ok(sites.into_iter().collect())
     }
 
     /// Queued jobs of a site whose runs have a free slot and an open start window, oldest run first.

@@ -209,6 +209,18 @@ impl Tx<'_> {
         Ok(changed == 1)
     }
 
+    /// Whether any run has a queued job, a free slot and an open start window.
+    pub fn any_run_to_offer(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (
+                       SELECT 1 FROM runs WHERE state = 'running' AND expires_at >= ?1 AND queued > 0
+                       AND active < at_once AND cancel_requested = 0
+                   ) AS found";
+        let found = self.one("look for runs to offer", sql, &[&row::kept(now)], |r| {
+            row::get(r, "runs", "found")
+        })?;
+        Ok(found.unwrap_or(false))
+    }
+
     /// Running runs whose start window has closed with jobs still queued.
     pub fn runs_past_window(&mut self, now: Timestamp) -> Result<Vec<RunId>, StoreError> {
         let sql = "SELECT id FROM runs WHERE state = 'running' AND expires_at < ?1 AND queued > 0 LIMIT 100";

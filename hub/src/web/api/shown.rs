@@ -198,21 +198,13 @@ pub(crate) fn whole_job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Who
 
 /// What a queued job waits for, for people.
 fn waiting_for(flow: &Flow, row: &JobRow) -> String {
-    let here: Vec<_> = flow
-        .roster
-        .all()
-        .into_iter()
-        .filter(|(_, present)| present.site == row.site)
-        .collect();
+    let here = flow.roster.at(row.site);
     let site = &row.site_name;
     if here.is_empty() {
         format!("no bridge of site \"{site}\" is connected")
-    } else if here.iter().all(|(_, present)| present.locked) {
+    } else if here.iter().all(|present| present.locked) {
         format!("every bridge of site \"{site}\" is locked by its operator")
-    } else if here
-        .iter()
-        .all(|(_, present)| present.locked || !present.active)
-    {
+    } else if here.iter().all(|present| present.locked || !present.active) {
         format!(
             "no bridge of site \"{site}\" takes jobs: draining, quarantined, or its clock is wrong"
         )

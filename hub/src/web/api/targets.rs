@@ -198,13 +198,7 @@ async fn shown(app: &App, row: SiteRow) -> Result<Site, Problem> {
     let id = row.id;
     let bridges: Result<usize, FlowError> =
         app.flow.store.read(move |tx| Ok(tx.bridges_of(id)?)).await;
-    let connected = app
-        .flow
-        .roster
-        .all()
-        .into_iter()
-        .filter(|(_, present)| present.site == row.id)
-        .count();
+    let connected = app.flow.roster.at(row.id).len();
     Ok(Site {
         id: row.id.to_string(),
         name: row.name,
