@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steward_shared::limits::{PERMIT_VALID_FOR, UNREACHABLE_AFTER};
+use steward_shared::limits::{OPEN_ATTEMPTS_MAX, PERMIT_VALID_FOR, UNREACHABLE_AFTER};
 
 /// Targets of one run.
 pub const RUN_TARGETS_MAX: usize = 100_000;
@@ -58,6 +58,13 @@ pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The frame at the beginning of an output stream: its encoding has 25 bytes at most, and a bridge may have a
 /// thousand streams half way in it.
 pub const OUTPUT_HEADER_BYTES_MAX: usize = 64;
+
+/// Output streams that a connection begins with. Room for more of them costs memory, which a bridge without
+/// work must not take.
+pub const STREAMS_AT_FIRST: u32 = 16;
+
+/// Output streams that a connection may have at one time: one for each attempt that a bridge may have open.
+pub const STREAMS_MAX: u32 = 1024;
 
 /// Output that arrives at once and is much: more is to be expected in a moment.
 pub const OUTPUT_MUCH_BYTES: usize = 16 * 1024;
@@ -118,3 +125,5 @@ const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
 const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());
 const _: () = assert!(PERMIT_VALID_FOR.as_secs() < UNKNOWN_AFTER.as_secs());
 const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
+const _: () = assert!(STREAMS_AT_FIRST <= STREAMS_MAX);
+const _: () = assert!(STREAMS_MAX as usize == OPEN_ATTEMPTS_MAX);

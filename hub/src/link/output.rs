@@ -1,9 +1,10 @@
 //! One stream of an attempt's output: read as fast as it can be put on disk, and no faster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use quinn::{Connection, RecvStream};
+use quinn::{Connection, RecvStream, VarInt};
 use steward_shared::frame::OutputHeader;
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::stop::Stop;
@@ -14,6 +15,7 @@ use crate::flow::Flow;
 use crate::flow::error::FlowError;
 use crate::limits::{
     OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX, OUTPUT_MUCH_BYTES,
+    STREAMS_AT_FIRST, STREAMS_MAX,
 };
 
 /// Frames of one read, each of a packet's size.
@@ -32,9 +34,16 @@ struct Piece {
 pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: BridgeId, stop: Stop) {
     // However many streams a bridge opens, they share what one may have in memory.
     let room = Arc::new(Semaphore::new(OUTPUT_BUFFER_BYTES));
+    let (mut allowed, open) = (STREAMS_AT_FIRST, Arc::new(AtomicU32::new(0)));
     while let Ok(stream) = connection.accept_uni().await {
+        let now_open = open.fetch_add(1, Ordering::Relaxed) + 1;
+        if now_open > allowed / 2 && allowed < STREAMS_MAX {
+            // Before the bridge has to wait for it.
+            allowed = allowed.saturating_mul(2).min(STREAMS_MAX);
+            connection.set_max_concurrent_uni_streams(VarInt::from_u32(allowed));
+        }
         let (flow, connection, inner) = (flow.clone(), connection.clone(), stop.clone());
-        let room = Arc::clone(&room);
+        let (room, open) = (Arc::clone(&room), Arc::clone(&open));
         stop.run(async move {
             if let Err(error) = take(&flow, bridge, stream, &room, &inner).await {
                 tracing::error!(%bridge, error = &error as &dyn std::error::Error, "cannot take output");
@@ -42,6 +51,7 @@ pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: Bri
                 let (code, reason) = transport::end(&error);
                 connection.close(code, reason.as_bytes());
             }
+            open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

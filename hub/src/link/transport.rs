@@ -15,14 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steward_shared::codec::{self, CodecError};
 use steward_shared::id::AttemptId;
-use steward_shared::limits::{
-    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, OPEN_ATTEMPTS_MAX,
-};
+use steward_shared::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
 use steward_shared::secret::Secret;
 
 use super::LinkError;
 use crate::flow::error::FlowError;
-use crate::limits::HANDSHAKES_MAX;
+use crate::limits::{HANDSHAKES_MAX, STREAMS_AT_FIRST};
 
 /// Close code: the hub is stopping; connect again.
 pub(super) const STOPPING: VarInt = VarInt::from_u32(1);
@@ -107,9 +105,7 @@ fn transport() -> TransportConfig {
     transport.receive_window(VarInt::from_u32(4 * 1024 * 1024));
     transport.stream_receive_window(VarInt::from_u32(1024 * 1024));
     transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
-    transport.max_concurrent_uni_streams(VarInt::from_u32(
-        u32::try_from(OPEN_ATTEMPTS_MAX).unwrap_or(64),
-    ));
+    transport.max_concurrent_uni_streams(VarInt::from_u32(STREAMS_AT_FIRST));
     transport.datagram_receive_buffer_size(None);
     transport
 }
