@@ -105,6 +105,10 @@ pub const PAGE_DEFAULT: u32 = 100;
 /// QUIC connections that have not said Hello.
 pub const HANDSHAKES_MAX: usize = 1024;
 
+/// Bytes of datagrams that wait for the hub, and as many that it sends: with what a system gives by itself,
+/// the greetings of some hundred bridges at once push out the packets of those that are connected.
+pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Unvalidated connection attempts after which each must prove its address first.
 pub const RETRY_AFTER_HANDSHAKES: usize = 128;
 

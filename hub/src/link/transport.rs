@@ -13,6 +13,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::SockRef;
 use steward_shared::codec::{self, CodecError};
 use steward_shared::id::AttemptId;
 use steward_shared::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
@@ -20,7 +21,7 @@ use steward_shared::secret::Secret;
 
 use super::LinkError;
 use crate::flow::error::FlowError;
-use crate::limits::{HANDSHAKES_MAX, STREAMS_AT_FIRST};
+use crate::limits::{HANDSHAKES_MAX, SOCKET_BUFFER_BYTES, STREAMS_AT_FIRST};
 
 /// Close code: the hub is stopping; connect again.
 pub(super) const STOPPING: VarInt = VarInt::from_u32(1);
@@ -73,7 +74,24 @@ pub(super) fn endpoint(
         .max_udp_payload_size(DATAGRAM_BYTES_MAX)
         .map_err(std::io::Error::other)?;
     let socket = UdpSocket::bind(address)?;
+    enlarge(&socket)?;
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
+}
+
+/// Asks for larger buffers; the system may give less.
+fn enlarge(socket: &UdpSocket) -> std::io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    let given = socket.recv_buffer_size()?;
+    if given < SOCKET_BUFFER_BYTES {
+        tracing::warn!(
+            given,
+            wanted = SOCKET_BUFFER_BYTES,
+            "the system gives little room for datagrams: with thousands of bridges raise net.core.rmem_max"
+        );
+    }
+    Ok(())
 }
 
 /// Connection ids that say nothing. Those that quinn makes by itself know their process, and packets of
