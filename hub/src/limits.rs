@@ -109,6 +109,10 @@ pub const HANDSHAKES_MAX: usize = 1024;
 /// the greetings of some hundred bridges at once push out the packets of those that are connected.
 pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
+/// From one answer to a packet of a connection that a former hub had to the next. Bridges that are told so come
+/// back about as fast as they can be taken in; the others wait for silence to last.
+pub const RESET_EVERY: Duration = Duration::from_millis(1);
+
 /// Unvalidated connection attempts after which each must prove its address first.
 pub const RETRY_AFTER_HANDSHAKES: usize = 128;
 

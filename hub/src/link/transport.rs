@@ -21,7 +21,7 @@ use steward_shared::secret::Secret;
 
 use super::LinkError;
 use crate::flow::error::FlowError;
-use crate::limits::{HANDSHAKES_MAX, SOCKET_BUFFER_BYTES, STREAMS_AT_FIRST};
+use crate::limits::{HANDSHAKES_MAX, RESET_EVERY, SOCKET_BUFFER_BYTES, STREAMS_AT_FIRST};
 
 /// Close code: the hub is stopping; connect again.
 pub(super) const STOPPING: VarInt = VarInt::from_u32(1);
@@ -73,6 +73,7 @@ pub(super) fn endpoint(
     config
         .max_udp_payload_size(DATAGRAM_BYTES_MAX)
         .map_err(std::io::Error::other)?;
+    config.min_reset_interval(RESET_EVERY);
     let socket = UdpSocket::bind(address)?;
     enlarge(&socket)?;
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
