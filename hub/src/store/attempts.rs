@@ -99,6 +99,9 @@ const ATTEMPTS: &str = "SELECT a.id, a.job, a.run, a.number, a.fence, a.bridge, 
         a.log_bytes_max, a.output_complete
     FROM attempts a JOIN bridges b ON b.id = a.bridge";
 
+const OPEN: &str = "WHERE a.settled = 0
+    AND a.state IN ('offered', 'accepted', 'starting', 'running', 'cancelling') ORDER BY a.bridge, a.seq";
+
 fn attempt(r: &Row<'_>) -> Result<AttemptRow, StoreError> {
     const T: &str = "attempts";
     Ok(AttemptRow {
@@ -196,12 +199,10 @@ impl Tx<'_> {
         )
     }
 
-    /// Open attempts of all bridges.
+    /// Open attempts of all bridges, in the order of the index that has no others: any other order would look
+    /// through everything that was ever done.
     pub fn open_attempts(&mut self) -> Result<Vec<AttemptRow>, StoreError> {
-        let sql = format!(
-            "{ATTEMPTS} WHERE a.settled = 0
-             AND a.state IN ('offered', 'accepted', 'starting', 'running', 'cancelling') ORDER BY a.id"
-        );
+        let sql = format!("{ATTEMPTS} {OPEN}");
         self.rows("list open attempts", &sql, &[], attempt)
     }
 
@@ -263,5 +264,27 @@ impl Tx<'_> {
             "UPDATE attempts SET settled = 1, output_complete = ?2, envelope = NULL WHERE id = ?1",
             &[&id.to_string(), &output_complete],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn open_attempts_are_found_without_looking_through_those_that_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        drop(Store::open(&path).unwrap());
+        let raw = Connection::open(&path).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {ATTEMPTS} {OPEN}");
+        let mut plan = raw.prepare(&sql).unwrap();
+        let steps = plan.query_map([], |row| row.get::<_, String>("detail"));
+        let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+        assert_eq!(steps.first().unwrap(), "SCAN a USING INDEX attempts_open");
+        assert!(!steps.iter().any(|it| it.contains("B-TREE")), "{steps:?}");
     }
 }
