@@ -102,8 +102,9 @@ pub const PAGE_MAX: u32 = 1000;
 /// Items of a page when the caller names no limit.
 pub const PAGE_DEFAULT: u32 = 100;
 
-/// QUIC connections that have not said Hello.
-pub const HANDSHAKES_MAX: usize = 1024;
+/// QUIC connections that have not said Hello. Few enough that a slow machine ends all of them in time: what
+/// is begun and not ended is lost for both sides, and who is turned away comes again a little later.
+pub const HANDSHAKES_MAX: usize = 256;
 
 /// Bytes of datagrams that wait for the hub, and as many that it sends: with what a system gives by itself,
 /// the greetings of some hundred bridges at once push out the packets of those that are connected.
