@@ -21,10 +21,11 @@ fn attempts(hub: &Hub) -> Result<Vec<(AttemptId, JobId, AttemptState)>> {
     let database = database(hub)?;
     let mut all = database.prepare("SELECT id, job, state FROM attempts")?;
     let rows = all.query_map([], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?)) as rusqlite::Result<(String, String, String)>
+        let text = |place: usize| row.get::<_, String>(place);
+        Ok([text(0)?, text(1)?, text(2)?])
     })?;
     rows.map(|row| {
-        let (id, job, state) = row?;
+        let [id, job, state] = row?;
         Ok((id.parse()?, job.parse()?, state.parse()?))
     })
     .collect()
