@@ -30,7 +30,7 @@ pub(super) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
     let all = u32::try_from(open)?;
     within(PATIENCE, "all attempts run", async || {
         let metrics = api.metrics().await?;
-        let running = metrics.get("steward_hub_open_attempts{state=\"running\"}");
+        let running = metrics.get("steward_open_attempts{state=\"running\"}");
         Ok((running == Some(&f64::from(all))).then_some(()))
     })
     .await?;
