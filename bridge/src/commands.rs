@@ -16,12 +16,14 @@ use tokio::sync::watch;
 use crate::bridge::{BridgeError, enroll, serve_runner};
 use crate::config::{Config, ConfigError};
 use crate::keep;
-use crate::limits::STOP_WITHIN;
+use crate::limits::{DISK_RESERVE_BYTES, STOP_WITHIN};
 use crate::link::identity::Identity;
 use crate::link::user::{User, die_with};
 use crate::link::{Dial, Link, folders};
 use crate::policy::{Account, Policy};
 use crate::runner::Other;
+use crate::runner::gate::no_room;
+use crate::runner::room;
 use crate::runner::trust::Trust;
 use crate::supervisor::Supervisor;
 
@@ -341,6 +343,7 @@ fn check(config: &Config) -> ExitCode {
             .map(|policy| format!("{} ({})", config.policy_file().display(), policy.digest()))
             .map_err(|error| chain(&error)),
     );
+    tell("disk", disk(config));
     if config.lock_file().exists() {
         tell(
             "lock",
@@ -352,6 +355,15 @@ fn check(config: &Config) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Whether the disk under the data has room for new jobs.
+fn disk(config: &Config) -> Result<String, String> {
+    let left = room::left(&config.data_dir).map_err(|error| error.to_string())?;
+    if left < DISK_RESERVE_BYTES {
+        return Err(no_room(left));
+    }
+    Ok(format!("{} MiB left", left >> 20))
 }
 
 async fn asked_to_stop() -> Result<(), ConfigError> {

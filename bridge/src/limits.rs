@@ -22,6 +22,16 @@ pub const SPOOL_SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How often a log that met a full disk tries again.
 pub const SPOOL_RETRY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the journal tries again that met a full disk.
+pub const JOURNAL_RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Room that is kept on the disk under the bridge's data for what runs already: with less of it no job is
+/// taken, and no log of a command that runs grows.
+pub const DISK_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What of that room is kept for the journal: the last output of what has ended may take the rest.
+pub const DISK_JOURNAL_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Acknowledged output is given back to the disk in pieces of at least this.
 pub const SPOOL_PUNCH_BYTES: u64 = 1024 * 1024;
 
@@ -51,6 +61,7 @@ const _: () = assert!(READ_BYTES < SPOOL_PENDING_BYTES);
 const _: () = assert!((SPOOL_PENDING_BYTES as u64) < SPOOL_ATTEMPT_BYTES_MAX);
 const _: () = assert!(SPOOL_PUNCH_BYTES < SPOOL_ATTEMPT_BYTES_MAX);
 const _: () = assert!(SPOOL_ATTEMPT_BYTES_MAX < SPOOL_BRIDGE_BYTES_MAX);
+const _: () = assert!(DISK_JOURNAL_BYTES < DISK_RESERVE_BYTES);
 
 /// Output in one frame to the link.
 pub const STREAM_CHUNK_BYTES: usize = 128 * 1024;

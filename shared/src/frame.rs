@@ -280,7 +280,7 @@ pub enum ReceiptEvent {
 /// Why a bridge refuses a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What refused: `address`, `journal`, `replay`, `expired`, `locked`, `policy`, or a clause of its file
+    /// What refused: `address`, `journal`, `replay`, `expired`, `locked`, `space`, `policy`, or a clause of its file
     /// such as `policy.local.binaries`.
     pub clause: String,
     /// A sentence for people.

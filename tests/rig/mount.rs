@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
 
 use super::world::World;
 
@@ -71,6 +73,20 @@ impl Mount {
     /// Where it is.
     pub fn at(&self) -> &Path {
         &self.at
+    }
+
+    /// Takes all room but this; give it back by removing the file.
+    ///
+    /// # Errors
+    /// When there is not so much, or it cannot be taken.
+    pub fn fill_but(&self, left: u64) -> Result<PathBuf> {
+        let ballast = self.at.join("ballast-but");
+        let disk = statvfs(&self.at)?;
+        let room = disk.blocks_available() * disk.fragment_size();
+        let taken = room.checked_sub(left).context("there is no such room")?;
+        let length = i64::try_from(taken)?;
+        fallocate(&File::create(&ballast)?, FallocateFlags::empty(), 0, length)?;
+        Ok(ballast)
     }
 
     /// Takes all room that is left; give it back by removing the file.

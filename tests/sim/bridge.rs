@@ -108,6 +108,11 @@ impl Outside for Around<'_> {
         self.orders.clone()
     }
 
+    // The disks of these worlds do not end.
+    fn room(&mut self) -> u64 {
+        u64::MAX
+    }
+
     fn nonce(&mut self) -> [u8; 16] {
         let nonce = self.dice.bytes();
         let now = u64::try_from(self.clocks.boot().as_millis()).unwrap();

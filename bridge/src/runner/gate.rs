@@ -14,6 +14,7 @@ use steward_shared::time::Timestamp;
 
 use super::session::Offered;
 use super::trust::Trust;
+use crate::limits::DISK_RESERVE_BYTES;
 use crate::policy::{Admission, Load, Policy, PolicyError};
 
 /// A job that the gate has let in.
@@ -36,6 +37,8 @@ pub struct Facts<'a> {
     pub policy: Result<&'a Policy, &'a PolicyError>,
     /// Locked by its own operator.
     pub locked: bool,
+    /// Bytes that the disk under its data has left.
+    pub room: u64,
     /// What it is busy with.
     pub load: Load,
     /// Its wall clock.
@@ -117,12 +120,24 @@ pub fn admit(
     if facts.locked {
         return Err(refusal("locked", "this bridge is locked by its operator"));
     }
+    if facts.room < DISK_RESERVE_BYTES {
+        return Err(refusal("space", &no_room(facts.room)));
+    }
     let policy = facts.policy.map_err(|error| Refusal {
         clause: "policy".to_owned(),
         message: chain(error),
     })?;
     let admission = policy.admit(&job, &facts.load, facts.now)?;
     Ok(Admitted { job, admission })
+}
+
+/// Why nothing is started on a disk that has so many bytes left.
+pub fn no_room(left: u64) -> String {
+    format!(
+        "the disk that holds the bridge's data has {} MiB left, and {} MiB are kept for what runs already",
+        left >> 20,
+        DISK_RESERVE_BYTES >> 20
+    )
 }
 
 fn refusal(clause: &str, message: &str) -> Refusal {
@@ -291,6 +306,7 @@ mod tests {
         let missing = Policy::read(Path::new("/nonexistent/policy.toml")).unwrap_err();
         let mut facts = Facts {
             locked: true,
+            room: DISK_RESERVE_BYTES - 1,
             policy: Err(&missing),
             ..gate.facts()
         };
@@ -310,6 +326,7 @@ mod tests {
                 "replay" => replay = None,
                 "expired" => facts.now = gate.job.not_after,
                 "locked" => facts.locked = false,
+                "space" => facts.room = DISK_RESERVE_BYTES,
                 "policy" => facts.policy = Ok(&gate.policy),
                 other => panic!("{other}"),
             }
@@ -318,7 +335,7 @@ mod tests {
         assert_eq!(
             clauses,
             [
-                "address", "journal", "replay", "expired", "locked", "policy"
+                "address", "journal", "replay", "expired", "locked", "space", "policy"
             ]
         );
     }
@@ -364,6 +381,7 @@ mod tests {
                 journal: self.job.journal,
                 policy: Ok(&self.policy),
                 locked: false,
+                room: u64::MAX,
                 load: Load {
                     open: 0,
                     starts_last_minute: 0,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 use steward_shared::codec;
 use steward_shared::failpoint;
 use steward_shared::frame::ReceiptEvent;
@@ -31,6 +31,9 @@ pub enum JournalError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The disk has no room. Nothing of what was to be written is on it, and the journal goes on.
+    #[error("cannot write to the journal, because its disk is full")]
+    Full,
     /// A row holds something it cannot hold.
     #[error("the journal holds a value that cannot be: {0}")]
     Corrupt(&'static str),
@@ -98,13 +101,20 @@ impl Journal {
     /// Writes entries. They are on disk when this returns. Blocks.
     ///
     /// # Errors
-    /// [`JournalError`]; the runner must end, and this journal writes nothing more.
+    /// [`JournalError::Full`] when nothing was written for want of room: it may be tried again. After any
+    /// other one the runner must end, and this journal writes nothing more.
     pub fn write(&mut self, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
         if self.failed {
             return Err(JournalError::Stopped);
         }
         let written = self.book.write(entries);
-        self.failed = written.is_err();
+        // Want of room is found before anything is committed, and undone.
+        let undone = self.book.connection.is_autocommit();
+        self.failed = match &written {
+            Ok(()) => false,
+            Err(JournalError::Full) => !undone,
+            Err(_) => true,
+        };
         written
     }
 }
@@ -412,7 +422,10 @@ fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError>
 }
 
 fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
-    move |source| JournalError::Sqlite { act, source }
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => JournalError::Full,
+        Some(_) | None => JournalError::Sqlite { act, source },
+    }
 }
 
 fn number(count: u64) -> i64 {
@@ -597,6 +610,40 @@ mod tests {
         assert!(matches!(retry, Err(JournalError::Stopped)), "{retry:?}");
         let (_, contents) = Journal::open(&path, NOW).unwrap();
         assert_eq!((contents.attempts.len(), contents.seq), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn batch_for_which_there_is_no_room_leaves_nothing_and_may_be_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
+        let refusal = Refusal {
+            clause: "policy".to_owned(),
+            message: "no".repeat(20_000),
+        };
+        let batch: Vec<_> = (1..20)
+            .map(|number| {
+                let offered = offered(number, NOW);
+                (offered.attempt, Entry::Refused(offered, refusal.clone()))
+            })
+            .collect();
+        let bound = |journal: &Journal, pages: u32| {
+            let connection = journal.book.connection();
+            let sql = format!("PRAGMA max_page_count={pages}");
+            let _: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+        };
+        // As large as it may be, whatever the disk has.
+        bound(&journal, 16);
+        for _ in 0..2 {
+            let written = journal.write(&batch);
+            assert!(matches!(written, Err(JournalError::Full)), "{written:?}");
+            let (_, contents) = Journal::open(&path, NOW).unwrap();
+            assert_eq!((contents.attempts.len(), contents.commits), (0, 0));
+        }
+        bound(&journal, 100_000);
+        journal.write(&batch).unwrap();
+        let (_, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!((contents.attempts.len(), contents.commits), (19, 1));
     }
 
     #[tokio::test]

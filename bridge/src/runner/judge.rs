@@ -19,6 +19,7 @@ use super::gate::{self, Admitted, Facts};
 use super::operator::{Orders, Word};
 use super::session::{Command, Entry, Event, Held, Now, Phase, Session, StopWhy};
 use super::trust::Trust;
+use crate::limits::DISK_RESERVE_BYTES;
 use crate::policy::Load;
 
 /// What the judge asks while it decides.
@@ -29,6 +30,8 @@ pub trait Outside {
     fn orders(&mut self) -> Orders;
     /// A new random nonce.
     fn nonce(&mut self) -> [u8; 16];
+    /// Bytes that the disk under the bridge's data has left, now; none where nobody can tell.
+    fn room(&mut self) -> u64;
 }
 
 /// What reaches the judge.
@@ -272,11 +275,13 @@ impl Judge {
         let offered = gate::offered(&job);
         let run = job.run;
         let (orders, now) = (turn.outside.orders(), turn.outside.now());
+        let room = turn.outside.room();
         let facts = Facts {
             trust: &self.bench.trust,
             journal: self.bench.journal,
             policy: orders.policy.as_ref().as_ref(),
             locked: orders.locked,
+            room,
             load: Load {
                 open: count(self.session.active()),
                 starts_last_minute: count(
@@ -328,6 +333,10 @@ impl Judge {
         let orders = turn.outside.orders();
         if orders.locked {
             return Some("this bridge is locked by its operator".to_owned());
+        }
+        let room = turn.outside.room();
+        if room < DISK_RESERVE_BYTES {
+            return Some(format!("space: {}", gate::no_room(room)));
         }
         let now = turn.outside.now();
         let load = Load {

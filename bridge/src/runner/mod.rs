@@ -1,6 +1,8 @@
 //! The runner: the process that has the privileges that jobs need, and runs nothing that its own
 //! trust, journal and policy do not allow, whatever the link says.
 
+pub mod room;
+
 pub mod spawn;
 pub mod spool;
 
@@ -200,6 +202,7 @@ impl Runner {
             clock,
             boot_id: boot,
             commits,
+            folder: folder.clone(),
         };
         let mut turns = Turns::new(parts, sender.clone(), stop.clone());
         turns.look_after(elders).await?;

@@ -1,6 +1,7 @@
 //! One turn of the runner: many events, one commit to the journal, then everything that follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use steward_shared::failpoint;
@@ -18,15 +19,16 @@ use super::elder::{Elder, Household, Kin, Rest};
 use super::executor::Work;
 use super::gate::Admitted;
 use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
-use super::journal::Journal;
+use super::journal::{Journal, JournalError};
 use super::judge::{Bench, Deed, Judge, Matter, Outside};
 use super::operator::{Operator, Orders};
 use super::receipt;
-use super::session::{Now, Phase, Session, StopWhy};
+use super::room;
+use super::session::{Entry, Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use super::trust::Trust;
-use crate::limits::DRAIN_WITHIN;
+use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
 
 /// The runner's state.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub struct Parts {
     pub boot_id: [u8; 16],
     /// How many commits the journal has had.
     pub commits: u64,
+    /// A folder on the disk that everything is written to.
+    pub folder: PathBuf,
 }
 
 /// The machine, as the judge asks about it.
@@ -76,6 +80,7 @@ pub struct Parts {
 struct Around {
     clock: Arc<dyn Clock>,
     operator: Operator,
+    folder: PathBuf,
 }
 
 impl Outside for Around {
@@ -92,6 +97,10 @@ impl Outside for Around {
 
     fn nonce(&mut self) -> [u8; 16] {
         SystemRandom.bytes()
+    }
+
+    fn room(&mut self) -> u64 {
+        room::left_for_certain(&self.folder)
     }
 }
 
@@ -110,6 +119,7 @@ impl Turns {
             around: Around {
                 clock: parts.clock,
                 operator: parts.operator,
+                folder: parts.folder,
             },
             journal: parts.journal,
             attempts: parts.attempts,
@@ -176,7 +186,7 @@ impl Turns {
         let judged = self.judge.turn(matters, &mut self.around);
         let judgement = judged.map_err(RunnerError::Sign)?;
         if !judgement.records.is_empty() {
-            self.journal.write(&judgement.records)?;
+            self.record(&judgement.records).await?;
         }
         for attempt in ended {
             if let Some(elder) = self.elder_of(*attempt) {
@@ -187,6 +197,33 @@ impl Turns {
             self.carry_out(deed).await?;
         }
         Ok(())
+    }
+
+    /// Writes to the journal. A full disk is waited out: nothing of the records is on it then, and nothing
+    /// that follows from them has been done.
+    async fn record(&mut self, records: &[(AttemptId, Entry)]) -> Result<(), RunnerError> {
+        let mut waited = false;
+        loop {
+            match self.journal.write(records) {
+                Err(JournalError::Full) => {
+                    if !std::mem::replace(&mut waited, true) {
+                        tracing::error!(
+                            "the disk is full: nothing is done until the journal has room"
+                        );
+                    }
+                }
+                written => {
+                    if waited && written.is_ok() {
+                        tracing::info!("the journal has room again");
+                    }
+                    return Ok(written?);
+                }
+            }
+            tokio::select! {
+                () = self.stop.stopped() => return Err(JournalError::Full.into()),
+                () = tokio::time::sleep(JOURNAL_RETRY_EVERY) => (),
+            }
+        }
     }
 
     /// Whether a newer runner wants to take over, and nothing that was accepted waits for its permit; or

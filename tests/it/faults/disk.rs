@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
+use steward_bridge::limits::DISK_RESERVE_BYTES;
 use steward_tests::{Bridge, Hub, Mount, World, is_alive, report, until, within};
 
 use super::load::{Load, SETTLED_WITHIN, Task};
@@ -66,6 +67,63 @@ async fn disk_full_of_the_hub() -> Result<()> {
         "disk_full_of_the_hub: work taken {:.1} s after there was room: {verdicts:?}",
         taken.as_secs_f64()
     ));
+    world.passed().await
+}
+
+/// A bridge whose disk is full takes no job and says why; what runs goes on, and its output waits as its job says;
+/// when there is room again, it all goes on by itself, and nothing that was told meanwhile was untrue.
+#[tokio::test]
+async fn disk_full_of_the_bridge() -> Result<()> {
+    let world = World::new()?;
+    let small = Mount::memory(&world, "br-1", 96)?;
+    world.expect_error("the disk is full");
+    let hub = world.hub().await?;
+    let bridge = hub.dmz().await?;
+    let load = Load::publish(&world, &hub, "dmz").await?;
+    let api = hub.api()?;
+    let runner = bridge.runner().await?;
+    let ended_short = load.submit(&api, Task::Slow).await?;
+    let cancelled = load.submit(&api, Task::Endless).await?;
+    for run in [&ended_short, &cancelled] {
+        api.attempt_in(run, "running").await?;
+    }
+
+    // Less than is kept, and more than nothing: the bridge still writes down what it says.
+    let most = small.fill_but(DISK_RESERVE_BYTES / 2)?;
+    let refused = load.submit(&api, Task::Mark).await?;
+    let attempt = api.attempt_in(&refused, "refused").await?;
+    ensure!(attempt["refusal"]["clause"] == "space", "{attempt}");
+    let ended = api.end(&ended_short).await?;
+    ensure!(ended["state"] == "succeeded", "{ended}");
+
+    // Nothing at all: the journal cannot say a word, and waits.
+    let rest = small.fill()?;
+    let unheard = load.submit(&api, Task::Mark).await?;
+    super::load::cancel(&api, &cancelled).await?;
+    bridge.link()?.logs("the disk is full").await?;
+    ensure!(bridge.runner().await? == runner, "the runner has ended");
+    fs::remove_file(rest)?;
+    fs::remove_file(most)?;
+    let freed = tokio::time::Instant::now();
+    within(RECOVERED_WITHIN, "a job is done", async || {
+        let run = load.submit(&api, Task::Mark).await?;
+        let ended = api.end(&run).await?;
+        Ok((ended["state"] == "succeeded").then_some(()))
+    })
+    .await?;
+    let taken = freed.elapsed();
+    ensure!(taken < RECOVERED_WITHIN, "after {taken:?}");
+    let ended = api.end(&cancelled).await?;
+    ensure!(ended["state"] == "cancelled", "{ended}");
+    let (_, verdicts) = load.check(&hub).await?;
+    ensure!(bridge.runner().await? == runner, "the runner has ended");
+    let unheard = api.end(&unheard).await?;
+    report(&format!(
+        "disk_full_of_the_bridge: a job done {:.1} s after there was room, one that came meanwhile {}: {verdicts:?}",
+        taken.as_secs_f64(),
+        unheard["state"]
+    ));
+    bridge.stop().await?;
     world.passed().await
 }
 

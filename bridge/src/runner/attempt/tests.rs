@@ -346,6 +346,7 @@ async fn full_spool_blocks_the_command_or_kills_it_as_the_job_says() {
     let limits = SpoolLimits {
         attempt_bytes: 300_000,
         bridge_bytes: 1 << 30,
+        ..SpoolLimits::default()
     };
     let bench = Bench::with(limits);
     let writer = || local(vec![sh("head -c 5000000 /dev/zero; echo done >&2")]);

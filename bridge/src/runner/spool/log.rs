@@ -20,6 +20,7 @@ use steward_shared::log::{HEADER_BYTES, Header, Stream};
 
 use super::SpoolError;
 use super::books::Mark;
+use crate::runner::room;
 
 /// A log that was found at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,12 +124,18 @@ impl LogFile {
         }
     }
 
-    /// Writes at a position and waits for the disk; false when the disk is full.
-    pub(super) fn write(&self, position: u64, bytes: &[u8]) -> Result<bool, SpoolError> {
+    /// Writes at a position and waits for the disk; false when the disk is full, or would have less left
+    /// than is `kept`.
+    pub(super) fn write(&self, position: u64, bytes: &[u8], kept: u64) -> Result<bool, SpoolError> {
         failpoint!(
             "runner.spool.before",
             self.failed("write", io::Error::other("told to fail"))
         );
+        let left = room::left_beside(&self.file)
+            .map_err(|error| self.failed("find room for an", error))?;
+        if left.saturating_sub(bytes.len() as u64) < kept {
+            return Ok(false);
+        }
         match self.file.write_all_at(bytes, position) {
             Ok(()) => (),
             Err(error)

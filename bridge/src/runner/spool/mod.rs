@@ -5,7 +5,8 @@
 //! passes on how far the hub has it; what the hub has is given back to the disk.
 //!
 //! What the hub has not acknowledged is bounded, per attempt and for all. At the bound a command
-//! waits in its write, or is stopped, as its job says.
+//! waits in its write, or is stopped, as its job says; so it does when the disk has no more left than is
+//! kept for the journal and for what ends.
 //!
 //! A failed write or sync is fatal: what the disk has is uncertain then, and the runner must end and
 //! find out from the start. Only a full disk is waited out, for it loses nothing.
@@ -28,7 +29,10 @@ use steward_shared::job::{Extent, OnFull};
 use steward_shared::stop::Stop;
 use tokio::sync::{Semaphore, watch};
 
-use crate::limits::{SPOOL_ATTEMPT_BYTES_MAX, SPOOL_BRIDGE_BYTES_MAX, SPOOL_WRITES_MAX};
+use crate::limits::{
+    DISK_JOURNAL_BYTES, DISK_RESERVE_BYTES, SPOOL_ATTEMPT_BYTES_MAX, SPOOL_BRIDGE_BYTES_MAX,
+    SPOOL_WRITES_MAX,
+};
 
 use books::Books;
 use log::LogFile;
@@ -49,6 +53,10 @@ pub struct SpoolLimits {
     pub attempt_bytes: u64,
     /// Of all.
     pub bridge_bytes: u64,
+    /// What the disk must have left for a log to grow whose command runs.
+    pub kept_bytes: u64,
+    /// What it must have left for the last of a log whose command has ended.
+    pub kept_bytes_at_end: u64,
 }
 
 /// Why the spool did not do what it should.
@@ -84,6 +92,7 @@ pub enum SpoolError {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    limits: SpoolLimits,
     books: Books,
     writes: Semaphore,
     stop: Stop,
@@ -94,6 +103,8 @@ impl Default for SpoolLimits {
         Self {
             attempt_bytes: SPOOL_ATTEMPT_BYTES_MAX,
             bridge_bytes: SPOOL_BRIDGE_BYTES_MAX,
+            kept_bytes: DISK_RESERVE_BYTES,
+            kept_bytes_at_end: DISK_JOURNAL_BYTES,
         }
     }
 }
@@ -130,6 +141,7 @@ impl Spool {
         let writes = Semaphore::new(SPOOL_WRITES_MAX);
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
+            limits,
             books,
             writes,
             stop,

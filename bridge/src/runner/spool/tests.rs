@@ -15,6 +15,8 @@ use super::*;
 const SMALL: SpoolLimits = SpoolLimits {
     attempt_bytes: 256 * 1024,
     bridge_bytes: 384 * 1024,
+    kept_bytes: 0,
+    kept_bytes_at_end: 0,
 };
 const SOON: Duration = Duration::from_secs(10);
 
@@ -257,7 +259,12 @@ async fn full_disk_is_waited_out_and_nothing_is_lost() {
         .arg(&disk)
         .status();
     assert!(mount.unwrap().success());
-    let (spool, _) = open(&disk, SpoolLimits::default());
+    let limits = SpoolLimits {
+        kept_bytes: 0,
+        kept_bytes_at_end: 0,
+        ..SpoolLimits::default()
+    };
+    let (spool, _) = open(&disk, limits);
     let filler = disk.join("filler.log");
     fs::write(&filler, vec![1; 900 * 1024]).unwrap();
     let attempt = AttemptId::random();
@@ -326,6 +333,35 @@ async fn log_that_another_process_writes_is_left_alone_until_it_is_taken_over() 
         spool.read(full, 0, usize::MAX).await.unwrap().len() as u64,
         waiting
     );
+}
+
+#[tokio::test]
+async fn what_is_kept_of_the_disk_is_for_logs_that_end() {
+    let limits = SpoolLimits {
+        kept_bytes: u64::MAX,
+        ..SMALL
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path(), limits).0;
+    let (waits, ends) = (AttemptId::random(), AttemptId::random());
+    let mut writer = spool.create(waits, OnFull::Block).await.unwrap();
+    let mut killed = spool.create(ends, OnFull::Kill).await.unwrap();
+    writer.append(0, Stream::Stdout, 0, b"last").await.unwrap();
+    let full = async {
+        loop {
+            if let Err(error) = killed.append(0, Stream::Stdout, 0, b"x").await {
+                return error;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let full = timeout(SOON, full).await.unwrap();
+    assert!(matches!(full, SpoolError::Full), "{full}");
+    assert_eq!(*writer.synced().borrow(), 0, "it has grown");
+    let extents = timeout(SOON, writer.finish()).await.unwrap().unwrap();
+    assert_eq!(extents.stdout.bytes, 4);
+    assert_eq!(*spool.synced(waits).unwrap().borrow(), extents.log.bytes);
+    timeout(SOON, killed.finish()).await.unwrap().unwrap();
 }
 
 fn open(folder: &Path, limits: SpoolLimits) -> (Spool, Vec<Recovered>) {

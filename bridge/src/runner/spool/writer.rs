@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::books::Mark;
 use super::log::{LogFile, Tally};
-use super::{Shared, SpoolError, blocking};
+use super::{Shared, SpoolError, SpoolLimits, blocking};
 use crate::limits::{SPOOL_PENDING_BYTES, SPOOL_RETRY_EVERY, SPOOL_SYNC_EVERY};
 
 /// Writes the log of one attempt.
@@ -219,14 +219,19 @@ async fn flush(
         let bytes = Arc::new(bytes);
         loop {
             let (file, bytes) = (Arc::clone(&file), Arc::clone(&bytes));
+            let kept = pending.kept(&shared.limits);
             let permit = shared.writes.acquire().await;
-            let written = blocking(move || file.write(position, &bytes)).await;
+            let written = blocking(move || file.write(position, &bytes, kept)).await;
             drop(permit);
             if pending.note(&written) {
                 break;
             }
             written?;
-            sleep(SPOOL_RETRY_EVERY).await;
+            tokio::select! {
+                () = sleep(SPOOL_RETRY_EVERY) => (),
+                // What has ended may take more of the disk.
+                () = pending.ending() => (),
+            }
         }
         failpoint!("runner.spool.after");
         position = end.position;
@@ -255,12 +260,31 @@ impl Pending {
         }
     }
 
+    /// Completes once, when the log is finished.
+    async fn ending(&self) {
+        loop {
+            self.grown.notified().await;
+            if self.lock().finished {
+                return;
+            }
+        }
+    }
+
     fn take(&self) -> (Vec<u8>, Mark) {
         let mut state = self.lock();
         let taken = (std::mem::take(&mut state.bytes), state.end);
         drop(state);
         self.taken.notify_one();
         taken
+    }
+
+    /// What a write must leave on the disk.
+    fn kept(&self, limits: &SpoolLimits) -> u64 {
+        if self.lock().finished {
+            limits.kept_bytes_at_end
+        } else {
+            limits.kept_bytes
+        }
     }
 
     /// Notes how a write went; true when it is done.
