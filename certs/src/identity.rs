@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use steward_shared::id::{BridgeId, ClusterId};
+use steward_shared::limits::CLOCK_SKEW_MAX;
 use steward_shared::time::Timestamp;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -58,7 +59,7 @@ impl Identity {
 }
 
 /// How long before its making a certificate is already valid, for peers whose clock is behind.
-pub const BACKDATED: Duration = Duration::from_secs(5 * 60);
+pub const BACKDATED: Duration = CLOCK_SKEW_MAX;
 
 /// When a certificate is good, as the authority meant it: from its issue, not from the earlier moment
 /// that stands in it for the sake of clocks that are behind.

@@ -388,7 +388,7 @@ mod tests {
         let extended = issued.extended_key_usage().unwrap().unwrap().value;
         assert!(extended.server_auth && !extended.client_auth);
         let seconds = i64::try_from(NOW.as_millis() / 1000).unwrap();
-        assert_eq!(issued.validity().not_before.timestamp(), seconds - 300);
+        assert_eq!(issued.validity().not_before.timestamp(), seconds - 3600);
         assert_eq!(issued.validity().not_after.timestamp(), seconds + 86_400);
     }
 
