@@ -24,5 +24,6 @@ pub use rig::mutator::Mutator;
 pub use rig::program::{Output, Program};
 pub use rig::relay::Relay;
 pub use rig::stranger::as_user;
+pub use rig::tamper::{CALLS, Injected, Trace, traced};
 pub use rig::wait::{report, until, within};
 pub use rig::world::{World, is_alive, mentioning};

@@ -17,6 +17,7 @@ pub mod world;
 pub mod bridge;
 pub mod hub;
 pub mod mount;
+pub mod tamper;
 
 pub mod ledger;
 pub mod light;

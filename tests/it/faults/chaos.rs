@@ -23,10 +23,10 @@ const PAUSE_MS: u64 = 1500;
 const LONGEST: Duration = Duration::from_secs(420);
 
 /// Numbers that are the same in every run of the test with one seed (Steele's splitmix64).
-struct Dice(AtomicU64);
+pub(super) struct Dice(pub(super) AtomicU64);
 
 impl Dice {
-    fn below(&self, bound: u64) -> u64 {
+    pub(super) fn below(&self, bound: u64) -> u64 {
         let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -6,6 +6,7 @@ mod chaos;
 mod disk;
 mod failpoints;
 mod load;
+mod nth;
 mod privileges;
 mod runner;
 mod stories;
