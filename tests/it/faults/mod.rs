@@ -7,6 +7,7 @@ mod disk;
 mod failpoints;
 mod load;
 mod nth;
+mod paused;
 mod privileges;
 mod runner;
 mod stories;
