@@ -5,6 +5,7 @@ mod chaos;
 
 mod disk;
 mod failpoints;
+mod links;
 mod load;
 mod nth;
 mod paused;
