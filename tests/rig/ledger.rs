@@ -85,6 +85,14 @@ impl Ledger {
         Ok((usize::try_from(attempts)?, open_runs(&database)?))
     }
 
+    /// The attempts of the hub as they are now.
+    ///
+    /// # Errors
+    /// When the hub's file cannot be read.
+    pub fn tried(&self, hub: &Hub) -> Result<Vec<Tried>> {
+        Ok(tried(hub)?.0)
+    }
+
     /// Waits until every attempt of the hub is final and settled, and no job is left to be tried.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod chaos;
 
+mod copies;
 mod disk;
 mod failpoints;
 mod links;
