@@ -3,6 +3,7 @@
 
 mod chaos;
 
+mod clocks;
 mod copies;
 mod disk;
 mod failpoints;
