@@ -35,7 +35,7 @@ pub fn begin(usual: &str) -> Result<(), LoggingError> {
     let begun = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let done = if is_json(env::var(FORMAT))? {
+    let done = if is_json(env::var(FORMAT).as_deref())? {
         begun.json().flatten_event(true).try_init()
     } else {
         begun.with_ansi(std::io::stderr().is_terminal()).try_init()
@@ -54,8 +54,8 @@ fn filter(asked: Result<String, VarError>, usual: &str) -> Result<EnvFilter, Log
     EnvFilter::try_new(asked).map_err(|error| LoggingError::Filter(error.to_string()))
 }
 
-fn is_json(asked: Result<String, VarError>) -> Result<bool, LoggingError> {
-    match asked.as_deref() {
+fn is_json(asked: Result<&str, &VarError>) -> Result<bool, LoggingError> {
+    match asked {
         Ok("json") => Ok(true),
         Ok("" | "text") | Err(VarError::NotPresent) => Ok(false),
         Ok(_) | Err(VarError::NotUnicode(_)) => Err(LoggingError::Format),
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn format_that_is_not_known_is_refused() {
-        assert_eq!(is_json(said("json")), Ok(true));
-        assert_eq!(is_json(said("text")), Ok(false));
-        assert_eq!(is_json(Err(VarError::NotPresent)), Ok(false));
-        assert_eq!(is_json(said("JSON ")), Err(LoggingError::Format));
+        assert_eq!(is_json(Ok("json")), Ok(true));
+        assert_eq!(is_json(Ok("text")), Ok(false));
+        assert_eq!(is_json(Err(&VarError::NotPresent)), Ok(false));
+        assert_eq!(is_json(Ok("JSON ")), Err(LoggingError::Format));
     }
 }
