@@ -38,6 +38,10 @@ const FAILED_ONCE: &[(u64, &str)] = &[
         5952,
         "a journal that had gone back to before an exit left its attempt unsettled",
     ),
+    (
+        1503,
+        "an offer that was made between a Hello and the place of its bridge went to the old connection",
+    ),
 ];
 
 /// Says something that is shown when the test passes, too.

@@ -72,7 +72,11 @@ impl Flow {
                         "a Hello that answers an older challenge",
                     ));
                 }
-                reconcile(tx, id, &hello, now)
+                let done = reconcile(tx, id, &hello, now)?;
+                // An offer that is made from here on would go to the connection that this one replaces, and
+                // be lost: the bridge gets none until it has its new place.
+                roster.change(id, |present| present.active = false);
+                Ok(done)
             })
             .await?;
         failpoint!("hub.hello.after");
