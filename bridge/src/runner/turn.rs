@@ -462,12 +462,8 @@ impl Turns {
                 }
             };
             let (ended, ()) = tokio::join!(attempts.run(work, stopped, opened), tell);
-            match &ended {
-                Ok(exit) => tracing::info!(%attempt, run = %job.run, outcome = ?exit.outcome, "ended"),
-                Err(error) => tracing::warn!(
-                    %attempt, run = %job.run, error = error as &dyn std::error::Error, "did not start"
-                ),
-            }
+            let outcome = ended.as_ref().map(|exit| &exit.outcome);
+            tracing::info!(%attempt, run = %job.run, ?outcome, "ended");
             drop(inbox.send(Inbound::Ended(attempt, ended)).await);
         });
     }
