@@ -18,11 +18,11 @@ use crate::limits::{
     STREAMS_AT_FIRST, STREAMS_MAX,
 };
 
-/// Frames of one read, each of a packet's size.
-const FRAMES: usize = 128;
+/// Frames of one read, each of a packet's size; a place for each is in memory for as long as the stream is.
+const FRAMES: usize = 16;
 
 /// Reads that wait for the disk.
-const PIECES: usize = 64;
+const PIECES: usize = 256;
 
 /// Bytes that wait for the disk, and their place among all that wait of one connection.
 struct Piece {
