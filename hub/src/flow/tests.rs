@@ -723,6 +723,17 @@ async fn silence_is_measured_by_a_clock_that_does_not_go_back() {
 }
 
 #[tokio::test]
+async fn connection_that_is_being_replaced_is_offered_nothing() {
+    let hub = Bench::new().await;
+    hub.run(&["one"]).await;
+    let first = hub.offer().await;
+    let hello = hub.hello(hub.bridge, first.seq, &[]);
+    hub.flow.greet(hub.bridge, hello).await.unwrap();
+    hub.run(&["two"]).await;
+    hub.nothing_is_offered().await;
+}
+
+#[tokio::test]
 async fn hello_of_an_older_connection_says_nothing_any_more() {
     let hub = Bench::new().await;
     hub.run(&["one"]).await;
@@ -1392,7 +1403,12 @@ impl Bench {
 
     async fn greet(&self, seq: u64, open: &[OpenAttempt]) -> Vec<ToBridge> {
         let hello = self.hello(self.bridge, seq, open);
-        self.flow.greet(self.bridge, hello).await.unwrap().frames
+        let greeted = self.flow.greet(self.bridge, hello).await.unwrap();
+        // Its new place, which takes what the old one took.
+        let active = greeted.bridge.status == BridgeStatus::Active;
+        let roster = &self.flow.roster;
+        roster.change(self.bridge, |present| present.active = active);
+        greeted.frames
     }
 
     /// Strikes the bridge out of the roster, as its link does when the connection has ended.
