@@ -66,6 +66,13 @@ pub const STREAMS_AT_FIRST: u32 = 16;
 /// Output streams that a connection may have at one time: one for each attempt that a bridge may have open.
 pub const STREAMS_MAX: u32 = 1024;
 
+/// Frames of one read of an output stream, each of a packet's size; a place for each is in memory for as long as
+/// the stream is.
+pub const OUTPUT_READ_FRAMES: usize = 16;
+
+/// Reads of one output stream that wait for the disk; their bytes are bounded by [`OUTPUT_BUFFER_BYTES`] too.
+pub const OUTPUT_READS_MAX: usize = 256;
+
 /// Output that arrives at once and is much: more is to be expected in a moment.
 pub const OUTPUT_MUCH_BYTES: usize = 16 * 1024;
 

@@ -15,14 +15,8 @@ use crate::flow::Flow;
 use crate::flow::error::FlowError;
 use crate::limits::{
     OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX, OUTPUT_MUCH_BYTES,
-    STREAMS_AT_FIRST, STREAMS_MAX,
+    OUTPUT_READ_FRAMES, OUTPUT_READS_MAX, STREAMS_AT_FIRST, STREAMS_MAX,
 };
-
-/// Frames of one read, each of a packet's size; a place for each is in memory for as long as the stream is.
-const FRAMES: usize = 16;
-
-/// Reads that wait for the disk.
-const PIECES: usize = 256;
 
 /// Bytes that wait for the disk, and their place among all that wait of one connection.
 struct Piece {
@@ -67,7 +61,7 @@ async fn take(
         return Err(FlowError::Misbehaved("an output stream without a header"));
     };
     // What arrives while a write is under way waits here, bounded, and is written together.
-    let (chunks, waiting) = mpsc::channel(PIECES);
+    let (chunks, waiting) = mpsc::channel(OUTPUT_READS_MAX);
     let writing = stop.spawn(write(
         flow.clone(),
         bridge,
@@ -75,7 +69,7 @@ async fn take(
         header.position,
         waiting,
     ));
-    let mut frames = [const { Bytes::new() }; FRAMES];
+    let mut frames = [const { Bytes::new() }; OUTPUT_READ_FRAMES];
     while let Ok(Some(count)) = stream.read_chunks(&mut frames).await {
         // A copy: the few bytes of a frame would keep all that came with them in memory, here and while
         // they wait for their place.
