@@ -147,9 +147,9 @@ impl World {
             return;
         };
         if self.flaw == Some(Flaw::JournalForgets) {
-            runner.before = Some(copy(runner.book.connection()));
+            runner.before = Some(copy(runner.book().connection()));
         }
-        runner.book.write(&records).unwrap();
+        runner.book().write(&records).unwrap();
         if self.dies_now() {
             self.census.fault("RunnerKillAfterCommit");
             return self.kill_runner(at);

@@ -56,7 +56,8 @@ pub(crate) struct Log {
 /// A runner that lives.
 pub(crate) struct Runner {
     pub(crate) judge: Judge,
-    pub(crate) book: Book,
+    /// Its journal, which it loses by dying.
+    book: Option<Book>,
     pub(crate) inbox: VecDeque<Matter>,
     pub(crate) works: BTreeMap<AttemptId, Work>,
     pub(crate) connection: Option<ConnectionId>,
@@ -79,6 +80,13 @@ pub(crate) struct Work {
     pub(crate) pieces: u64,
     /// How it ends by itself.
     pub(crate) end: Outcome,
+}
+
+impl Runner {
+    /// Its journal.
+    pub(crate) const fn book(&self) -> &Book {
+        self.book.as_ref().unwrap()
+    }
 }
 
 /// The machine around a judge.
@@ -182,7 +190,7 @@ impl Bridge {
         let session = Session::resume(held, contents.fences, contents.seq);
         self.alive = Some(Runner {
             judge: Judge::new(bench, session),
-            book,
+            book: Some(book),
             inbox: VecDeque::new(),
             works: BTreeMap::new(),
             connection: None,
@@ -197,9 +205,7 @@ impl Bridge {
     pub(crate) fn die(&mut self) -> Option<Runner> {
         let mut runner = self.alive.take()?;
         self.life += 1;
-        let empty = pool::open();
-        let (empty, _) = Book::over(empty, self.clocks.now()).unwrap();
-        self.disk.journal = Some(std::mem::replace(&mut runner.book, empty).close());
+        self.disk.journal = runner.book.take().map(Book::close);
         Some(runner)
     }
 

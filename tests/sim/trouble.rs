@@ -130,7 +130,7 @@ impl World {
     pub(crate) fn snapshot(&mut self, at: usize) {
         let bridge = &mut self.bridges[at];
         if let Some(runner) = &bridge.alive {
-            bridge.snapshot = Some(bridge.disk.copied(runner.book.connection()));
+            bridge.snapshot = Some(bridge.disk.copied(runner.book().connection()));
         }
     }
 

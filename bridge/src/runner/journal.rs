@@ -85,6 +85,12 @@ impl Journal {
     /// [`JournalError`]; the runner cannot work without it.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Contents), JournalError> {
         let connection = Connection::open(path).map_err(act("open the journal"))?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
+                 PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
+            )
+            .map_err(act("configure the journal"))?;
         let (book, contents) = Book::over(connection, now)?;
         let journal = Self {
             book,
@@ -125,12 +131,6 @@ impl Book {
     /// # Errors
     /// As [`Journal::open`].
     pub fn over(connection: Connection, now: Timestamp) -> Result<(Self, Contents), JournalError> {
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
-                 PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
-            )
-            .map_err(act("configure the journal"))?;
         migrate(&connection)?;
         forget_old(&connection, now)?;
         let id = journal_id(&connection)?;
@@ -324,16 +324,14 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
 fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), JournalError> {
     let before = number(now.before(REMEMBERED + CLOCK_SKEW_MAX).as_millis());
     connection
-        .execute(
-            "DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1",
-            params![before],
-        )
+        .prepare_cached("DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1")
+        .and_then(|mut statement| statement.execute(params![before]))
         .map_err(act("forget old attempts"))?;
     connection
-        .execute(
+        .prepare_cached(
             "DELETE FROM fences WHERE not_after < ?1 AND job NOT IN (SELECT job FROM attempts)",
-            params![before],
         )
+        .and_then(|mut statement| statement.execute(params![before]))
         .map(drop)
         .map_err(act("forget old jobs"))
 }
@@ -359,7 +357,7 @@ fn contents(connection: &Connection) -> Result<Contents, JournalError> {
         commits: count(commits)?,
     };
     let mut statement = connection
-        .prepare("SELECT job, fence FROM fences")
+        .prepare_cached("SELECT job, fence FROM fences")
         .map_err(act("read the fences"))?;
     let rows = statement
         .query_map([], |row| {
@@ -374,7 +372,9 @@ fn contents(connection: &Connection) -> Result<Contents, JournalError> {
         );
     }
     let sql = "SELECT id, job, fence, seq, not_after, stop_after, state, receipt FROM attempts";
-    let mut statement = connection.prepare(sql).map_err(act("read the attempts"))?;
+    let mut statement = connection
+        .prepare_cached(sql)
+        .map_err(act("read the attempts"))?;
     let mut rows = statement.query([]).map_err(act("read the attempts"))?;
     while let Some(row) = rows.next().map_err(act("read an attempt"))? {
         let (attempt, held) = read_held(row)?;

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
 
 use super::writer::{self, Work};
-use super::{Readers, Store, StoreError, Tx, configure, read_on, schema};
+use super::{Readers, Store, StoreError, Tx, act, configure, read_on, schema};
 use crate::limits::WRITER_QUEUE;
 
 /// The writer of a [`Store`] that has no thread. When it is dropped, the store has stopped, and what was
@@ -37,7 +37,11 @@ impl Store {
     pub fn driven(connection: Arc<Mutex<Connection>>) -> Result<(Self, Driver), StoreError> {
         {
             let mut opened = lock(&connection);
-            configure(&opened)?;
+            // A connection that is used again keeps its statements; configured anew, each of them would be
+            // prepared anew.
+            if !configured(&opened)? {
+                configure(&opened)?;
+            }
             schema::migrate(&mut opened)?;
         }
         let (sender, queue) = mpsc::channel(WRITER_QUEUE);
@@ -90,6 +94,12 @@ pub(super) async fn read<T, E: From<StoreError>>(
     let read = read_on(&lock(connection), body);
     let_others_run().await;
     read
+}
+
+fn configured(connection: &Connection) -> Result<bool, StoreError> {
+    connection
+        .pragma_query_value(None, "cell_size_check", |row| row.get(0))
+        .map_err(act("look at the database's configuration"))
 }
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
