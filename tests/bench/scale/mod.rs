@@ -22,7 +22,7 @@ use super::figures::Figure;
 pub(crate) const NAMES: [&str; 6] = ["idle", "fan", "growth", "restart", "durable", "footprint"];
 
 /// How long something large may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
