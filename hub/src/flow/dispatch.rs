@@ -205,12 +205,20 @@ struct Shared {
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
     let mut offers = Vec::new();
     let mut runs: BTreeMap<RunId, Shared> = BTreeMap::new();
-    for (site, bridges) in free {
+    // Each site gets its share of the batch, and not always the same ones come first.
+    let share = (OFFER_BATCH / free.len().max(1)).max(1);
+    let limit = u32::try_from(share).unwrap_or(u32::MAX);
+    let turn = usize::try_from(maker.now.as_millis()).unwrap_or(0) % free.len().max(1);
+    let mut sites: Vec<_> = free.into_iter().collect();
+    sites.rotate_left(turn);
+    for (site, bridges) in sites {
+        if offers.len() >= OFFER_BATCH {
+            break;
+        }
         let mut places = Vec::new();
         for (id, present) in bridges {
             places.push((tx.open_of(id)?, id, present));
         }
-        let limit = u32::try_from(OFFER_BATCH).unwrap_or(u32::MAX);
         for job in tx.jobs_to_offer(site, maker.now, limit)? {
             if places
                 .iter()

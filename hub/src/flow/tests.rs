@@ -28,9 +28,10 @@ use super::error::FlowError;
 use super::presence::Arrival;
 use super::roster::{Place, Present};
 use super::runs::{Once, RunRequest};
+use super::targets::NewTarget;
 use super::transition::{Note, resolve_by_person};
 use super::*;
-use crate::limits::UNKNOWN_AFTER;
+use crate::limits::{OFFER_BATCH, UNKNOWN_AFTER};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::model::job::JobState;
 use crate::model::run::RunState;
@@ -989,6 +990,54 @@ async fn dispatch_offers_no_more_than_run_and_bridge_allow() {
 }
 
 #[tokio::test]
+async fn batch_of_offers_is_bounded_and_shared_by_the_sites() {
+    const EACH: usize = OFFER_BATCH;
+    let hub = Bench::new().await;
+    let documents =
+        "site: site-2\n---\ntask: many\ntemplate: look\ntargets: { labels: { many: x } }\n";
+    hub.flow
+        .apply_documents(USER, "default", documents, Wanted::Any)
+        .await
+        .unwrap();
+    for site in ["site-1", "site-2"] {
+        for number in 0..EACH {
+            let target = NewTarget {
+                name: format!("{site}-{number}"),
+                site: site.to_owned(),
+                address: "10.0.0.1".to_owned(),
+                platform: None,
+                labels: BTreeMap::from([("many".to_owned(), "x".to_owned())]),
+            };
+            hub.flow.add_target(USER, "default", target).await.unwrap();
+        }
+    }
+    let other = BridgeId::by_time();
+    let (_place, mut arriving) = enter_at(&hub.flow, other, JournalId::random(), "2").await;
+    for bridge in [hub.bridge, other] {
+        hub.flow
+            .roster
+            .change(bridge, |present| present.concurrent = 1024);
+    }
+    hub.run_with(RunRequest {
+        task: "many".to_owned(),
+        at_once: Some(1024),
+        ..request_for(&[])
+    })
+    .await;
+    for batch in 1..=2 {
+        let offered = dispatch::offer_batch(&hub.flow).await.unwrap();
+        assert_eq!(offered, OFFER_BATCH, "batch {batch}");
+        let here = hub.sent().offers.len();
+        assert_eq!(here, batch * OFFER_BATCH / 2, "batch {batch}");
+    }
+    let mut there = 0;
+    while arriving.try_recv().is_ok() {
+        there += 1;
+    }
+    assert_eq!(there, OFFER_BATCH);
+}
+
+#[tokio::test]
 async fn dispatch_offers_nothing_after_the_window_and_nothing_that_a_bridge_cannot_do() {
     let hub = Bench::new().await;
     hub.flow
@@ -1516,6 +1565,16 @@ async fn enter(
     bridge: BridgeId,
     journal: JournalId,
 ) -> (Place, mpsc::Receiver<ToBridge>) {
+    enter_at(flow, bridge, journal, "1").await
+}
+
+/// The same, at one of several sites; the bridge and its site have names that end so.
+async fn enter_at(
+    flow: &Flow,
+    bridge: BridgeId,
+    journal: JournalId,
+    end: &'static str,
+) -> (Place, mpsc::Receiver<ToBridge>) {
     let receipts = SigningKey::from_seed(&SigningKey::new_seed().unwrap())
         .unwrap()
         .public();
@@ -1523,11 +1582,11 @@ async fn enter(
     let site: Result<_, StoreError> = flow
         .store
         .write(move |tx| {
-            let site = tx.site("site-1")?.expect("it was applied").id;
+            let site = tx.site(&format!("site-{end}"))?.expect("it was applied").id;
             let new = NewBridge {
                 id: bridge,
                 site,
-                name: "bridge-1".to_owned(),
+                name: format!("bridge-{end}"),
                 receipt_key: hex::encode(&receipts.0),
                 pin,
                 certificate_expires_at: NOW.after(Duration::from_secs(86_400)),
@@ -1539,7 +1598,7 @@ async fn enter(
         .await;
     let present = Present {
         site: site.unwrap(),
-        name: "bridge-1".to_owned(),
+        name: format!("bridge-{end}"),
         pin,
         journal,
         receipt_key: receipts.digest(),
