@@ -134,9 +134,13 @@ pub const ENROL_PER_MINUTE: u32 = 20;
 /// How often the loops look even when nobody wakes them.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a stopping hub waits for its bridges' connections to be gone.
+pub const CLOSED_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a stopping hub waits for its parts.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+const _: () = assert!(CLOSED_WITHIN.as_secs() < STOP_WITHIN.as_secs());
 const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
 const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());
 const _: () = assert!(PERMIT_VALID_FOR.as_secs() < UNKNOWN_AFTER.as_secs());

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use self::greetings::Greetings;
 use crate::flow::Flow;
-use crate::limits::{ENROL_PER_MINUTE, HANDSHAKES_MAX, RETRY_AFTER_HANDSHAKES};
+use crate::limits::{CLOSED_WITHIN, ENROL_PER_MINUTE, HANDSHAKES_MAX, RETRY_AFTER_HANDSHAKES};
 use crate::meter::{self, Door};
 
 /// Why bridges cannot be let in.
@@ -121,7 +121,10 @@ impl Listener {
         }
         self.endpoint
             .close(transport::STOPPING, b"the hub is stopping");
-        self.endpoint.wait_idle().await;
+        // Each connection stays for three of its probe timeouts, which bridges that came back all at once have
+        // made long; all that still matters, the word that it is closed, is sent at once.
+        let idle = tokio::time::timeout(CLOSED_WITHIN, self.endpoint.wait_idle()).await;
+        tracing::debug!(idle = idle.is_ok(), "bridges are disconnected");
     }
 
     fn let_in(&self, incoming: Incoming, stop: &Stop) {
