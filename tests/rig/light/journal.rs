@@ -151,7 +151,11 @@ impl Journal {
             return Ok(None);
         };
         let valid = Duration::from_millis(permit.valid_for_ms);
-        if nonce != permit.nonce || open.fence != permit.fence || asked.elapsed() >= valid {
+        if nonce != permit.nonce || open.fence != permit.fence {
+            return Ok(None);
+        }
+        if asked.elapsed() >= valid {
+            self.not_started(permit.attempt, "the permit came too late to start")?;
             return Ok(None);
         }
         open.stage = Stage::Started;
