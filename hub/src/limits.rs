@@ -73,6 +73,9 @@ pub const OUTPUT_READ_FRAMES: usize = 16;
 /// Reads of one output stream that wait for the disk; their bytes are bounded by [`OUTPUT_BUFFER_BYTES`] too.
 pub const OUTPUT_READS_MAX: usize = 256;
 
+/// How long after the end of an output stream that never began its connection may end, so that this was all.
+pub const CLOSED_AFTER_STREAM: Duration = Duration::from_secs(1);
+
 /// Output that arrives at once and is much: more is to be expected in a moment.
 pub const OUTPUT_MUCH_BYTES: usize = 16 * 1024;
 

@@ -10,12 +10,12 @@ use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::stop::Stop;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::transport::{self, read_frame};
+use super::transport::{self, FrameError, read_frame};
 use crate::flow::Flow;
 use crate::flow::error::FlowError;
 use crate::limits::{
-    OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX, OUTPUT_MUCH_BYTES,
-    OUTPUT_READ_FRAMES, OUTPUT_READS_MAX, STREAMS_AT_FIRST, STREAMS_MAX,
+    CLOSED_AFTER_STREAM, OUTPUT_BUFFER_BYTES, OUTPUT_GATHER, OUTPUT_HEADER_BYTES_MAX,
+    OUTPUT_MUCH_BYTES, OUTPUT_READ_FRAMES, OUTPUT_READS_MAX, STREAMS_AT_FIRST, STREAMS_MAX,
 };
 
 /// Bytes that wait for the disk, and their place among all that wait of one connection.
@@ -39,7 +39,7 @@ pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: Bri
         let (flow, connection, inner) = (flow.clone(), connection.clone(), stop.clone());
         let (room, open) = (Arc::clone(&room), Arc::clone(&open));
         stop.run(async move {
-            if let Err(error) = take(&flow, bridge, stream, &room, &inner).await {
+            if let Err(error) = take(&flow, &connection, bridge, stream, &room, &inner).await {
                 tracing::error!(%bridge, error = &error as &dyn std::error::Error, "cannot take output");
                 // What is not on disk is sent again on the next connection.
                 let (code, reason) = transport::end(&error);
@@ -52,13 +52,17 @@ pub(super) async fn take_streams(flow: Flow, connection: Connection, bridge: Bri
 
 async fn take(
     flow: &Flow,
+    connection: &Connection,
     bridge: BridgeId,
     mut stream: RecvStream,
     room: &Arc<Semaphore>,
     stop: &Stop,
 ) -> Result<(), FlowError> {
-    let Ok(header) = read_frame::<OutputHeader>(&mut stream, OUTPUT_HEADER_BYTES_MAX).await else {
-        return Err(FlowError::Misbehaved("an output stream without a header"));
+    let header = match read_frame::<OutputHeader>(&mut stream, OUTPUT_HEADER_BYTES_MAX).await {
+        Ok(header) => header,
+        // A connection that ends takes with it the streams that have just begun.
+        Err(FrameError::Ended) if is_closed_soon(connection).await => return Ok(()),
+        Err(_) => return Err(FlowError::Misbehaved("an output stream without a header")),
     };
     // What arrives while a write is under way waits here, bounded, and is written together.
     let (chunks, waiting) = mpsc::channel(OUTPUT_READS_MAX);
@@ -86,6 +90,12 @@ async fn take(
     }
     drop(chunks);
     writing.await.unwrap_or(Ok(()))
+}
+
+async fn is_closed_soon(connection: &Connection) -> bool {
+    tokio::time::timeout(CLOSED_AFTER_STREAM, connection.closed())
+        .await
+        .is_ok()
 }
 
 async fn write(
