@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use steward_tests::{Bridge, Hub, Ledger, Relay, Wish, World, report, script};
+use steward_hub::model::attempt::AttemptState;
+use steward_tests::{Bridge, Hub, Ledger, Relay, Tried, Wish, World, report, script};
 use tokio::time::{Instant, sleep};
 
 use super::load::{SETTLED_WITHIN, counting, lines};
@@ -166,7 +167,7 @@ async fn submit(hub: &Hub, ledger: &Ledger, enough: &AtomicBool) -> Result<()> {
     loop {
         ensure!(began.elapsed() < LONGEST, "{number} runs in {LONGEST:?}");
         let (attempts, open) = ledger.progress(hub).unwrap_or((0, i64::MAX));
-        if attempts >= ATTEMPTS {
+        if attempts >= ATTEMPTS && is_interrupted(hub, ledger) {
             enough.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -178,6 +179,14 @@ async fn submit(hub: &Hub, ledger: &Ledger, enough: &AtomicBool) -> Result<()> {
         api.run_surely(&task, &format!("chaos-{number}")).await?;
         number += 1;
     }
+}
+
+/// Whether a fault has met an attempt in the middle: a few kills may all come between two of them.
+fn is_interrupted(hub: &Hub, ledger: &Ledger) -> bool {
+    let interrupted = |one: &Tried| one.state == AttemptState::Interrupted;
+    ledger
+        .tried(hub)
+        .is_ok_and(|tried| tried.iter().any(interrupted))
 }
 
 /// Does one thing after another, to the hub too where there is one here.
