@@ -8,9 +8,10 @@ use steward_shared::job::{Exit, Extent, Job, Outcome};
 use steward_shared::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
 use steward_shared::log::{Header, Stream};
 use steward_shared::time::Timestamp;
-use steward_tests::run_of;
+use steward_tests::{World, run_of};
 
 use super::bridge::{Line, MISBEHAVED, RogueBridge, frame, framed, header};
+use super::hub::WITHIN;
 use super::messages::exit;
 use super::watch::{MIB, Watch};
 
@@ -276,4 +277,25 @@ async fn flood(watch: &Watch, rogue: &mut RogueBridge) -> Result<String> {
     Ok(format!(
         "{streams} streams of one attempt, {kibibytes} KiB each"
     ))
+}
+
+/// A stream that has just begun when its connection ends is nobody's fault, and no error is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_ends_with_a_new_stream_is_no_offence() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    hub.site("wild", &["wild-1"]).await?;
+    let rogue = RogueBridge::enrolled(&world, &hub, "br-wild", "wild").await?;
+    for round in 0..50 {
+        let (line, _) = rogue.enter().await?;
+        let mut stream = line.connection.open_uni().await?;
+        stream.write_all(&[7]).await?;
+        stream.finish()?;
+        if round % 2 == 0 {
+            // The hub sees the end of the stream before that of the connection.
+            tokio::time::timeout(WITHIN, stream.stopped()).await??;
+        }
+        line.connection.close(0_u32.into(), b"");
+    }
+    world.passed().await
 }
