@@ -66,7 +66,7 @@ async fn take(
     };
     // What arrives while a write is under way waits here, bounded, and is written together.
     let (chunks, waiting) = mpsc::channel(OUTPUT_READS_MAX);
-    let writing = stop.spawn(write(
+    let mut writing = stop.spawn(write(
         flow.clone(),
         bridge,
         header.attempt,
@@ -74,7 +74,14 @@ async fn take(
         waiting,
     ));
     let mut frames = [const { Bytes::new() }; OUTPUT_READ_FRAMES];
-    while let Ok(Some(count)) = stream.read_chunks(&mut frames).await {
+    loop {
+        let read = tokio::select! {
+            // A bridge that has sent its window sends no more before it is acknowledged: a write that has
+            // failed would never be told by what arrives.
+            written = &mut writing => return written.unwrap_or(Ok(())),
+            read = stream.read_chunks(&mut frames) => read,
+        };
+        let Ok(Some(count)) = read else { break };
         // A copy: the few bytes of a frame would keep all that came with them in memory, here and while
         // they wait for their place.
         let frames = frames.get_mut(..count).unwrap_or_default();
