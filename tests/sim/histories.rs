@@ -159,9 +159,9 @@ fn sim_histories() {
 
 /// Many more of them, from seeds that nobody has seen.
 #[test]
-#[ignore = "takes twenty minutes"]
+#[ignore = "takes an hour"]
 fn sim_histories_long() {
-    histories(HISTORIES * 3, 1 << 32);
+    histories(HISTORIES * 10, 1 << 32);
 }
 
 /// One world again, in words: the one that is named, or every one that once failed.

@@ -286,8 +286,8 @@ async fn power_cut() -> Result<()> {
 #[ignore = "long"]
 async fn power_cut_long() -> Result<()> {
     // More rounds of output in one world would fill its disks.
-    for _ in 0..4 {
-        power_cuts(12).await?;
+    for _ in 0..5 {
+        power_cuts(10).await?;
     }
     Ok(())
 }
