@@ -25,6 +25,9 @@ pub const SPOOL_RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the journal tries again that met a full disk.
 pub const JOURNAL_RETRY_EVERY: Duration = Duration::from_millis(500);
 
+/// Pages in the journal's log after which they are copied into the journal.
+pub const CHECKPOINT_PAGES: i32 = 1000;
+
 /// Room that is kept on the disk under the bridge's data for what runs already: with less of it no job is
 /// taken, and no log of a command that runs grows.
 pub const DISK_RESERVE_BYTES: u64 = 32 * 1024 * 1024;

@@ -97,6 +97,9 @@ pub const WRITER_QUEUE: usize = 1024;
 /// Transactions in one commit.
 pub const GROUP_COMMIT_MAX: usize = 512;
 
+/// Pages in the database's log after which they are copied into the database.
+pub const CHECKPOINT_PAGES: i32 = 1000;
+
 /// Connections for reading the database.
 pub const READERS: usize = 4;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, params};
 use steward_shared::codec;
 use steward_shared::failpoint;
@@ -16,6 +17,8 @@ use steward_shared::id::{AttemptId, JobId, JournalId};
 use steward_shared::job::OnDisconnect;
 use steward_shared::limits::{BODY_BYTES_MAX, CLOCK_SKEW_MAX};
 use steward_shared::time::Timestamp;
+
+use crate::limits::CHECKPOINT_PAGES;
 
 use super::session::{Entry, Held, Offered, Phase};
 
@@ -84,12 +87,15 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; the runner cannot work without it.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Contents), JournalError> {
-        let connection = Connection::open(path).map_err(act("open the journal"))?;
+        let mut connection = Connection::open(path).map_err(act("open the journal"))?;
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;
                  PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-2048;",
             )
+            .map_err(act("configure the journal"))?;
+        connection
+            .wal_hook(Some(checkpoint))
             .map_err(act("configure the journal"))?;
         let (book, contents) = Book::over(connection, now)?;
         let journal = Self {
@@ -419,6 +425,26 @@ fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError>
             .map_err(|_| JournalError::Corrupt("an attempt's id"))?,
         held,
     ))
+}
+
+/// Copies the log into the journal after a commit. What SQLite does by itself hides a disk that fails; of
+/// this one the commit says so, which ends the runner. Want of room, or a reader in the way, is no failure:
+/// the next commit tries again.
+fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages < CHECKPOINT_PAGES {
+        return Ok(());
+    }
+    match log.checkpoint() {
+        Err(error)
+            if !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {

@@ -27,7 +27,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use attempts::{AttemptRow, NewAttempt};
@@ -43,7 +44,7 @@ pub use targets::TargetRow;
 pub use templates::{TaskRow, TemplateRow};
 pub use tokens::{ProjectRow, TokenRow};
 
-use crate::limits::{READERS, WRITER_QUEUE};
+use crate::limits::{CHECKPOINT_PAGES, READERS, WRITER_QUEUE};
 use writer::Work;
 
 /// What went wrong in the store.
@@ -158,6 +159,9 @@ impl Store {
         drop(made.map_err(|_| StoreError::Unwritable)?);
         let mut connection = Connection::open(path).map_err(act("open the database"))?;
         configure(&connection)?;
+        connection
+            .wal_hook(Some(checkpoint))
+            .map_err(act("configure the database"))?;
         schema::migrate(&mut connection)?;
         let mut idle = Vec::with_capacity(READERS);
         for _ in 0..READERS {
@@ -369,7 +373,7 @@ fn read_on<T, E: From<StoreError>>(
 /// Labels SQLite's error with what was being done.
 fn act(act: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::DiskFull) => StoreError::Full,
         _ => StoreError::Sqlite { act, source },
     }
 }
@@ -385,6 +389,26 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
         .map_err(act("configure the database"))?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
+}
+
+/// Copies the log into the database after a commit. What SQLite does by itself hides a disk that fails; of
+/// this one the commit says so, which ends the store. Want of room, or a reader in the way, is no failure:
+/// the next commit tries again.
+fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages < CHECKPOINT_PAGES {
+        return Ok(());
+    }
+    match log.checkpoint() {
+        Err(error)
+            if !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Keeps a statement's plan whatever its values are: else SQLite makes a new one, for what the statement
