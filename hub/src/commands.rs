@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::hub::{Hub, init};
 use crate::model::permission::Role;
+use crate::rekey::{self, To};
 use crate::web::routes;
 
 /// The hub: keeps tasks and people, decides, signs, and records.
@@ -40,8 +43,34 @@ enum Command {
     Check,
     /// Make a token for a user; printed once.
     Token(Token),
+    /// The key that protects every secret, while the hub is stopped.
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// List every route and the permission that it needs.
     Routes,
+}
+
+/// The key that protects every secret.
+#[derive(Debug, Subcommand)]
+enum VaultCommand {
+    /// Make the key of a hub that was made before there was one.
+    Init {
+        /// Where to read the passphrase, when the configuration says that it has one.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Change the key: every project's key is wrapped anew, in one transaction.
+    Rekey {
+        /// Where to read the present passphrase, when the configuration says that there is one.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// Put the new key into this file; a key that is there already becomes the new one.
+        #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase_file")]
+        file: Option<PathBuf>,
+        /// Make the new key of the passphrase in this file.
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
 }
 
 /// How to make a hub.
@@ -50,6 +79,9 @@ struct Init {
     /// Where to write the admin's token; standard output when absent.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Where to read the vault's passphrase, when the configuration says that it has one.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// Where to listen; goes before the configuration. Port 0 takes a free one.
@@ -96,7 +128,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let flow = Hub::offline(&config).await?;
             say(&format!("ok    data: {}", config.data_dir.display()))?;
             say(&format!("ok    cluster: {}", flow.vault.cluster()))?;
-            say(&format!("ok    pin: {}", flow.vault.pin()))
+            say(&format!("ok    pin: {}", flow.vault.pin()))?;
+            match flow.vault.keyring().name() {
+                Ok(kek) => say(&format!("ok    vault: key-encryption key {kek}")),
+                Err(error) => say(&format!("wait  {error}")),
+            }
         }
         Command::Token(args) => {
             let role: Role = args
@@ -112,6 +148,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 .await?;
             say(secret.expose_text().unwrap_or_default())
         }
+        Command::Vault(verb) => vault(&config, verb).await,
         Command::Routes => {
             let flow = Hub::offline(&config).await?;
             say(&serde_json::to_string_pretty(&routes::routes(flow))?)
@@ -124,7 +161,12 @@ async fn make(config: &Config, args: Init) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.token_file {
         crate::vault::write_new(path, b"")?;
     }
-    let made = match init(config).await {
+    let passphrase = args
+        .passphrase_file
+        .as_deref()
+        .map(passphrase)
+        .transpose()?;
+    let made = match init(config, passphrase.as_ref()).await {
         Ok(made) => made,
         Err(error) => {
             if let Some(path) = &args.token_file {
@@ -151,11 +193,60 @@ async fn make(config: &Config, args: Init) -> anyhow::Result<ExitCode> {
     ))
 }
 
+async fn vault(config: &Config, verb: VaultCommand) -> anyhow::Result<ExitCode> {
+    match verb {
+        VaultCommand::Init { passphrase_file } => {
+            let phrase = passphrase_file.as_deref().map(passphrase).transpose()?;
+            let name = rekey::make_kek(config, phrase.as_ref()).await?;
+            say(&format!("made key-encryption key {name}"))
+        }
+        VaultCommand::Rekey {
+            passphrase_file,
+            file,
+            new_passphrase_file,
+        } => {
+            let old = passphrase_file.as_deref().map(passphrase).transpose()?;
+            let (to, next) = match (file, new_passphrase_file) {
+                (Some(path), _) => {
+                    let next = format!("{{ file = {:?} }}", path.display().to_string());
+                    (To::File(path), Some(next))
+                }
+                (None, Some(path)) => {
+                    let next = "\"passphrase\"".to_owned();
+                    (To::Passphrase(passphrase(&path)?), Some(next))
+                }
+                (None, None) => (To::InPlace, None),
+            };
+            let name = rekey::rekey(config, old.as_ref(), to).await?;
+            say(&format!("the key-encryption key is {name}"))?;
+            if let Some(next) = next {
+                say(&format!(
+                    "next: write kek = {next} under [vault] into the configuration"
+                ))?;
+            }
+            say("backups that were made before need the old key: keep it as long as you keep them")
+        }
+    }
+}
+
+/// A passphrase from the first line of a file.
+fn passphrase(path: &std::path::Path) -> anyhow::Result<Secret> {
+    let text = zeroize::Zeroizing::new(
+        std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the passphrase {}", path.display()))?,
+    );
+    let line = text.lines().next().unwrap_or_default();
+    Ok(Secret::from(line.to_owned()))
+}
+
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let hub = Hub::start(config).await?;
     say(&format!("clients: https://{}", hub.web()))?;
     say(&format!("bridges: {} (UDP)", hub.bridges()))?;
     say(&format!("pin: {}", hub.flow().vault.pin()))?;
+    if let Some(why) = hub.flow().vault.keyring().sealed() {
+        say(&format!("vault: sealed: {why}"))?;
+    }
     say("ready")?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -180,7 +271,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 pub fn failpoints() -> Option<ExitCode> {
     use steward_shared::failpoint::{Part, arm, listed};
     let shown = if std::env::args_os().nth(1)? == "--list-failpoints" {
-        write!(std::io::stdout(), "{}", listed(&[Part::Hub])).map_err(anyhow::Error::from)
+        write!(std::io::stdout(), "{}", listed(&[Part::Hub, Part::Rekey]))
+            .map_err(anyhow::Error::from)
     } else {
         match arm() {
             Ok(()) => return None,

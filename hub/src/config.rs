@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{BRIDGE_CERTIFICATE_DEFAULT, BRIDGE_CERTIFICATE_MAX, BRIDGE_CERTIFICATE_MIN};
+use crate::model::kek::KekSource;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,17 @@ pub struct Config {
     pub listen: Listen,
     /// How long certificates are good.
     pub certificates: Certificates,
+    /// Where the key-encryption key of the vault comes from.
+    pub vault: Vault,
+}
+
+/// Where the key-encryption key of the vault comes from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vault {
+    /// `{ file = "/path" }`, `{ credential = "name" }` of systemd, or `"passphrase"`; the file `kek` in the
+    /// folder of the private keys when absent.
+    pub kek: Option<KekSource>,
 }
 
 /// How long certificates are good.
@@ -81,6 +93,7 @@ impl Default for Config {
             names: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
             listen: Listen::default(),
             certificates: Certificates::default(),
+            vault: Vault::default(),
         }
     }
 }
@@ -134,6 +147,12 @@ impl Config {
     /// The folder of the private keys.
     pub fn keys(&self) -> PathBuf {
         self.data_dir.join("keys")
+    }
+
+    /// Where the key-encryption key comes from.
+    pub fn kek(&self) -> KekSource {
+        let file = || KekSource::File(self.keys().join("kek"));
+        self.vault.kek.clone().unwrap_or_else(file)
     }
 
     /// The database.

@@ -19,12 +19,13 @@ use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
 use crate::flow::error::FlowError;
-use crate::flow::{Flow, dispatch, outputs, reap, roster};
+use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
 use crate::model::permission::Role;
 use crate::store::{ProjectRow, SegmentError, Segments, Store, StoreError};
+use crate::vault::kek::{self, Kek, KekError};
 use crate::vault::{Vault, VaultError};
 use crate::web::routes;
 use crate::web::server::{Server, ServerError};
@@ -83,6 +84,9 @@ pub enum HubError {
     /// Clients cannot be served.
     #[error("cannot serve clients")]
     Server(#[from] ServerError),
+    /// There is no key-encryption key.
+    #[error("the vault has no key")]
+    Kek(#[from] KekError),
     /// No key for TLS.
     #[error("cannot make the hub's TLS key")]
     Key(#[from] steward_certs::key::KeyError),
@@ -114,7 +118,7 @@ const ADMIN_TOKEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// # Errors
 /// [`HubError::Exists`] when there is one; nothing is changed then.
-pub async fn init(config: &Config) -> Result<Initialised, HubError> {
+pub async fn init(config: &Config, passphrase: Option<&Secret>) -> Result<Initialised, HubError> {
     let exists = config.database().exists() || config.keys().join("ca.key").exists();
     if exists {
         return Err(HubError::Exists {
@@ -128,11 +132,15 @@ pub async fn init(config: &Config) -> Result<Initialised, HubError> {
     let cluster = ClusterId::random();
     let vault = Vault::create(&config.keys(), cluster, SystemClock.now())?;
     let pin = vault.pin();
+    let stretching = kek::stretching()?;
+    let kek = Kek::create(&config.kek(), &stretching, passphrase)?;
     let store = Store::open(&config.database())?;
     let now = SystemClock.now();
+    let kek_name = kek.name();
     store
         .write(move |tx| {
             tx.set_setting("cluster", &cluster.to_string())?;
+            unseal::remember(tx, kek_name, &stretching)?;
             let project = ProjectRow {
                 id: ProjectId::by_time(),
                 name: "default".to_owned(),
@@ -142,7 +150,8 @@ pub async fn init(config: &Config) -> Result<Initialised, HubError> {
             tx.add_project(&project)
         })
         .await?;
-    let flow = assemble(store, vault, config, Vec::new())?;
+    let flow = assemble(store, vault.with_kek(Ok(kek)), config, Vec::new())?;
+    flow.prove_vault()?;
     let token = flow.add_token("admin", Role::Admin, ADMIN_TOKEN).await?;
     Ok(Initialised { pin, token })
 }
@@ -151,7 +160,7 @@ pub async fn init(config: &Config) -> Result<Initialised, HubError> {
 ///
 /// # Errors
 /// [`HubError::Missing`] when there is none.
-async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
+pub(crate) async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
     if !config.database().exists() {
         return Err(HubError::Missing {
             path: config.data_dir.clone(),
@@ -172,11 +181,15 @@ async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
             column: "value",
         })?;
     let lifetime = Duration::from_secs(config.certificates.bridge_lifetime_seconds);
-    let vault = Vault::open(&config.keys(), cluster)?.with_bridge_lifetime(lifetime);
+    let expected: Option<unseal::Expected> = store.read(unseal::expected).await?;
+    let kek = unseal::find(&config.kek(), expected.as_ref());
+    let vault = Vault::open(&config.keys(), cluster)?
+        .with_bridge_lifetime(lifetime)
+        .with_kek(kek);
     Ok((store, vault))
 }
 
-fn assemble(
+pub(crate) fn assemble(
     store: Store,
     vault: Vault,
     config: &Config,
@@ -236,6 +249,8 @@ impl Hub {
         meter::count_panics();
         let only = only(&config.data_dir)?;
         let (store, vault) = open(config).await?;
+        let expected: Option<unseal::Expected> = store.read(unseal::expected).await?;
+        unseal::finish(&config.kek(), expected.as_ref())?;
         fs::create_dir_all(config.objects()).map_err(|source| HubError::Folder {
             path: config.objects(),
             source,
@@ -252,6 +267,10 @@ impl Hub {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let server = Server::bind(config.listen.web, own, Arc::clone(&clock)).await?;
         let mut flow = assemble(store, vault, config, Vec::new())?;
+        flow.prove_vault()?;
+        if let Some(why) = flow.vault.keyring().sealed() {
+            tracing::error!(%why, "the vault is sealed: no credential can be used");
+        }
         let listener = Listener::bind(flow.clone(), config.listen.bridges, own)?;
         let bridges = listener.address().unwrap_or(config.listen.bridges);
         let web = server.address().unwrap_or(config.listen.web);
@@ -266,6 +285,7 @@ impl Hub {
         let listener = listener.with_flow(flow.clone());
         stop.run(dispatch::run(flow.clone(), stop.clone()));
         stop.run(reap::run(flow.clone(), stop.clone()));
+        stop.run(reseal::run(flow.clone(), stop.clone()));
         stop.run(renew(
             flow.clone(),
             config.names.clone(),
@@ -328,7 +348,7 @@ fn address(name: &str, port: u16) -> String {
 }
 
 /// Makes sure that no other hub serves this folder: each would judge the other's bridges by itself.
-fn only(folder: &Path) -> Result<fs::File, HubError> {
+pub(crate) fn only(folder: &Path) -> Result<fs::File, HubError> {
     let path = folder.join("lock");
     let busy = |_| HubError::Busy {
         path: folder.to_owned(),

@@ -17,7 +17,9 @@ pub mod flow;
 pub mod link;
 pub mod web;
 
-pub mod commands;
 mod hub;
+mod rekey;
+
+pub mod commands;
 
 pub use hub::{Hub, HubError, Initialised, init};

@@ -100,6 +100,9 @@ pub const GROUP_COMMIT_MAX: usize = 512;
 /// Pages in the database's log after which they are copied into the database.
 pub const CHECKPOINT_PAGES: i32 = 1000;
 
+/// Values that one transaction seals anew or looks at.
+pub const RESEAL_BATCH: u32 = 64;
+
 /// Connections for reading the database.
 pub const READERS: usize = 4;
 
@@ -108,6 +111,15 @@ pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long the answer to an idempotent request is kept.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes of a credential's value: a private key of RSA with 16,384 bits has 13,000.
+pub const CREDENTIAL_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of a file that holds the key-encryption key; it needs 79.
+pub const KEK_FILE_BYTES_MAX: u64 = 256;
+
+/// Characters of a passphrase for the vault.
+pub const PASSPHRASE_CHARS_MIN: usize = 12;
 
 /// Items of one page of a list.
 pub const PAGE_MAX: u32 = 1000;

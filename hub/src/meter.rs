@@ -73,6 +73,7 @@ struct Meter {
     panics: Counter,
     queued_jobs: Count,
     transactions: Counter,
+    values_refused: Counter,
     waiting: Count,
 }
 
@@ -88,6 +89,11 @@ pub fn count_panics() {
             before(panic);
         }));
     });
+}
+
+/// A sealed value does not belong where it was found, or was changed.
+pub fn value_refused() {
+    METER.values_refused.inc();
 }
 
 /// Somebody was not who they said.
@@ -187,6 +193,9 @@ impl Meter {
         let dropped = self.frames_dropped.clone();
         hub.register("frames_dropped", "Frames that came to nothing", dropped);
         hub.register("panics", "Panics; each is a bug", self.panics.clone());
+        let refused = self.values_refused.clone();
+        let help = "Sealed values that were changed or moved in the database";
+        hub.register("vault_values_refused", help, refused);
         let open = self.open_attempts.clone();
         hub.register("open_attempts", "Attempts without an end, by state", open);
         let queued = self.queued_jobs.clone();

@@ -91,6 +91,10 @@ ids! {
     AttemptId;
     /// The identity of a bridge; a name may be used again, this never is.
     BridgeId;
+    /// A credential: an account on targets and how to prove it.
+    CredentialId;
+    /// One version of a credential's value.
+    CredentialValueId;
     /// One installation of Steward: a hub (or several over one database) and its bridges.
     ClusterId;
     /// One target of a run: the unit that has a verdict.
@@ -99,6 +103,8 @@ ids! {
     JournalId;
     /// The namespace that owns everything else.
     ProjectId;
+    /// One version of the key that protects a project's secrets.
+    ProjectKeyId;
     /// One request to execute something.
     RunId;
     /// An isolated network, served by bridges.

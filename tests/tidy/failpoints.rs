@@ -29,6 +29,7 @@ pub(crate) fn unlisted(sources: &[Source], listed: &[Point]) -> Vec<String> {
         }
         let begin = match point.part {
             Part::Hub => "hub.",
+            Part::Rekey => "hub.rekey.",
             Part::Runner => "runner.",
             Part::Link => "link.",
             Part::Enroll => "enroll.",

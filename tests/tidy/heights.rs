@@ -63,6 +63,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["web", "web::routes"],
             &["web::server"],
             &["hub"],
+            &["rekey"],
             &["commands"],
         ],
     ),

@@ -92,7 +92,7 @@ pub(crate) async fn dev(screen: &Screen, args: DevArgs) -> Result<Exit, Error> {
         ..steward_bridge::config::Config::default()
     };
     if !hub_config.database().exists() {
-        steward_hub::init(&hub_config)
+        steward_hub::init(&hub_config, None)
             .await
             .map_err(|error| failed("make the hub")(&error))?;
     }

@@ -4,6 +4,8 @@ use steward_shared::template::{InputError, TemplateError};
 
 use crate::store::{SegmentError, StoreError};
 use crate::vault::VaultError;
+use crate::vault::kek::KekError;
+use crate::vault::keyring::SecretError;
 
 /// Why the hub did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,15 @@ pub enum FlowError {
     /// The vault failed.
     #[error("the vault failed")]
     Vault(#[from] VaultError),
+    /// A secret cannot be sealed or opened.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// There is no key-encryption key.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+    /// What the vault wrote was not what it should be.
+    #[error("the vault does not protect what it keeps: this is a bug, and the hub must not go on")]
+    Unproven,
 }
 
 impl FlowError {

@@ -5,6 +5,7 @@
 
 pub mod bell;
 pub mod bridges;
+pub mod credentials;
 pub mod dispatch;
 pub mod documents;
 pub mod error;
@@ -14,11 +15,13 @@ mod memo;
 pub mod outputs;
 pub mod presence;
 pub mod reap;
+pub mod reseal;
 pub mod roster;
 pub mod runs;
 pub mod targets;
 pub mod tokens;
 pub mod transition;
+pub mod unseal;
 
 use std::sync::Arc;
 

@@ -1,7 +1,10 @@
 //! What is true of runs, jobs and attempts, and how it may change. Pure: no I/O, no clock, no randomness.
 
 pub mod attempt;
+pub mod credential;
 pub mod job;
+pub mod kek;
 pub mod name;
 pub mod permission;
 pub mod run;
+pub mod sealed;

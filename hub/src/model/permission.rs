@@ -12,6 +12,10 @@ pub enum Permission {
     BridgesRead,
     /// Enrol, drain, resume and revoke bridges; make sites.
     BridgesWrite,
+    /// See credentials; their values nobody sees.
+    CredentialsRead,
+    /// Make, change and remove credentials.
+    CredentialsWrite,
     /// See the audit log.
     EventsRead,
     /// Read what the hub measures of itself.
@@ -38,13 +42,17 @@ pub enum Permission {
     TasksRead,
     /// Publish templates, make tasks.
     TasksWrite,
+    /// Open the vault.
+    VaultWrite,
 }
 
 impl Permission {
     /// Every permission that a role may grant.
-    pub const GRANTABLE: [Self; 13] = [
+    pub const GRANTABLE: [Self; 16] = [
         Self::BridgesRead,
         Self::BridgesWrite,
+        Self::CredentialsRead,
+        Self::CredentialsWrite,
         Self::EventsRead,
         Self::MetricsRead,
         Self::ProjectsRead,
@@ -56,6 +64,7 @@ impl Permission {
         Self::TargetsWrite,
         Self::TasksRead,
         Self::TasksWrite,
+        Self::VaultWrite,
     ];
 
     /// The word for it in the API and its description.
@@ -63,6 +72,8 @@ impl Permission {
         match self {
             Self::BridgesRead => "bridges.read",
             Self::BridgesWrite => "bridges.write",
+            Self::CredentialsRead => "credentials.read",
+            Self::CredentialsWrite => "credentials.write",
             Self::EventsRead => "events.read",
             Self::MetricsRead => "metrics.read",
             Self::None => "none",
@@ -76,6 +87,7 @@ impl Permission {
             Self::TargetsWrite => "targets.write",
             Self::TasksRead => "tasks.read",
             Self::TasksWrite => "tasks.write",
+            Self::VaultWrite => "vault.write",
         }
     }
 }
@@ -105,6 +117,7 @@ impl Role {
                 Permission::None
                     | Permission::SignedIn
                     | Permission::BridgesRead
+                    | Permission::CredentialsRead
                     | Permission::EventsRead
                     | Permission::MetricsRead
                     | Permission::ProjectsRead

@@ -6,6 +6,7 @@
 mod attempts;
 mod bridges;
 mod counts;
+mod credentials;
 mod driver;
 mod events;
 mod idempotency;
@@ -33,6 +34,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use attempts::{AttemptRow, NewAttempt};
 pub use bridges::{BridgeRow, BridgeStatus, EnrolmentRow, NewBridge, SiteRow};
+pub use credentials::{CredentialRow, KeptValue};
 pub use driver::Driver;
 pub use events::{Event, EventRow};
 pub use idempotency::Remembered;

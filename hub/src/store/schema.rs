@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -19,6 +19,10 @@ const MIGRATIONS: [(&str, &str); 3] = [
     (
         "journal_commits",
         include_str!("../../migrations/sqlite/0003_journal_commits.sql"),
+    ),
+    (
+        "vault",
+        include_str!("../../migrations/sqlite/0004_vault.sql"),
     ),
 ];
 

@@ -2,6 +2,10 @@
 //!
 //! With `flow::dispatch` the only place that touches an unsealed secret.
 
+pub mod envelope;
+pub mod kek;
+pub mod keyring;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -21,6 +25,8 @@ use steward_shared::sign::{Payload, PublicKey, Signed, SigningKey};
 use steward_shared::time::Timestamp;
 
 use crate::limits::{BRIDGE_CERTIFICATE_DEFAULT, HUB_CERTIFICATE};
+use kek::{Kek, KekError};
+use keyring::Keyring;
 
 /// What went wrong with the keys.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +82,8 @@ pub struct Vault {
     job_key: SigningKey,
     reset_key: Secret,
     bridge_lifetime: Duration,
+    keyring: Keyring,
+    unsealing: tokio::sync::Mutex<()>,
 }
 
 const CA_CERTIFICATE: &str = "ca.crt";
@@ -104,6 +112,8 @@ impl Vault {
             job_key,
             reset_key: make_reset_key(folder)?,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
+            keyring: Keyring::new(cluster, Err(KekError::None)),
+            unsealing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -133,6 +143,8 @@ impl Vault {
             job_key,
             reset_key,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
+            keyring: Keyring::new(cluster, Err(KekError::None)),
+            unsealing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -141,6 +153,23 @@ impl Vault {
     pub const fn with_bridge_lifetime(mut self, lifetime: Duration) -> Self {
         self.bridge_lifetime = lifetime;
         self
+    }
+
+    /// Keeps secrets under this key, or stays sealed for this reason.
+    #[must_use]
+    pub fn with_kek(mut self, kek: Result<Kek, KekError>) -> Self {
+        self.keyring = Keyring::new(self.cluster, kek);
+        self
+    }
+
+    /// The secrets' keys.
+    pub const fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Held while a passphrase is made into a key.
+    pub const fn unsealing(&self) -> &tokio::sync::Mutex<()> {
+        &self.unsealing
     }
 
     /// The cluster.

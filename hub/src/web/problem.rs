@@ -8,6 +8,8 @@ use steward_shared::template::InputError;
 use crate::flow::error::FlowError;
 use crate::model::permission::Permission;
 use crate::store::StoreError;
+use crate::vault::kek::KekError;
+use crate::vault::keyring::SecretError;
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -122,6 +124,17 @@ impl Problem {
             "unavailable",
             "Unavailable",
             detail.to_owned(),
+            json!({}),
+        )
+    }
+
+    /// Secrets cannot be used now.
+    fn sealed(detail: String) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "sealed",
+            "Sealed",
+            detail,
             json!({}),
         )
     }
@@ -268,10 +281,18 @@ impl From<FlowError> for Problem {
             FlowError::NoTargets { task } => {
                 Self::unprocessable("no-targets", "No targets", detail, json!({ "task": task }))
             }
-            FlowError::Store(error) => error.into(),
-            FlowError::Misbehaved(_) | FlowError::Segment(_) | FlowError::Vault(_) => {
-                Self::internal(&error)
+            FlowError::Secret(SecretError::Sealed { .. }) => Self::sealed(detail),
+            FlowError::Kek(KekError::Other { .. } | KekError::Short) => {
+                let params = json!({ "field": "passphrase", "message": detail });
+                Self::unprocessable("invalid", "Invalid", detail, params)
             }
+            FlowError::Kek(_) => Self::sealed(detail),
+            FlowError::Store(error) => error.into(),
+            FlowError::Misbehaved(_)
+            | FlowError::Segment(_)
+            | FlowError::Secret(_)
+            | FlowError::Unproven
+            | FlowError::Vault(_) => Self::internal(&error),
         }
     }
 }

@@ -15,7 +15,7 @@ use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
-use super::api::{attempts, bridges, events, live, metrics, runs, targets, tasks};
+use super::api::{attempts, bridges, credentials, events, live, metrics, runs, targets, tasks};
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
 use crate::flow::Flow;
@@ -156,6 +156,60 @@ fn table(app: App) -> Table {
             "/api/v1/targets/{target}",
             P::TargetsWrite,
             targets::remove_target,
+        )
+        .route(
+            "GET",
+            "/api/v1/credentials",
+            P::CredentialsRead,
+            credentials::credentials,
+        )
+        .route(
+            "POST",
+            "/api/v1/credentials",
+            P::CredentialsWrite,
+            credentials::add_credential,
+        )
+        .route(
+            "GET",
+            "/api/v1/credentials/{credential}",
+            P::CredentialsRead,
+            credentials::credential,
+        )
+        .route(
+            "DELETE",
+            "/api/v1/credentials/{credential}",
+            P::CredentialsWrite,
+            credentials::remove_credential,
+        )
+        .route(
+            "POST",
+            "/api/v1/credentials/{credential}/value",
+            P::CredentialsWrite,
+            credentials::set_value,
+        )
+        .route(
+            "GET",
+            "/api/v1/vault",
+            P::CredentialsRead,
+            credentials::vault,
+        )
+        .route(
+            "POST",
+            "/api/v1/vault/unseal",
+            P::VaultWrite,
+            credentials::unseal,
+        )
+        .route(
+            "POST",
+            "/api/v1/vault/verify",
+            P::VaultWrite,
+            credentials::verify_vault,
+        )
+        .route(
+            "POST",
+            "/api/v1/vault/rotate",
+            P::VaultWrite,
+            credentials::rotate_keys,
         )
         .route("GET", "/api/v1/templates", P::TasksRead, tasks::templates)
         .route(
@@ -355,6 +409,15 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         bridges::drain,
         bridges::resume,
         bridges::revoke,
+        credentials::credentials,
+        credentials::add_credential,
+        credentials::credential,
+        credentials::remove_credential,
+        credentials::set_value,
+        credentials::vault,
+        credentials::unseal,
+        credentials::verify_vault,
+        credentials::rotate_keys,
         tasks::templates,
         tasks::add_template,
         tasks::template,

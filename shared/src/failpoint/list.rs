@@ -11,6 +11,8 @@ pub enum Part {
     Link,
     /// `steward-bridge enroll`.
     Enroll,
+    /// `steward-hub vault rekey`.
+    Rekey,
 }
 
 /// A point.
@@ -107,6 +109,14 @@ const HUB: &[(&str, &str)] = &[
     (
         "hub.enrol.after",
         "a bridge is enrolled on disk, and does not know it",
+    ),
+    (
+        "hub.reseal.keys",
+        "every project has a new key, no value is under it",
+    ),
+    (
+        "hub.reseal.batch",
+        "some values are under their project's new key",
     ),
     ("hub.renew.before", "a certificate is made, not on disk"),
     ("hub.renew.after", "a certificate is on disk, not sent"),
@@ -269,6 +279,17 @@ const ENROLL: &[(&str, &str)] = &[
     ("enroll.done", "all is on disk, the operator is not told"),
 ];
 
+const REKEY: &[(&str, &str)] = &[
+    (
+        "hub.rekey.made",
+        "a new key-encryption key is made, the database names the old one",
+    ),
+    (
+        "hub.rekey.committed",
+        "the database names the new key-encryption key, its file is not in place",
+    ),
+];
+
 /// All of them.
 pub fn points() -> impl Iterator<Item = Point> {
     let parts = [
@@ -276,6 +297,7 @@ pub fn points() -> impl Iterator<Item = Point> {
         (Part::Runner, RUNNER),
         (Part::Link, LINK),
         (Part::Enroll, ENROLL),
+        (Part::Rekey, REKEY),
     ];
     parts.into_iter().flat_map(|(part, points)| {
         points.iter().map(move |(name, between)| Point {

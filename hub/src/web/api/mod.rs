@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod bridges;
+pub mod credentials;
 pub mod events;
 pub mod live;
 pub mod metrics;

@@ -1,0 +1,338 @@
+//! Credentials: who they are, and their values as the vault sealed them.
+
+use rusqlite::Row;
+use steward_shared::id::{CredentialId, ProjectId};
+use steward_shared::time::Timestamp;
+
+use super::{StoreError, Tx, row};
+use crate::model::credential::CredentialKind;
+use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
+
+/// A credential.
+#[derive(Debug, Clone)]
+pub struct CredentialRow {
+    /// Its id.
+    pub id: CredentialId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its project's name.
+    pub project_name: String,
+    /// Its name.
+    pub name: String,
+    /// How it is proven.
+    pub kind: CredentialKind,
+    /// The account's name on targets.
+    pub account: String,
+    /// The version of its value; 0 while it has none.
+    pub version: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its value was last changed.
+    pub changed_at: Option<Timestamp>,
+}
+
+const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name
+                           FROM credentials c JOIN projects p ON p.id = c.project
+                           WHERE c.removed_at IS NULL";
+
+/// A value with the name of its credential and the key that protects it.
+pub type KeptValue = (String, ValueOf, SealedValue, ProjectKey);
+
+const VALUES: &str = "SELECT v.*, c.name AS credential_name, k.project AS key_project,
+                          k.version AS key_version, k.kek, k.wrapped
+                      FROM credential_values v JOIN credentials c ON c.id = v.credential
+                      JOIN project_keys k ON k.id = v.project_key
+                      WHERE v.id > ?1";
+
+fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
+    const T: &str = "credentials";
+    Ok(CredentialRow {
+        id: row::parsed(r, T, "id")?,
+        project: row::parsed(r, T, "project")?,
+        name: row::get(r, T, "name")?,
+        kind: row::parsed(r, T, "kind")?,
+        account: row::get(r, T, "account")?,
+        version: row::count(r, T, "version")?,
+        created_at: row::instant(r, T, "created_at")?,
+        changed_at: row::instant_maybe(r, T, "changed_at")?,
+        project_name: row::get(r, T, "project_name")?,
+    })
+}
+
+fn project_key(r: &Row<'_>) -> Result<ProjectKey, StoreError> {
+    const T: &str = "project_keys";
+    Ok(ProjectKey {
+        id: row::parsed(r, T, "id")?,
+        project: row::parsed(r, T, "project")?,
+        version: row::count(r, T, "version")?,
+        kek: row::get(r, T, "kek")?,
+        wrapped: row::get(r, T, "wrapped")?,
+    })
+}
+
+fn value(r: &Row<'_>) -> Result<(ValueOf, SealedValue), StoreError> {
+    const T: &str = "credential_values";
+    let of = ValueOf {
+        id: row::parsed(r, T, "id")?,
+        credential: row::parsed(r, T, "credential")?,
+        version: row::count(r, T, "version")?,
+    };
+    let value = SealedValue {
+        project_key: row::parsed(r, T, "project_key")?,
+        data_key: row::get(r, T, "data_key")?,
+        sealed: row::get(r, T, "sealed")?,
+    };
+    Ok((of, value))
+}
+
+impl Tx<'_> {
+    /// Adds a credential; it has no value yet.
+    pub fn add_credential(&mut self, credential: &CredentialRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "add a credential",
+            "INSERT INTO credentials (id, project, name, kind, account, version, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
+            &[
+                &credential.id.to_string(),
+                &credential.project.to_string(),
+                &credential.name,
+                &credential.kind.as_str(),
+                &credential.account,
+                &row::kept(credential.created_at),
+            ],
+        )
+    }
+
+    /// A credential by name or id.
+    pub fn credential(&mut self, name: &str) -> Result<Option<CredentialRow>, StoreError> {
+        let sql = format!("{CREDENTIALS} AND (c.name = ?1 OR c.id = ?1)");
+        self.one("find a credential", &sql, &[&name], credential)
+    }
+
+    /// Credentials in order of name.
+    pub fn credentials(
+        &mut self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<CredentialRow>, StoreError> {
+        let sql = format!("{CREDENTIALS} AND c.name > ?1 ORDER BY c.name LIMIT ?2");
+        self.rows("list credentials", &sql, &[&after, &limit], credential)
+    }
+
+    /// Removes a credential: every value of it is gone, its name is free again, its past stays.
+    pub fn remove_credential(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "remove a credential's values",
+            "DELETE FROM credential_values WHERE credential = ?1",
+            &[&id.to_string()],
+        )?;
+        self.execute_one(
+            "remove a credential",
+            "UPDATE credentials SET removed_at = ?2, version = 0, name = name || ' ' || id
+             WHERE id = ?1 AND removed_at IS NULL",
+            &[&id.to_string(), &row::kept(now)],
+        )
+    }
+
+    /// Adds the next version of a credential's value and makes it the current one; the ones before are gone.
+    pub fn set_value(
+        &mut self,
+        of: ValueOf,
+        value: &SealedValue,
+        author: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (credential, version) = (of.credential.to_string(), i64::from(of.version));
+        self.execute_one(
+            "set a credential's version",
+            "UPDATE credentials SET version = ?2, changed_at = ?3
+             WHERE id = ?1 AND version = ?2 - 1 AND removed_at IS NULL",
+            &[&credential, &version, &row::kept(now)],
+        )?;
+        self.execute(
+            "remove a credential's old values",
+            "DELETE FROM credential_values WHERE credential = ?1",
+            &[&credential],
+        )?;
+        self.execute_one(
+            "add a credential's value",
+            "INSERT INTO credential_values
+                 (id, credential, version, project_key, data_key, sealed, author, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            &[
+                &of.id.to_string(),
+                &credential,
+                &version,
+                &value.project_key.to_string(),
+                &value.data_key,
+                &value.sealed,
+                &author,
+                &row::kept(now),
+            ],
+        )
+    }
+
+    /// The value of a credential, and the key of its project that protects it.
+    pub fn value(
+        &mut self,
+        credential: CredentialId,
+    ) -> Result<Option<(ValueOf, SealedValue, ProjectKey)>, StoreError> {
+        let found = self.one(
+            "find a credential's value",
+            "SELECT v.* FROM credential_values v JOIN credentials c ON c.id = v.credential
+             WHERE v.credential = ?1 AND v.version = c.version",
+            &[&credential.to_string()],
+            value,
+        )?;
+        let Some((of, value)) = found else {
+            return Ok(None);
+        };
+        let key = self.one(
+            "find a project's key",
+            "SELECT * FROM project_keys WHERE id = ?1",
+            &[&value.project_key.to_string()],
+            project_key,
+        )?;
+        let key = key.ok_or(StoreError::Corrupt {
+            table: "credential_values",
+            column: "project_key",
+        })?;
+        Ok(Some((of, value, key)))
+    }
+
+    /// The newest key of a project.
+    pub fn project_key(&mut self, project: ProjectId) -> Result<Option<ProjectKey>, StoreError> {
+        self.one(
+            "find a project's newest key",
+            "SELECT * FROM project_keys WHERE project = ?1 ORDER BY version DESC LIMIT 1",
+            &[&project.to_string()],
+            project_key,
+        )
+    }
+
+    /// Every key of every project.
+    pub fn project_keys(&mut self) -> Result<Vec<ProjectKey>, StoreError> {
+        self.rows(
+            "list the projects' keys",
+            "SELECT * FROM project_keys ORDER BY id",
+            &[],
+            project_key,
+        )
+    }
+
+    /// Adds a version of a project's key.
+    pub fn add_project_key(&mut self, key: &ProjectKey, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            "add a project's key",
+            "INSERT INTO project_keys (id, project, version, kek, wrapped, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            &[
+                &key.id.to_string(),
+                &key.project.to_string(),
+                &i64::from(key.version),
+                &key.kek,
+                &key.wrapped,
+                &row::kept(now),
+            ],
+        )
+    }
+
+    /// Writes a project's key wrapped anew.
+    pub fn rewrap_project_key(&mut self, key: &ProjectKey) -> Result<(), StoreError> {
+        self.execute_one(
+            "wrap a project's key anew",
+            "UPDATE project_keys SET kek = ?2, wrapped = ?3 WHERE id = ?1",
+            &[&key.id.to_string(), &key.kek, &key.wrapped],
+        )
+    }
+
+    /// The newest key of each project.
+    pub fn newest_project_keys(&mut self) -> Result<Vec<ProjectKey>, StoreError> {
+        self.rows(
+            "list the projects' newest keys",
+            "SELECT * FROM project_keys k WHERE version =
+                 (SELECT max(version) FROM project_keys WHERE project = k.project)",
+            &[],
+            project_key,
+        )
+    }
+
+    /// Values in order of their ids, each with its credential's name and its project's key.
+    pub fn values(&mut self, after: &str, limit: u32) -> Result<Vec<KeptValue>, StoreError> {
+        self.kept_values(
+            "list values",
+            &format!("{VALUES} ORDER BY v.id LIMIT ?2"),
+            after,
+            limit,
+        )
+    }
+
+    /// The values among them whose project has a newer key.
+    pub fn values_under_older_keys(
+        &mut self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<KeptValue>, StoreError> {
+        let sql = format!(
+            "{VALUES} AND k.version < (SELECT max(version) FROM project_keys WHERE project = k.project)
+             ORDER BY v.id LIMIT ?2"
+        );
+        self.kept_values("list values under older keys", &sql, after, limit)
+    }
+
+    fn kept_values(
+        &mut self,
+        act: &'static str,
+        sql: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<KeptValue>, StoreError> {
+        self.rows(act, sql, &[&after, &limit], |r| {
+            let (of, kept) = value(r)?;
+            let key = ProjectKey {
+                id: kept.project_key,
+                project: row::parsed(r, "project_keys", "key_project")?,
+                version: row::count(r, "project_keys", "key_version")?,
+                kek: row::get(r, "project_keys", "kek")?,
+                wrapped: row::get(r, "project_keys", "wrapped")?,
+            };
+            Ok((
+                row::get(r, "credentials", "credential_name")?,
+                of,
+                kept,
+                key,
+            ))
+        })
+    }
+
+    /// Writes a value sealed anew.
+    pub fn reseal_value(&mut self, of: ValueOf, value: &SealedValue) -> Result<(), StoreError> {
+        self.execute_one(
+            "seal a value anew",
+            "UPDATE credential_values SET project_key = ?2, data_key = ?3, sealed = ?4 WHERE id = ?1",
+            &[
+                &of.id.to_string(),
+                &value.project_key.to_string(),
+                &value.data_key,
+                &value.sealed,
+            ],
+        )
+    }
+
+    /// Destroys the keys that protect nothing and have a successor.
+    pub fn destroy_older_project_keys(&mut self) -> Result<(), StoreError> {
+        self.execute(
+            "destroy older keys of projects",
+            "DELETE FROM project_keys WHERE
+                 id NOT IN (SELECT project_key FROM credential_values)
+                 AND EXISTS (SELECT 1 FROM project_keys n
+                             WHERE n.project = project_keys.project AND n.version > project_keys.version)",
+            &[],
+        )
+        .map(drop)
+    }
+}

@@ -1,0 +1,209 @@
+//! Credentials and the vault. A value is a request's body as it is, never JSON, and no answer has one.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use steward_shared::secret::Secret;
+use utoipa::ToSchema;
+
+use super::targets::default_project;
+use crate::flow::credentials::{NewCredential, find_credential};
+use crate::flow::error::FlowError;
+use crate::flow::reseal::Looked;
+use crate::store::CredentialRow;
+use crate::web::caller::{App, Caller};
+use crate::web::page::{Asked, Body, List, Part};
+use crate::web::problem::Problem;
+
+/// A credential; its value is nowhere.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Credential {
+    id: String,
+    name: String,
+    project: String,
+    kind: &'static str,
+    account: String,
+    /// The version of its value; 0 while it has none.
+    version: u32,
+    created_at: String,
+    changed_at: Option<String>,
+}
+
+/// A credential to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialRequest {
+    name: String,
+    kind: String,
+    account: String,
+    #[serde(default = "default_project")]
+    project: String,
+}
+
+/// Whether secrets can be used.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VaultState {
+    /// Whether it is sealed.
+    sealed: bool,
+    /// Why, for people.
+    why: Option<String>,
+    /// The name of the key-encryption key.
+    kek: Option<String>,
+}
+
+/// What a walk over all values has found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VaultLook {
+    /// Values that opened.
+    good: u64,
+    /// Credentials whose values were changed, or do not belong where they are.
+    refused: Vec<String>,
+}
+
+impl From<Looked> for VaultLook {
+    fn from(looked: Looked) -> Self {
+        Self {
+            good: looked.good,
+            refused: looked.refused,
+        }
+    }
+}
+
+impl From<CredentialRow> for Credential {
+    fn from(row: CredentialRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            project: row.project_name,
+            kind: row.kind.as_str(),
+            account: row.account,
+            version: row.version,
+            created_at: row.created_at.to_string(),
+            changed_at: row.changed_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// The credentials, in order of name.
+#[utoipa::path(get, path = "/api/v1/credentials", params(Part), responses((status = 200, body = List<Credential>)))]
+pub(crate) async fn credentials(
+    State(app): State<App>,
+    Asked(part): Asked<Part>,
+) -> Result<Json<List<Credential>>, Problem> {
+    let (after, limit) = (part.after().to_owned(), part.limit());
+    let rows: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| Ok(tx.credentials(&after, limit)?))
+        .await;
+    let items = rows?.into_iter().map(Credential::from).collect();
+    Ok(Json(List::new(items, limit, |one| one.name.clone())))
+}
+
+/// One credential.
+#[utoipa::path(get, path = "/api/v1/credentials/{credential}", params(("credential" = String, Path,)), responses((status = 200, body = Credential)))]
+pub(crate) async fn credential(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Credential>, Problem> {
+    let row: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| find_credential(tx, &name))
+        .await;
+    Ok(Json(row?.into()))
+}
+
+/// Makes a credential; its value is set apart.
+#[utoipa::path(post, path = "/api/v1/credentials", request_body = CredentialRequest, responses((status = 201, body = Credential)))]
+pub(crate) async fn add_credential(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new, _): Body<CredentialRequest>,
+) -> Result<(StatusCode, Json<Credential>), Problem> {
+    let credential = NewCredential {
+        name: new.name,
+        kind: new.kind,
+        account: new.account,
+    };
+    let row = app
+        .flow
+        .add_credential(&caller.user, &new.project, credential)
+        .await?;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// Gives a credential a value: the body, byte for byte.
+#[utoipa::path(post, path = "/api/v1/credentials/{credential}/value", params(("credential" = String, Path,)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = Credential)))]
+pub(crate) async fn set_value(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Credential>, Problem> {
+    let row = app
+        .flow
+        .set_credential_value(&caller.user, &name, Secret::new(body.into()))
+        .await?;
+    Ok(Json(row.into()))
+}
+
+/// Removes a credential and its value.
+#[utoipa::path(delete, path = "/api/v1/credentials/{credential}", params(("credential" = String, Path,)), responses((status = 204)))]
+pub(crate) async fn remove_credential(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.flow.remove_credential(&caller.user, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether secrets can be used.
+#[utoipa::path(get, path = "/api/v1/vault", responses((status = 200, body = VaultState)))]
+pub(crate) async fn vault(State(app): State<App>) -> Json<VaultState> {
+    Json(state(&app))
+}
+
+/// Opens the vault: the body is the passphrase, byte for byte.
+#[utoipa::path(post, path = "/api/v1/vault/unseal",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = VaultState)))]
+pub(crate) async fn unseal(
+    State(app): State<App>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Json<VaultState>, Problem> {
+    app.flow
+        .unseal(&caller.user, Secret::new(body.into()))
+        .await?;
+    Ok(Json(state(&app)))
+}
+
+/// Opens every value inside the hub, to see whether each belongs where it is.
+#[utoipa::path(post, path = "/api/v1/vault/verify", responses((status = 200, body = VaultLook)))]
+pub(crate) async fn verify_vault(State(app): State<App>) -> Result<Json<VaultLook>, Problem> {
+    Ok(Json(app.flow.verify_vault().await?.into()))
+}
+
+/// Gives every project a new key, and seals every value anew.
+#[utoipa::path(post, path = "/api/v1/vault/rotate", responses((status = 200, body = VaultLook)))]
+pub(crate) async fn rotate_keys(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<VaultLook>, Problem> {
+    let looked = app.flow.rotate_project_keys(&caller.user).await?;
+    Ok(Json(looked.into()))
+}
+
+fn state(app: &App) -> VaultState {
+    let keyring = app.flow.vault.keyring();
+    let why = keyring.sealed();
+    VaultState {
+        sealed: why.is_some(),
+        why: why.map(|why| why.to_string()),
+        kek: keyring.name().ok().map(|name| name.to_string()),
+    }
+}
