@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use noun::{
-    AttemptVerb, BridgeVerb, ContextVerb, DocumentFile, EventVerb, ListArgs, OutcomeWord,
-    ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
+    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
+    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, StreamWord, TargetVerb, TaskVerb,
+    TemplateVerb, VaultVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use value::Pair;
@@ -101,6 +102,9 @@ pub(crate) enum Command {
     /// Machines and devices
     #[command(alias = "target", subcommand)]
     Targets(TargetVerb),
+    /// Accounts on targets and how to prove them; their values are never shown
+    #[command(alias = "credential", subcommand)]
+    Credentials(CredentialVerb),
     /// The agents in the networks
     #[command(alias = "bridge", subcommand)]
     Bridges(BridgeVerb),
@@ -112,6 +116,9 @@ pub(crate) enum Command {
     Projects(ProjectVerb),
     /// Create or update what a file of many documents says, all or none
     Apply(DocumentFile),
+    /// Whether secrets can be used
+    #[command(subcommand)]
+    Vault(VaultVerb),
     /// The audit log
     #[command(alias = "event", subcommand)]
     Events(EventVerb),

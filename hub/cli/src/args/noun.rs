@@ -255,6 +255,73 @@ pub(crate) enum TargetVerb {
     },
 }
 
+/// Where a secret comes from; typed when nothing is said.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SecretArgs {
+    /// Read it from standard input
+    #[arg(long, conflicts_with = "file")]
+    pub stdin: bool,
+    /// Read it from a file
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// `steward credentials`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialVerb {
+    /// Add a credential; its value is set apart
+    Add {
+        /// Its name
+        name: String,
+        /// How the account is proven: password, ssh-key or token
+        #[arg(long)]
+        kind: String,
+        /// The account's name on targets
+        #[arg(long)]
+        account: String,
+        /// The project, if it is not `default`
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// All credentials
+    List(ListArgs),
+    /// Remove a credential and its value
+    Remove {
+        /// The credential
+        credential: String,
+    },
+    /// Give a credential a new value; the old one is gone
+    Set {
+        /// The credential
+        credential: String,
+        /// Where the value comes from.
+        #[command(flatten)]
+        value: SecretArgs,
+    },
+    /// One credential, without its value
+    Show {
+        /// The credential
+        credential: String,
+    },
+}
+
+/// `steward vault`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VaultVerb {
+    /// Give every project a new key, and seal every value anew
+    Rotate,
+    /// Whether it is sealed, and why
+    Status,
+    /// Open it with its passphrase
+    Unseal {
+        /// Where the passphrase comes from.
+        #[command(flatten)]
+        passphrase: SecretArgs,
+    },
+    /// See whether every value opens and belongs where it is
+    Verify,
+}
+
 /// `steward bridges`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BridgeVerb {

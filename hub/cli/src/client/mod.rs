@@ -9,11 +9,12 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::Value;
 use steward_certs::fingerprint::Pin;
 use steward_certs::tls::{Refusal, api_client_config};
+use steward_shared::secret::Secret;
 use steward_shared::time::SystemClock;
 use uuid::Uuid;
 
@@ -80,6 +81,16 @@ impl Client {
         let request = self
             .request(Method::POST, path)?
             .json(body)
+            .timeout(ANSWER_WITHIN);
+        self.json(request).await
+    }
+
+    /// Sends a secret as it is, once: it is never part of a JSON document.
+    pub(crate) async fn send_secret(&self, path: &[&str], value: &Secret) -> Result<Value, Error> {
+        let request = self
+            .request(Method::POST, path)?
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(value.expose().to_vec())
             .timeout(ANSWER_WITHIN);
         self.json(request).await
     }

@@ -1,18 +1,14 @@
 //! `steward login`: who is this hub, and is the token good? Only then is anything kept.
 
-use std::fs;
-use std::io::{self, Read};
-
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
 use steward_certs::fingerprint::Pin;
 use steward_shared::secret::Secret;
 
-use super::resolve;
+use super::{resolve, secret};
 use crate::args::{Global, LoginArgs};
 use crate::client::{Client, base, presented_pin};
 use crate::contexts::{self, Context};
-use crate::error::{Error, unreadable};
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Screen;
 
@@ -88,58 +84,22 @@ async fn pin(screen: &Screen, hub: &str, given: Option<&str>) -> Result<Pin, Err
 }
 
 fn token(screen: &Screen, args: &LoginArgs) -> Result<Secret, Error> {
-    let text = if let Some(path) = &args.token_file {
-        fs::read_to_string(path).map_err(unreadable(path))?
-    } else if args.token_stdin {
-        let mut text = String::new();
-        let limited = &mut io::stdin().take(TOKEN_BYTES_MAX);
-        limited
-            .read_to_string(&mut text)
-            .map_err(Error::file("read the token from standard input"))?;
-        text
-    } else if let Some(text) = resolve::variable("STEWARD_TOKEN") {
-        text
-    } else if screen.can_ask {
-        screen.write(steward_shared::log::Stream::Stderr, b"Token: ")?;
-        let text = Silence::begin().map(|_silence| {
-            let mut text = String::new();
-            io::stdin().read_line(&mut text).map(|_| text)
-        });
-        screen.note("");
-        text.and_then(|text| text)
-            .map_err(Error::file("read the token"))?
-    } else {
-        return Err(Error::Usage {
-            message: "a token is needed and nobody can be asked for it here".to_owned(),
-            hint: Some(format!("steward login {} --token-stdin < FILE", args.hub)),
-        });
+    let from = secret::From {
+        file: args.token_file.as_deref(),
+        stdin: args.token_stdin,
     };
-    let text = text.trim();
+    let named = args.token_file.is_some() || args.token_stdin;
+    let token = match resolve::variable("STEWARD_TOKEN") {
+        Some(text) if !named => Some(Secret::from(text)),
+        Some(_) | None => secret::read(screen, from, "Token")?,
+    };
+    let token = token.ok_or_else(|| Error::Usage {
+        message: "a token is needed and nobody can be asked for it here".to_owned(),
+        hint: Some(format!("steward login {} --token-stdin < FILE", args.hub)),
+    })?;
+    let text = token.expose_text().unwrap_or_default().trim();
     if text.is_empty() {
-        return Err(Error::usage("the token is empty"));
+        return Err(Error::usage("the token is empty, or not text"));
     }
     Ok(Secret::from(text.to_owned()))
 }
-
-/// The terminal without echo, for as long as this lives.
-struct Silence(Termios);
-
-impl Silence {
-    fn begin() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
-        silent.local_flags.insert(LocalFlags::ECHONL);
-        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        // Nothing can be done about a terminal that does not take its settings back.
-        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0).ok();
-    }
-}
-
-const TOKEN_BYTES_MAX: u64 = 16 * 1024;

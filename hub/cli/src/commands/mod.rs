@@ -3,6 +3,7 @@
 mod attempts;
 mod bridges;
 mod context;
+mod credentials;
 mod document;
 mod help;
 mod login;
@@ -10,6 +11,7 @@ mod noun;
 mod resolve;
 mod run;
 mod runs;
+mod secret;
 mod status;
 mod targets;
 mod templates;
@@ -42,6 +44,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Apply(_)
         | Command::Attempts(_)
         | Command::Bridges(_)
+        | Command::Credentials(_)
         | Command::Events(_)
         | Command::Projects(_)
         | Command::Run(_)
@@ -51,6 +54,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         | Command::Targets(_)
         | Command::Tasks(_)
         | Command::Templates(_)
+        | Command::Vault(_)
         | Command::Whoami => {}
     }
     let desk = Desk::open(screen, &global)?;
@@ -58,6 +62,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Apply(file) => document::apply(&desk, &file).await,
         Command::Attempts(verb) => attempts::attempts(&desk, verb).await,
         Command::Bridges(verb) => bridges::bridges(&desk, verb).await,
+        Command::Credentials(verb) => credentials::credentials(&desk, verb).await,
         Command::Events(EventVerb::List(args)) => desk.list(&noun::EVENT, &args).await,
         Command::Projects(verb) => projects(&desk, verb).await,
         Command::Run(args) => run::run(&desk, args).await,
@@ -67,6 +72,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Targets(verb) => targets::targets(&desk, verb).await,
         Command::Tasks(verb) => tasks(&desk, verb).await,
         Command::Templates(verb) => templates::templates(&desk, verb).await,
+        Command::Vault(verb) => credentials::vault(&desk, verb).await,
         Command::Whoami => status::whoami(&desk).await,
         Command::Context(_)
         | Command::Dev(_)

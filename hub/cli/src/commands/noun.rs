@@ -131,6 +131,33 @@ pub(crate) const TARGET: Noun = Noun {
         "CREATED" "/created_at", "ID" "/id"],
 };
 
+/// A credential.
+pub(crate) const CREDENTIAL: Noun = Noun {
+    path: "credentials",
+    name: "/name",
+    columns: columns!["NAME" "/name", "KIND" "/kind", "ACCOUNT" "/account",
+        "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
+    details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
+        "ACCOUNT" "/account", "VERSION" "/version", "CHANGED" "/changed_at",
+        "CREATED" "/created_at", "ID" "/id"],
+};
+
+/// The vault.
+pub(crate) const VAULT: Noun = Noun {
+    path: "vault",
+    name: "/kek",
+    columns: &[],
+    details: columns!["SEALED" "/sealed", "WHY" "/why", "KEY" "/kek"],
+};
+
+/// What a walk over all values of the vault has found.
+pub(crate) const VAULT_LOOK: Noun = Noun {
+    path: "vault",
+    name: "/good",
+    columns: &[],
+    details: columns!["GOOD" "/good", "REFUSED" "/refused"],
+};
+
 /// A version of a template.
 pub(crate) const TEMPLATE: Noun = Noun {
     path: "templates",

@@ -1,0 +1,91 @@
+//! `steward credentials` and `steward vault`.
+
+use serde_json::json;
+
+use super::{Desk, body, noun, secret};
+use crate::args::{CredentialVerb, SecretArgs, VaultVerb};
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// Lists, shows, adds and removes credentials, and gives them values.
+pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result<Exit, Error> {
+    match verb {
+        CredentialVerb::List(args) => desk.list(&noun::CREDENTIAL, &args).await,
+        CredentialVerb::Show { credential } => desk.look(&noun::CREDENTIAL, &credential).await,
+        CredentialVerb::Add {
+            name,
+            kind,
+            account,
+            project,
+        } => {
+            let body = body(&[
+                ("name", json!(name)),
+                ("kind", json!(kind)),
+                ("account", json!(account)),
+                ("project", json!(project)),
+            ]);
+            let made = desk.client.post(&["credentials"], &body).await?;
+            desk.show(&noun::CREDENTIAL, &made)
+        }
+        CredentialVerb::Set { credential, value } => {
+            let again = format!("steward credentials set {credential} --stdin < FILE");
+            let value = given(desk, &value, "Value", again)?;
+            let path = ["credentials", &credential, "value"];
+            let set = desk.client.send_secret(&path, &value).await?;
+            desk.show(&noun::CREDENTIAL, &set)
+        }
+        CredentialVerb::Remove { credential } => {
+            desk.screen.confirm(&format!(
+                "Remove {credential} and its value on {}?",
+                desk.context.name
+            ))?;
+            desk.client.delete(&["credentials", &credential]).await?;
+            desk.screen.note(&format!("Removed {credential}"));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Says whether secrets can be used, opens the vault, looks at all of it, and changes its keys.
+pub(crate) async fn vault(desk: &Desk<'_>, verb: VaultVerb) -> Result<Exit, Error> {
+    let state = match verb {
+        VaultVerb::Status => desk.client.get(&["vault"], &[]).await?,
+        VaultVerb::Unseal { passphrase } => {
+            let again = "steward vault unseal --stdin < FILE".to_owned();
+            let passphrase = given(desk, &passphrase, "Passphrase", again)?;
+            desk.client
+                .send_secret(&["vault", "unseal"], &passphrase)
+                .await?
+        }
+        VaultVerb::Rotate => return looked(desk, "rotate").await,
+        VaultVerb::Verify => return looked(desk, "verify").await,
+    };
+    desk.show(&noun::VAULT, &state)
+}
+
+/// A walk over all values: it has failed when one of them was refused.
+async fn looked(desk: &Desk<'_>, act: &str) -> Result<Exit, Error> {
+    let found = desk.client.post(&["vault", act], &json!({})).await?;
+    desk.show(&noun::VAULT_LOOK, &found)?;
+    let refused = found
+        .get("refused")
+        .and_then(serde_json::Value::as_array)
+        .is_none_or(|all| !all.is_empty());
+    Ok(if refused { Exit::Failed } else { Exit::Done })
+}
+
+fn given(
+    desk: &Desk<'_>,
+    args: &SecretArgs,
+    prompt: &str,
+    hint: String,
+) -> Result<steward_shared::secret::Secret, Error> {
+    let from = secret::From {
+        file: args.file.as_deref(),
+        stdin: args.stdin,
+    };
+    secret::read(desk.screen, from, prompt)?.ok_or_else(|| Error::Usage {
+        message: "a secret is needed and nobody can be asked for it here".to_owned(),
+        hint: Some(hint),
+    })
+}
