@@ -7,6 +7,8 @@ mod bridges;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod cuts;
 #[cfg(test)]
 mod enrolment;

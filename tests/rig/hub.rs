@@ -41,11 +41,26 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub async fn hub_with(&self, name: &str, extra: &str) -> Result<Hub> {
+        self.made_hub(name, extra, &[]).await
+    }
+
+    /// Makes and starts a hub whose vault waits for the passphrase in this file.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn sealed_hub(&self, passphrase_file: &str) -> Result<Hub> {
+        let extra = "vault = { kek = \"passphrase\" }\n";
+        self.made_hub("hub", extra, &["--passphrase-file", passphrase_file])
+            .await
+    }
+
+    async fn made_hub(&self, name: &str, extra: &str, words: &[&str]) -> Result<Hub> {
         let (data, config) = (self.path(name), self.path(&format!("{name}.toml")));
         let token_file = self.path(&format!("{name}.token"));
         fs::write(&config, format!("names = [\"127.0.0.1\"]\n{extra}"))?;
         let mut init = hub_command(&data, &config)?;
         init.arg("init").arg("--token-file").arg(&token_file);
+        init.args(words);
         self.run(&format!("{name}-init"), &mut init)
             .await?
             .succeeded()?;
@@ -136,6 +151,16 @@ impl Hub {
     /// When the program is missing.
     pub fn serving(&self) -> Result<Command> {
         serving(&self.data, &self.config, self.web, self.bridges)
+    }
+
+    /// Its program with these words, for its data.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = hub_command(&self.data, &self.config)?;
+        command.args(words);
+        Ok(command)
     }
 
     /// Starts it by a command of one's own; it may not be ready yet.

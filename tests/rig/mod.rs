@@ -1,5 +1,6 @@
 //! The parts of the harness, the lowest first.
 
+pub mod canary;
 pub mod stranger;
 pub mod wait;
 

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use steward_shared::failpoint::{Part, Point, VARIABLE, points};
 use steward_tests::{Api, Bridge, Hub, Program, Verdicts, Wish, World, report, until};
 
@@ -69,6 +70,8 @@ impl Place {
         let wish = format!("{}:{nth}", point.name);
         match point.part {
             Part::Hub if point.name.starts_with("hub.enrol.") => self.hub_enrols(&point).await?,
+            Part::Hub if point.name.starts_with("hub.reseal.") => self.reseals(&point).await?,
+            Part::Rekey => self.rekeys(&point).await?,
             Part::Hub => {
                 self.hub.program().stop().await?;
                 let armed = self.armed_hub(&wish)?;
@@ -160,6 +163,63 @@ impl Place {
         died(&armed, point).await?;
         self.hub.start_again().await?;
         self.enrolled_at_last(&bridge, &token, point).await
+    }
+
+    /// The hub is killed while it moves its secrets to new keys of their projects; it ends that when it is
+    /// started again.
+    async fn reseals(&self, point: &Point) -> Result<()> {
+        self.keep_secret(point).await?;
+        self.hub.program().stop().await?;
+        let armed = self.armed_hub(point.name)?;
+        armed.line("ready").await?;
+        let cut_off = self.hub.cli(&["vault", "rotate"]).await?;
+        ensure!(cut_off.code != Some(0), "{cut_off:#?}");
+        died(&armed, point).await?;
+        self.hub.start_again().await?;
+        self.secrets_are_good().await
+    }
+
+    /// `vault rekey` is killed; whichever key the hub has then opens its vault, and the next one works.
+    async fn rekeys(&self, point: &Point) -> Result<()> {
+        self.keep_secret(point).await?;
+        self.hub.program().stop().await?;
+        let mut command = self.hub.command(&["vault", "rekey"])?;
+        let armed = self
+            .world
+            .start("rekey", command.env(VARIABLE, point.name))?;
+        died(&armed, point).await?;
+        self.hub.start_again().await?;
+        self.secrets_are_good().await?;
+        self.hub.program().stop().await?;
+        let mut again = self.hub.command(&["vault", "rekey"])?;
+        self.world.run("rekey", &mut again).await?.succeeded()?;
+        self.hub.start_again().await?;
+        self.secrets_are_good().await
+    }
+
+    async fn keep_secret(&self, point: &Point) -> Result<()> {
+        let name = point.name.replace('.', "-");
+        let words = [
+            "credentials",
+            "add",
+            &name,
+            "--kind",
+            "token",
+            "--account",
+            "deploy",
+        ];
+        self.hub.cli(&words).await?.succeeded()?;
+        let path = format!("credentials/{name}/value");
+        let request = self.api.request(Method::POST, &path);
+        let set = self.api.send(request.body(name)).await?;
+        ensure!(set.status == 200, "{set:?}");
+        Ok(())
+    }
+
+    async fn secrets_are_good(&self) -> Result<()> {
+        let looked = self.hub.cli(&["vault", "verify"]).await?.succeeded()?;
+        ensure!(!looked.stdout.contains("GOOD  0"), "{looked:#?}");
+        Ok(())
     }
 
     async fn newcomer(&self, point: &Point) -> Result<(Bridge, std::path::PathBuf)> {
