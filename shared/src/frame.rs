@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
-use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId};
+use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, StartId};
 use crate::job::{Digest, Exit, Job};
 use crate::sign::{Payload, Signed};
 use crate::time::Timestamp;
@@ -112,6 +112,9 @@ pub struct Hello {
     /// How many commits the journal had when this was signed, or fewer: less than the hub was told before
     /// means that the journal went back.
     pub commits: u64,
+    /// When runners have begun to write to this journal, the oldest first; the last is the one that speaks. At
+    /// least one, at most [`STARTS_MAX`](crate::limits::STARTS_MAX).
+    pub starts: Vec<Start>,
     /// The machine's boot id.
     pub boot_id: [u8; 16],
     /// The bridge's wall clock.
@@ -128,6 +131,16 @@ pub struct Hello {
     pub concurrent: u32,
     /// Attempts that the hub has not settled yet.
     pub open: Vec<OpenAttempt>,
+}
+
+/// A runner has begun to write to a journal. A journal that was put back to an older state goes on under a start
+/// that nobody has heard of, and the start that was heard of last is missing or has had less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Random.
+    pub id: StartId,
+    /// How many commits the journal had then: all that the starts before it have had.
+    pub commits: u64,
 }
 
 /// An attempt that the bridge has in its journal and the hub has not settled.

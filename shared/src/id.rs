@@ -109,6 +109,8 @@ ids! {
     RunId;
     /// An isolated network, served by bridges.
     SiteId;
+    /// A runner's beginning to write to a journal.
+    StartId;
     /// A machine or device in a site.
     TargetId;
     /// A task: a template version bound to values, targets and rules.

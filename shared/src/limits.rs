@@ -59,6 +59,9 @@ pub const RUNTIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a permit is good for, from the bridge's request to the start.
 pub const PERMIT_VALID_FOR: Duration = Duration::from_secs(10);
 
+/// Starts of runners that a bridge remembers; after so many without the hub it cannot prove its past any more.
+pub const STARTS_MAX: usize = 512;
+
 /// The clocks of hub and bridge may differ by this much before new jobs are refused.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60 * 60);
 

@@ -186,6 +186,7 @@ impl Bridge {
             boot_id: self.boot_id,
             executors: vec![ActionKind::Local],
             commits,
+            starts: contents.starts,
         };
         let session = Session::resume(held, contents.fences, contents.seq);
         self.alive = Some(Runner {

@@ -42,6 +42,10 @@ const FAILED_ONCE: &[(u64, &str)] = &[
         1503,
         "an offer that was made between a Hello and the place of its bridge went to the old connection",
     ),
+    (
+        4_294_969_172,
+        "a journal that had gone back, and had as many commits again since, was not noticed",
+    ),
 ];
 
 /// Says something that is shown when the test passes, too.

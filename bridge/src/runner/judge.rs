@@ -9,7 +9,8 @@ use steward_shared::action::ActionKind;
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge, ToHub, Welcome,
+    Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Start, Status, ToBridge, ToHub,
+    Welcome,
 };
 use steward_shared::id::{AttemptId, JournalId};
 use steward_shared::job::{Exit, Job};
@@ -90,6 +91,8 @@ pub struct Bench {
     pub executors: Vec<ActionKind>,
     /// How many commits its journal has had.
     pub commits: u64,
+    /// When runners have begun to write to it, the oldest first; the last is this one.
+    pub starts: Vec<Start>,
 }
 
 /// The judge.
@@ -242,6 +245,7 @@ impl Judge {
             journal: self.bench.journal,
             seq: self.session.seq(),
             commits: self.bench.commits,
+            starts: self.bench.starts.clone(),
             boot_id: self.bench.boot_id,
             wall: turn.outside.now().wall,
             version: env!("CARGO_PKG_VERSION").to_owned(),

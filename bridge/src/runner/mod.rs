@@ -55,6 +55,7 @@ use elder::{Estate, Rest};
 use executor::{Executors, LocalExecutor};
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
+use judge::Bench;
 use operator::Operator;
 use session::{Held, Phase, Session};
 use spawn::Trees;
@@ -189,19 +190,24 @@ impl Runner {
             boot,
         };
         let settled = former.settle(&attempts, &mut journal, &spool).await?;
-        let commits = contents.commits + settled;
         held.extend(lives_on);
         let (sender, inbox) = mpsc::channel(LINK_QUEUE);
-        let parts = Parts {
+        let bench = Bench {
             trust,
+            journal: journal.id(),
+            boot_id: boot,
+            executors: attempts.executors().kinds(),
+            commits: contents.commits + settled,
+            starts: contents.starts,
+        };
+        let parts = Parts {
+            bench,
             journal,
             session: Session::resume(held, contents.fences, contents.seq),
             operator: Operator::new(config),
             attempts,
             spool,
             clock,
-            boot_id: boot,
-            commits,
             folder: folder.clone(),
         };
         let mut turns = Turns::new(parts, sender.clone(), stop.clone());

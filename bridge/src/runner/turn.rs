@@ -27,7 +27,6 @@ use super::room;
 use super::session::{Entry, Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
-use super::trust::Trust;
 use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
 
 /// The runner's state.
@@ -54,7 +53,7 @@ pub struct Turns {
 #[derive(Debug)]
 pub struct Parts {
     /// Who it is.
-    pub trust: Arc<Trust>,
+    pub bench: Bench,
     /// Its journal.
     pub journal: Journal,
     /// What the journal held.
@@ -67,10 +66,6 @@ pub struct Parts {
     pub spool: Spool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// This boot of the machine.
-    pub boot_id: [u8; 16],
-    /// How many commits the journal has had.
-    pub commits: u64,
     /// A folder on the disk that everything is written to.
     pub folder: PathBuf,
 }
@@ -107,15 +102,8 @@ impl Outside for Around {
 impl Turns {
     /// A runner that is told of attempts' ends through `inbox`.
     pub fn new(parts: Parts, inbox: mpsc::Sender<Inbound>, stop: Stop) -> Self {
-        let bench = Bench {
-            trust: parts.trust,
-            journal: parts.journal.id(),
-            boot_id: parts.boot_id,
-            executors: parts.attempts.executors().kinds(),
-            commits: parts.commits,
-        };
         Self {
-            judge: Judge::new(bench, parts.session),
+            judge: Judge::new(parts.bench, parts.session),
             around: Around {
                 clock: parts.clock,
                 operator: parts.operator,

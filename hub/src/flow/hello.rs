@@ -8,7 +8,7 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Ack, Cancel, Hello, OpenAttempt, ToBridge, Welcome};
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::job::Job;
-use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, OPEN_ATTEMPTS_MAX};
+use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, OPEN_ATTEMPTS_MAX, STARTS_MAX};
 use steward_shared::sign::Signed;
 use steward_shared::time::Timestamp;
 
@@ -50,11 +50,7 @@ impl Flow {
     pub async fn greet(&self, id: BridgeId, mut hello: Hello) -> Result<Greeted, FlowError> {
         let now = self.now();
         hello.version = bounded(&hello.version);
-        if hello.cluster != self.vault.cluster()
-            || hello.bridge != id
-            || hello.open.len() > OPEN_ATTEMPTS_MAX
-            || hello.seq > SEQ_MAX
-        {
+        if hello.cluster != self.vault.cluster() || hello.bridge != id || !is_possible(&hello) {
             return Err(FlowError::Misbehaved(
                 "a Hello that is not the bridge's own",
             ));
@@ -161,8 +157,7 @@ fn reconcile(
     let lost_journal = bridge
         .journal
         .is_some_and(|journal| journal != hello.journal);
-    let rolled_back =
-        !lost_journal && (hello.seq < bridge.seq_seen || hello.commits < bridge.commits_seen);
+    let rolled_back = !lost_journal && went_back(&bridge, hello);
     let known = bridge.seq_seen > 0 || bridge.commits_seen > 0;
     let finding = if (lost_journal || rolled_back) && known {
         Some((
@@ -209,6 +204,33 @@ fn reconcile(
         }
     }
     Ok(done)
+}
+
+/// Whether a bridge can say so of itself.
+const fn is_possible(hello: &Hello) -> bool {
+    hello.open.len() <= OPEN_ATTEMPTS_MAX
+        && !hello.starts.is_empty()
+        && hello.starts.len() <= STARTS_MAX
+        && hello.seq <= SEQ_MAX
+}
+
+/// Whether the journal is without something that the hub knows it to have had.
+fn went_back(bridge: &BridgeRow, hello: &Hello) -> bool {
+    if hello.seq < bridge.seq_seen || hello.commits < bridge.commits_seen {
+        return true;
+    }
+    let Some(heard) = bridge.start else {
+        return false;
+    };
+    let Some(at) = hello.starts.iter().position(|start| start.id == heard) else {
+        return true;
+    };
+    // The number alone does not tell: what was put back goes on counting from there.
+    let had = hello
+        .starts
+        .get(at + 1)
+        .map_or(hello.commits, |next| next.commits);
+    had < bridge.commits_seen
 }
 
 /// One attempt that the hub has open, and whether the bridge has it too.

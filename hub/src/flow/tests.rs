@@ -12,9 +12,9 @@ use futures_util::future::join;
 use rusqlite::Connection;
 use steward_certs::key::Key;
 use steward_shared::action::ActionKind;
-use steward_shared::frame::{Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, ToBridge};
+use steward_shared::frame::{Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Start, ToBridge};
 use steward_shared::hex;
-use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId};
+use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId, StartId};
 use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
 use steward_shared::limits::UNREACHABLE_AFTER;
 use steward_shared::random::SystemRandom;
@@ -692,6 +692,52 @@ async fn journal_that_lost_a_commit_the_hub_was_told_of_is_noticed() {
     assert_eq!(hub.row(&waits).await.state, AttemptState::NotStarted);
     hub.say(&ran, not_started()).await.unwrap();
     assert_eq!(hub.row(&ran).await.resolution, None);
+}
+
+#[tokio::test]
+async fn journal_that_went_back_and_went_on_since_is_noticed() {
+    let (first, again, later) = (began(1, 0), began(2, 18), began(3, 21));
+    let table = [
+        // As it should be: the same runner, and one that came after all that was heard of.
+        (21, vec![first], false),
+        (22, vec![first, began(2, 20)], false),
+        (25, vec![first, began(2, 21), later], false),
+        // A disk from before the 20th commit, which has had as many again under other starts.
+        (20, vec![first, again], true),
+        (40, vec![first, again, later], true),
+        // A copy, and a past that is too long to be proven.
+        (40, vec![again], true),
+    ];
+    for (commits, starts, noticed) in table {
+        let hub = Bench::new().await;
+        hub.run(&["one"]).await;
+        let ran = hub.offer().await;
+        let hello = |commits, starts| Hello {
+            commits,
+            starts,
+            ..hub.hello(hub.bridge, ran.seq, &[open(&ran)])
+        };
+        hub.flow
+            .greet(hub.bridge, hello(10, vec![first]))
+            .await
+            .unwrap();
+        hub.start(&ran).await;
+        let started = Receipt {
+            commits: 20,
+            ..hub.receipt(&ran, ReceiptEvent::Started)
+        };
+        hub.flow
+            .take_receipt(hub.bridge, "bridge-1", started)
+            .await
+            .unwrap();
+        let told = format!("{commits} {starts:?}");
+        hub.flow
+            .greet(hub.bridge, hello(commits, starts))
+            .await
+            .unwrap();
+        let status = hub.bridge().await.status;
+        assert_eq!(status == BridgeStatus::Quarantined, noticed, "{told}");
+    }
 }
 
 #[tokio::test]
@@ -1439,6 +1485,7 @@ impl Bench {
             journal: self.journal,
             seq,
             commits: seq,
+            starts: vec![began(1, 0)],
             boot_id: [0; 16],
             wall: self.clock.now(),
             version: "0.1.0".to_owned(),
@@ -1635,6 +1682,11 @@ fn request_for(targets: &[&str]) -> RunRequest {
 
 fn request(nonce: u8) -> ReceiptEvent {
     ReceiptEvent::StartRequest { nonce: [nonce; 16] }
+}
+
+fn began(id: u8, commits: u64) -> Start {
+    let id = StartId::from_bytes([id; 16]);
+    Start { id, commits }
 }
 
 fn not_started() -> ReceiptEvent {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use steward_certs::fingerprint::Pin;
 use steward_shared::frame::Hello;
-use steward_shared::id::{BridgeId, JournalId, ProjectId, SiteId};
+use steward_shared::id::{BridgeId, JournalId, ProjectId, SiteId, StartId};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -75,6 +75,8 @@ pub struct BridgeRow {
     pub seq_seen: u64,
     /// The most commits that its journal is known to have had.
     pub commits_seen: u64,
+    /// The start of its runner that was heard of last.
+    pub start: Option<StartId>,
     /// When it was last heard of.
     pub last_contact: Option<Timestamp>,
     /// The version of its program.
@@ -191,6 +193,7 @@ fn bridge(r: &Row<'_>) -> Result<BridgeRow, StoreError> {
         seq: row::count(r, T, "seq")?,
         seq_seen: row::count(r, T, "seq_seen")?,
         commits_seen: row::count(r, T, "commits_seen")?,
+        start: row::parsed_maybe(r, T, "start")?,
         last_contact: row::instant_maybe(r, T, "last_contact")?,
         version: row::get(r, T, "version")?,
         enrolled_at: row::instant(r, T, "enrolled_at")?,
@@ -287,7 +290,7 @@ impl Tx<'_> {
         self.execute_one(
             "note a bridge's contact",
             "UPDATE bridges SET journal = ?2, seq_seen = ?3, seq = max(seq, ?3), commits_seen = ?4, version = ?5,
-                                last_contact = ?6
+                                last_contact = ?6, start = ?7
              WHERE id = ?1",
             &[
                 &id.to_string(),
@@ -296,6 +299,7 @@ impl Tx<'_> {
                 &row::number(hello.commits),
                 &hello.version,
                 &row::kept(now),
+                &hello.starts.last().map(|start| start.id.to_string()),
             ],
         )
     }

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -23,6 +23,10 @@ const MIGRATIONS: [(&str, &str); 4] = [
     (
         "vault",
         include_str!("../../migrations/sqlite/0004_vault.sql"),
+    ),
+    (
+        "bridge_starts",
+        include_str!("../../migrations/sqlite/0005_bridge_starts.sql"),
     ),
 ];
 

@@ -11,10 +11,10 @@ use steward_bridge::link::identity::Identity;
 use steward_shared::action::ActionKind;
 use steward_shared::codec;
 use steward_shared::frame::{
-    Ack, Greeting, Hello, OpenAttempt, OutputHeader, Receipt, ReceiptEvent, Refusal, ToBridge,
-    ToHub, Welcome,
+    Ack, Greeting, Hello, OpenAttempt, OutputHeader, Receipt, ReceiptEvent, Refusal, Start,
+    ToBridge, ToHub, Welcome,
 };
-use steward_shared::id::{AttemptId, JournalId};
+use steward_shared::id::{AttemptId, JournalId, StartId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
 use steward_shared::secret::Secret;
@@ -125,6 +125,10 @@ impl RogueBridge {
             journal: self.journal,
             seq: self.seq,
             commits: 1,
+            starts: vec![Start {
+                id: StartId::from_bytes(*self.journal.as_bytes()),
+                commits: 0,
+            }],
             boot_id: [0; 16],
             wall: SystemClock.now(),
             version: "rogue".to_owned(),

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use steward_shared::codec;
 use steward_shared::frame::{
-    Greeting, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Renew, Status, ToHub,
+    Greeting, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Renew, Start, Status, ToHub,
 };
-use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId};
+use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId, StartId};
 use steward_shared::job::{Exit, Extent, Outcome};
 use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::sign::{Payload, Signed, SigningKey};
@@ -299,7 +299,11 @@ fn wrong_hellos(rogue: &RogueBridge, good: Hello) -> Result<Vec<Case>> {
         job: JobId::random(),
         fence: 1,
     };
-    let wrong: [(&str, Hello); 5] = [
+    let start = |_| Start {
+        id: StartId::random(),
+        commits: 0,
+    };
+    let wrong: [(&str, Hello); 7] = [
         (
             "another nonce",
             Hello {
@@ -325,6 +329,20 @@ fn wrong_hellos(rogue: &RogueBridge, good: Hello) -> Result<Vec<Case>> {
             "too many attempts",
             Hello {
                 open: (0..1025).map(open).collect(),
+                ..good.clone()
+            },
+        ),
+        (
+            "no start",
+            Hello {
+                starts: Vec::new(),
+                ..good.clone()
+            },
+        ),
+        (
+            "too many starts",
+            Hello {
+                starts: (0..513).map(start).collect(),
                 ..good.clone()
             },
         ),

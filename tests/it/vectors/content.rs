@@ -10,10 +10,10 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use steward_shared::action::{Action, ActionKind, Local};
 use steward_shared::frame::{
     Ack, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt, ReceiptEvent,
-    Status,
+    Start, Status,
 };
 use steward_shared::id::{
-    AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId,
+    AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, StartId, TargetId, TemplateId,
 };
 use steward_shared::job::{
     Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TargetRef, TemplateRef,
@@ -293,6 +293,16 @@ pub(super) fn hello(open: Vec<OpenAttempt>, policy: Option<Digest>) -> Hello {
         journal: JOURNAL,
         seq: 300,
         commits: 451,
+        starts: vec![
+            Start {
+                id: StartId::from_bytes(counted(0xb0)),
+                commits: 0,
+            },
+            Start {
+                id: StartId::from_bytes(counted(0xc0)),
+                commits: 390,
+            },
+        ],
         boot_id: counted(0x90),
         wall: NOW,
         version: text("0.1.0"),

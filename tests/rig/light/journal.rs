@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use steward_shared::action::{Action, ActionKind};
-use steward_shared::frame::{Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, ToBridge, ToHub};
-use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId};
+use steward_shared::frame::{
+    self, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, ToBridge, ToHub,
+};
+use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, StartId};
 use steward_shared::job::{Digest, Exit, Job};
 use steward_shared::random::{Random, SystemRandom};
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier};
@@ -70,6 +72,10 @@ impl Journal {
             journal: self.id,
             seq: self.seq,
             commits: self.commits,
+            starts: vec![frame::Start {
+                id: StartId::from_bytes(*self.id.as_bytes()),
+                commits: 0,
+            }],
             boot_id: [0; 16],
             wall: SystemClock.now(),
             version: "light".to_owned(),

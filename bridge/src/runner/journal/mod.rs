@@ -4,6 +4,8 @@
 //! the turn waits for it where it stands: nothing may happen before, and a thread of its own would only have
 //! to be woken twice.
 
+mod starts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, params};
 use steward_shared::codec;
 use steward_shared::failpoint;
-use steward_shared::frame::ReceiptEvent;
+use steward_shared::frame::{ReceiptEvent, Start};
 use steward_shared::id::{AttemptId, JobId, JournalId};
 use steward_shared::job::OnDisconnect;
 use steward_shared::limits::{BODY_BYTES_MAX, CLOCK_SKEW_MAX};
@@ -21,6 +23,7 @@ use steward_shared::time::Timestamp;
 use crate::limits::CHECKPOINT_PAGES;
 
 use super::session::{Entry, Held, Offered, Phase};
+use starts::STARTS;
 
 /// The journal failed; nobody knows what is on disk but the disk, so the runner must end.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +77,11 @@ pub struct Contents {
     pub seq: u64,
     /// How many commits of entries there were.
     pub commits: u64,
+    /// When runners have begun to write, the oldest first; the last is this one.
+    pub starts: Vec<Start>,
 }
 
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// How long a settled attempt is remembered after its last possible start.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -139,6 +144,7 @@ impl Book {
     pub fn over(connection: Connection, now: Timestamp) -> Result<(Self, Contents), JournalError> {
         migrate(&connection)?;
         forget_old(&connection, now)?;
+        starts::begin(&connection)?;
         let id = journal_id(&connection)?;
         let contents = contents(&connection)?;
         Ok((Self { id, connection }, contents))
@@ -318,11 +324,17 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
                  CREATE TABLE fences (
                      job TEXT PRIMARY KEY, fence INTEGER NOT NULL, seq INTEGER NOT NULL,
                      not_after INTEGER NOT NULL) STRICT;
+                 {STARTS}
                  PRAGMA user_version={SCHEMA};
                  COMMIT;",
                 JournalId::random()
             ))
             .map_err(act("make the journal")),
+        1 => connection
+            .execute_batch(&format!(
+                "BEGIN EXCLUSIVE; {STARTS} PRAGMA user_version={SCHEMA}; COMMIT;"
+            ))
+            .map_err(act("bring the journal up to date")),
         other => Err(JournalError::Version(other)),
     }
 }
@@ -361,6 +373,7 @@ fn contents(connection: &Connection) -> Result<Contents, JournalError> {
         fences: BTreeMap::new(),
         seq: count(seq)?,
         commits: count(commits)?,
+        starts: starts::read(connection)?,
     };
     let mut statement = connection
         .prepare_cached("SELECT job, fence FROM fences")
@@ -466,6 +479,7 @@ fn count(number: i64) -> Result<u64, JournalError> {
 mod tests {
     use steward_shared::frame::Refusal;
     use steward_shared::job::{Digest, Exit, Extent, Outcome};
+    use steward_shared::limits::STARTS_MAX;
 
     use super::*;
 
@@ -578,13 +592,47 @@ mod tests {
         let path = folder.path().join("journal.db");
         let (first, _) = Journal::open(&path, NOW).unwrap();
         let raw = Connection::open(&path).unwrap();
-        raw.execute_batch("PRAGMA user_version=2").unwrap();
+        raw.execute_batch("PRAGMA user_version=3").unwrap();
         assert!(matches!(
             Journal::open(&path, NOW),
-            Err(JournalError::Version(2))
+            Err(JournalError::Version(3))
         ));
-        raw.execute_batch("PRAGMA user_version=1").unwrap();
+        raw.execute_batch("PRAGMA user_version=2").unwrap();
         assert_eq!(Journal::open(&path, NOW).unwrap().0.id(), first.id());
+    }
+
+    #[test]
+    fn journal_of_the_version_before_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (first, _) = Journal::open(&path, NOW).unwrap();
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch("DROP TABLE starts; UPDATE meta SET commits = 7; PRAGMA user_version=1")
+            .unwrap();
+        let (again, contents) = Journal::open(&path, NOW).unwrap();
+        assert_eq!(again.id(), first.id());
+        assert_eq!((contents.starts.len(), contents.starts[0].commits), (1, 7));
+    }
+
+    #[test]
+    fn each_runner_is_a_start_and_the_oldest_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let offered = offered(1, NOW);
+        let (mut journal, contents) = Journal::open(&path, NOW).unwrap();
+        journal
+            .write(&[(offered.attempt, Entry::Accepted(offered))])
+            .unwrap();
+        let (_, after) = Journal::open(&path, NOW).unwrap();
+        assert_eq!(after.starts[0], contents.starts[0]);
+        assert_eq!((after.starts.len(), after.starts[1].commits), (2, 1));
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch(&format!(
+            "INSERT INTO starts (number, id, commits) SELECT number + {STARTS_MAX}, id, commits FROM starts"
+        ))
+        .unwrap();
+        let (_, many) = Journal::open(&path, NOW).unwrap();
+        assert_eq!(many.starts.len(), 3);
     }
 
     #[tokio::test]
