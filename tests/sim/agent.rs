@@ -181,6 +181,9 @@ impl World {
         };
         match deed {
             Deed::Send(frame) => {
+                if matches!(frame, steward_shared::frame::ToHub::Hello(_)) {
+                    runner.book().tell().unwrap();
+                }
                 if let Some(id) = runner.connection {
                     self.send(id, Lane::Up, Parcel::Up(frame));
                 }

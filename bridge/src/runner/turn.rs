@@ -24,7 +24,7 @@ use super::judge::{Bench, Deed, Judge, Matter, Outside};
 use super::operator::{Operator, Orders};
 use super::receipt;
 use super::room;
-use super::session::{Entry, Now, Phase, Session, StopWhy};
+use super::session::{Now, Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
@@ -174,7 +174,8 @@ impl Turns {
         let judged = self.judge.turn(matters, &mut self.around);
         let judgement = judged.map_err(RunnerError::Sign)?;
         if !judgement.records.is_empty() {
-            self.record(&judgement.records).await?;
+            self.record(|journal| journal.write(&judgement.records))
+                .await?;
         }
         for attempt in ended {
             if let Some(elder) = self.elder_of(*attempt) {
@@ -189,10 +190,13 @@ impl Turns {
 
     /// Writes to the journal. A full disk is waited out: nothing of the records is on it then, and nothing
     /// that follows from them has been done.
-    async fn record(&mut self, records: &[(AttemptId, Entry)]) -> Result<(), RunnerError> {
+    async fn record(
+        &mut self,
+        mut write: impl FnMut(&mut Journal) -> Result<(), JournalError>,
+    ) -> Result<(), RunnerError> {
         let mut waited = false;
         loop {
-            match self.journal.write(records) {
+            match write(&mut self.journal) {
                 Err(JournalError::Full) => {
                     if !std::mem::replace(&mut waited, true) {
                         tracing::error!(
@@ -375,7 +379,12 @@ impl Turns {
 
     async fn carry_out(&mut self, deed: Deed) -> Result<(), RunnerError> {
         match deed {
-            Deed::Send(frame) => self.send(frame),
+            Deed::Send(frame) => {
+                if matches!(frame, ToHub::Hello(_)) {
+                    self.record(Journal::tell).await?;
+                }
+                self.send(frame);
+            }
             Deed::Stream(connection, have) => self.stream(connection, have),
             Deed::Start(attempt, admitted) => self.start(attempt, admitted),
             Deed::Stop(attempt, why) => {

@@ -57,6 +57,7 @@ pub struct Journal {
     book: Book,
     /// A write has failed: nobody knows what is on disk.
     failed: bool,
+    told: bool,
 }
 
 /// The database of a journal. [`Journal`] has one in a file; who simulates a bridge has one in memory.
@@ -106,6 +107,7 @@ impl Journal {
         let journal = Self {
             book,
             failed: false,
+            told: false,
         };
         Ok((journal, contents))
     }
@@ -113,6 +115,18 @@ impl Journal {
     /// The id of this journal.
     pub const fn id(&self) -> JournalId {
         self.book.id
+    }
+
+    /// The hub is about to hear of this runner's start. On disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] when there is no room; after any other one the runner must end.
+    pub fn tell(&mut self) -> Result<(), JournalError> {
+        if !self.told {
+            self.book.tell()?;
+            self.told = true;
+        }
+        Ok(())
     }
 
     /// Writes entries. They are on disk when this returns. Blocks.
@@ -143,8 +157,8 @@ impl Book {
     /// As [`Journal::open`].
     pub fn over(connection: Connection, now: Timestamp) -> Result<(Self, Contents), JournalError> {
         migrate(&connection)?;
-        forget_old(&connection, now)?;
         starts::begin(&connection)?;
+        forget_old(&connection, now)?;
         let id = journal_id(&connection)?;
         let contents = contents(&connection)?;
         Ok((Self { id, connection }, contents))
@@ -161,6 +175,14 @@ impl Book {
     /// As [`Journal::write`].
     pub fn write(&self, entries: &[(AttemptId, Entry)]) -> Result<(), JournalError> {
         write_batch(&self.connection, entries)
+    }
+
+    /// As [`Journal::tell`].
+    ///
+    /// # Errors
+    /// As [`Journal::tell`].
+    pub fn tell(&self) -> Result<(), JournalError> {
+        starts::told(&self.connection)
     }
 
     /// The database that holds it, to be copied.
@@ -623,16 +645,26 @@ mod tests {
         journal
             .write(&[(offered.attempt, Entry::Accepted(offered))])
             .unwrap();
+        // Nobody has heard of it yet.
+        let (mut journal, untold) = Journal::open(&path, NOW).unwrap();
+        assert_eq!((untold.starts.len(), untold.starts[0].commits), (1, 0));
+        assert_ne!(untold.starts, contents.starts);
+        journal.tell().unwrap();
         let (_, after) = Journal::open(&path, NOW).unwrap();
-        assert_eq!(after.starts[0], contents.starts[0]);
+        assert_eq!(after.starts[0], untold.starts[0]);
         assert_eq!((after.starts.len(), after.starts[1].commits), (2, 1));
         let raw = Connection::open(&path).unwrap();
         raw.execute_batch(&format!(
-            "INSERT INTO starts (number, id, commits) SELECT number + {STARTS_MAX}, id, commits FROM starts"
+            "INSERT INTO starts (number, id, commits, told)
+             SELECT number + {STARTS_MAX}, id, commits, 1 FROM starts;
+             UPDATE starts SET told = 1"
         ))
         .unwrap();
         let (_, many) = Journal::open(&path, NOW).unwrap();
-        assert_eq!(many.starts.len(), 3);
+        assert_eq!(
+            (many.starts.len(), many.starts[0].id),
+            (3, untold.starts[0].id)
+        );
     }
 
     #[tokio::test]
