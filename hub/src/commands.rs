@@ -229,13 +229,14 @@ async fn vault(config: &Config, verb: VaultCommand) -> anyhow::Result<ExitCode> 
     }
 }
 
-/// A passphrase from the first line of a file.
+/// A passphrase from a file; a line break at its end is not part of it.
 fn passphrase(path: &std::path::Path) -> anyhow::Result<Secret> {
     let text = zeroize::Zeroizing::new(
         std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the passphrase {}", path.display()))?,
     );
-    let line = text.lines().next().unwrap_or_default();
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
     Ok(Secret::from(line.to_owned()))
 }
 

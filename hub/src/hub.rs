@@ -23,6 +23,7 @@ use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
+use crate::model::kek::KekSource;
 use crate::model::permission::Role;
 use crate::store::{ProjectRow, SegmentError, Segments, Store, StoreError};
 use crate::vault::kek::{self, Kek, KekError};
@@ -130,10 +131,11 @@ pub async fn init(config: &Config, passphrase: Option<&Secret>) -> Result<Initia
         keep_private(folder)?;
     }
     let cluster = ClusterId::random();
+    let stretching = kek::stretching()?;
+    // First, because it can be missing; what an earlier try has left protects nothing yet.
+    let kek = Kek::find_or_create(&config.kek(), &stretching, passphrase)?;
     let vault = Vault::create(&config.keys(), cluster, SystemClock.now())?;
     let pin = vault.pin();
-    let stretching = kek::stretching()?;
-    let kek = Kek::create(&config.kek(), &stretching, passphrase)?;
     let store = Store::open(&config.database())?;
     let now = SystemClock.now();
     let kek_name = kek.name();
@@ -185,7 +187,8 @@ pub(crate) async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
     let kek = unseal::find(&config.kek(), expected.as_ref());
     let vault = Vault::open(&config.keys(), cluster)?
         .with_bridge_lifetime(lifetime)
-        .with_kek(kek);
+        .with_kek(kek)
+        .with_passphrase(config.kek() == KekSource::Passphrase);
     Ok((store, vault))
 }
 

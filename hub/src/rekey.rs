@@ -42,12 +42,7 @@ pub(crate) async fn make_kek(
     }
     let (source, stretching) = (config.kek(), kek::stretching()?);
     // What was made before this was cut off protects nothing yet, and is the key.
-    let kek = match &source {
-        KekSource::File(path) if path.exists() => Kek::read(&source)?,
-        KekSource::File(_) | KekSource::Credential(_) | KekSource::Passphrase => {
-            Kek::create(&source, &stretching, passphrase)?
-        }
-    };
+    let kek = Kek::find_or_create(&source, &stretching, passphrase)?;
     let name = kek.name();
     let flow = assemble(store, vault, config, Vec::new())?;
     flow.change_kek(ACTOR, kek, stretching).await?;
@@ -95,8 +90,11 @@ pub(crate) async fn rekey(
         }
         (To::Passphrase(phrase), _) => Kek::of_passphrase(&stretching, phrase)?,
     };
-    failpoint!("hub.rekey.made");
     let name = new.name();
+    if name == old.name() {
+        return Err(KekError::Same.into());
+    }
+    failpoint!("hub.rekey.made");
     let flow = assemble(store, vault.with_kek(Ok(old)), config, Vec::new())?;
     flow.change_kek(ACTOR, new, stretching).await?;
     failpoint!("hub.rekey.committed");

@@ -51,7 +51,11 @@ async fn credential_is_shown_nowhere() -> Result<()> {
     let world = World::new()?;
     let hub = world.hub().await?;
     let canary = Canary::new(SECRET);
+    hub.program().stop().await?;
+    let talkative = hub.start_as(hub.serving()?.env("STEWARD_LOG", "trace"))?;
+    talkative.line("ready").await?;
     credential(&world, &hub, "deploy", SECRET).await?;
+    ensure!(talkative.stderr().contains("TRACE"), "it says little");
     let api = hub.api()?;
     let mut answers = 0;
     for path in [
@@ -325,7 +329,14 @@ async fn stolen_database() -> Result<()> {
     world.expect_error("the vault is sealed");
     world.expect_error("a sealed value was changed");
     let hub = world.hub().await?;
-    for name in ["edited", "moved-1", "moved-2", "untouched"] {
+    for name in [
+        "edited",
+        "gone",
+        "moved-1",
+        "moved-2",
+        "renamed",
+        "untouched",
+    ] {
         credential(&world, &hub, name, &format!("{SECRET} {name}")).await?;
     }
     hub.program().stop().await?;
@@ -354,7 +365,9 @@ async fn stolen_database() -> Result<()> {
     let mut refused: Vec<_> = found["refused"].as_array().context("a list")?.clone();
     refused.sort_by_key(ToString::to_string);
     ensure!(
-        looked.code == Some(1) && found["good"] == 1 && refused == ["edited", "moved-1", "moved-2"],
+        looked.code == Some(1)
+            && found["good"] == 1
+            && refused == ["edited", "gone", "moved-1", "moved-2", "root"],
         "{looked:#?}"
     );
     let events = hub.api()?.get("events?limit=1000").await?.json()?;
@@ -363,10 +376,10 @@ async fn stolen_database() -> Result<()> {
         .iter()
         .filter(|event| event["action"] == "vault.value_refused")
         .count();
-    ensure!(alarms == 3, "{alarms} alarms");
+    ensure!(alarms == 5, "{alarms} alarms");
     let metrics = hub.api()?.metrics().await?;
     ensure!(
-        metrics.get("steward_vault_values_refused_total") == Some(&3.0),
+        metrics.get("steward_vault_values_refused_total") == Some(&5.0),
         "{metrics:?}"
     );
     // A new value is good again.
@@ -392,7 +405,8 @@ fn steal(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a thief who can write does: one byte is changed, and two rows have each other's values.
+/// What a thief who can write does: one byte is changed, two rows have each other's values, one credential has
+/// another name, and one has no value any more.
 fn tampered(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     let value = |name: &str| -> Result<(String, Vec<u8>, Vec<u8>)> {
@@ -416,7 +430,13 @@ fn tampered(database: &Path) -> Result<()> {
     write(&id, &data_key, &sealed)?;
     let (one, two) = (value("moved-1")?, value("moved-2")?);
     write(&one.0, &two.1, &two.2)?;
-    write(&two.0, &one.1, &one.2)
+    write(&two.0, &one.1, &one.2)?;
+    connection.execute_batch(
+        "PRAGMA foreign_keys = OFF;
+         UPDATE credentials SET name = 'root' WHERE name = 'renamed';
+         DELETE FROM credential_values WHERE credential = (SELECT id FROM credentials WHERE name = 'gone')",
+    )?;
+    Ok(())
 }
 
 /// Every value of every table.

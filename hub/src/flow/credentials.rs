@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::id::{CredentialId, CredentialValueId};
+use steward_shared::id::{CredentialId, CredentialValueId, ProjectId};
 use steward_shared::secret::Secret;
+use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::documents::project;
@@ -13,8 +14,9 @@ use super::targets::note;
 use crate::limits::{CREDENTIAL_BYTES_MAX, PAGE_MAX};
 use crate::model::credential::{self, CredentialKind};
 use crate::model::name;
-use crate::model::sealed::{ProjectKey, ValueOf};
+use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
 use crate::store::{CredentialRow, Event, Tx};
+use crate::vault::keyring::Keyring;
 
 /// A credential that somebody wants.
 #[derive(Debug, Clone)]
@@ -98,20 +100,14 @@ impl Flow {
                 row.kind
                     .check(value.expose())
                     .map_err(|rule| FlowError::invalid("value", rule))?;
-                let key = match tx.project_key(row.project)? {
-                    Some(key) => key,
-                    None => {
-                        let key = vault.keyring().make_project_key(row.project, 1)?;
-                        tx.add_project_key(&key, now)?;
-                        key
-                    }
-                };
+                let value = row.kind.completed(value);
                 let of = ValueOf {
                     id: CredentialValueId::by_time(),
                     credential: row.id,
                     version: row.version + 1,
+                    owner: row.owner(),
                 };
-                let sealed = vault.keyring().seal(&key, of, &value)?;
+                let (key, sealed) = seal(tx, vault.keyring(), row.project, of, &value, now)?;
                 tx.set_value(of, &sealed, &user, now)?;
                 row.version = of.version;
                 row.changed_at = Some(now);
@@ -155,9 +151,36 @@ pub fn find_credential(tx: &mut Tx<'_>, wanted: &str) -> Result<CredentialRow, F
     })
 }
 
+/// Seals a value under the newest key of its project; under a new one where there is none that can be used.
+fn seal(
+    tx: &mut Tx<'_>,
+    keyring: &Keyring,
+    project: ProjectId,
+    of: ValueOf,
+    value: &Secret,
+    now: Timestamp,
+) -> Result<(ProjectKey, SealedValue), FlowError> {
+    let newest = tx.project_key(project)?;
+    let next = newest.as_ref().map_or(1, |key| key.version + 1);
+    if let Some(key) = newest {
+        match keyring.seal(&key, of, value) {
+            Err(error) if error.is_tampering() => tracing::error!(
+                %project,
+                version = key.version,
+                "a project's key was changed: somebody has written to the database"
+            ),
+            sealed => return Ok((key, sealed?)),
+        }
+    }
+    let key = keyring.make_project_key(project, next)?;
+    tx.add_project_key(&key, now)?;
+    let sealed = keyring.seal(&key, of, value)?;
+    Ok((key, sealed))
+}
+
 fn record(
     tx: &mut Tx<'_>,
-    now: steward_shared::time::Timestamp,
+    now: Timestamp,
     user: &str,
     action: &'static str,
     row: &CredentialRow,

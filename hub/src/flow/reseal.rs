@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use steward_shared::failpoint;
+use steward_shared::id::CredentialId;
 use steward_shared::stop::Stop;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
 use super::targets::note;
-use crate::limits::RESEAL_BATCH;
+use crate::limits::{LOOK_EVERY, RESEAL_BATCH};
 use crate::meter;
 use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
-use crate::store::{Event, Tx};
+use crate::store::Tx;
 use crate::vault::Vault;
-use crate::vault::envelope::EnvelopeError;
 use crate::vault::kek::Kek;
-use crate::vault::keyring::SecretError;
+use crate::vault::keyring::Keyring;
 
 /// What became of values that were looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +48,10 @@ impl Flow {
             })
             .await?;
         failpoint!("hub.reseal.keys");
-        self.finish_rotation().await
+        let left = Left(Some(self.vault.keyring()));
+        let looked = self.finish_rotation().await?;
+        left.done();
+        Ok(looked)
     }
 
     /// Moves every value that is still under an older key of its project, and destroys the older keys that
@@ -79,7 +81,7 @@ impl Flow {
     ///
     /// # Errors
     /// [`FlowError::Secret`] while the vault is sealed.
-    pub async fn verify_vault(&self) -> Result<Looked, FlowError> {
+    pub async fn verify_vault(&self, user: &str) -> Result<Looked, FlowError> {
         let (mut looked, mut after) = (Looked::default(), String::new());
         loop {
             let (vault, now) = (Arc::clone(&self.vault), self.now());
@@ -103,9 +105,25 @@ impl Flow {
             looked.refused.extend(part.refused);
             match last {
                 Some(last) => after = last,
-                None => return Ok(looked),
+                None => break,
             }
         }
+        let (user, now) = (user.to_owned(), self.now());
+        let gone = self
+            .store
+            .write(move |tx| {
+                let gone = tx.credentials_without_value()?;
+                for (id, name) in &gone {
+                    alarm(tx, name, *id, now)?;
+                }
+                note(tx, now, &user, "vault.verified", "vault", "vault")?;
+                Ok::<_, FlowError>(gone)
+            })
+            .await?;
+        looked
+            .refused
+            .extend(gone.into_iter().map(|(_, name)| name));
+        Ok(looked)
     }
 
     /// Wraps every project's key with another key-encryption key, all in one transaction: before it the old
@@ -124,7 +142,16 @@ impl Flow {
             .write(move |tx| {
                 let keys = tx.project_keys()?;
                 for key in &keys {
-                    tx.rewrap_project_key(&vault.keyring().rewrap(key, &new)?)?;
+                    match vault.keyring().rewrap(key, &new) {
+                        Ok(key) => tx.rewrap_project_key(&key)?,
+                        // It opens nothing with the old one either.
+                        Err(error) if error.is_tampering() => tracing::error!(
+                            project = %key.project,
+                            version = key.version,
+                            "a project's key was changed: somebody has written to the database"
+                        ),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 super::unseal::remember(tx, new.name(), &stretching)?;
                 let name = new.name().to_string();
@@ -135,18 +162,43 @@ impl Flow {
     }
 }
 
-/// Ends a rotation that was cut off, once the vault is open.
-pub async fn run(flow: Flow, stop: Stop) {
-    let opened = flow.vault.keyring().opened();
-    tokio::select! {
-        () = stop.stopped() => return,
-        () = opened => (),
+/// A rotation that its caller may leave at any time: somebody else ends it then.
+struct Left<'a>(Option<&'a Keyring>);
+
+impl Left<'_> {
+    fn done(mut self) {
+        self.0 = None;
     }
-    if let Err(error) = flow.finish_rotation().await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "cannot end the rotation of the projects' keys"
-        );
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if let Some(keyring) = self.0 {
+            keyring.rotation_left();
+        }
+    }
+}
+
+/// Ends rotations that were cut off, by the end of the hub or of their caller, while the vault is open.
+pub async fn run(flow: Flow, stop: Stop) {
+    let ended = async {
+        let keyring = flow.vault.keyring();
+        keyring.opened().await;
+        loop {
+            while let Err(error) = flow.finish_rotation().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot end the rotation of the projects' keys"
+                );
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            keyring.until_rotation_left().await;
+        }
+    };
+    // Between two parts it may be left at any time.
+    tokio::select! {
+        () = stop.stopped() => {}
+        () = ended => {}
     }
 }
 
@@ -161,30 +213,34 @@ pub(super) fn open_or_tell(
 ) -> Result<Option<steward_shared::secret::Secret>, FlowError> {
     match vault.keyring().open(key, of, value) {
         Ok(secret) => Ok(Some(secret)),
-        Err(SecretError::Envelope(EnvelopeError::Refused)) => {
-            tracing::error!(
-                credential = name,
-                version = of.version,
-                "a sealed value was changed, or does not belong where it is: somebody has written to the database"
-            );
-            meter::value_refused();
-            let mut detail = serde_json::Map::new();
-            detail.insert("name".to_owned(), json!(name));
-            detail.insert("version".to_owned(), json!(of.version));
-            tx.record(
-                now,
-                &Event {
-                    actor: "hub".to_owned(),
-                    action: "vault.value_refused",
-                    object: of.credential.to_string(),
-                    detail,
-                    ..Event::default()
-                },
-            )?;
+        Err(error) if error.is_tampering() => {
+            alarm(tx, name, of.credential, now)?;
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// A value is not what was written: said in the log, in the audit log, and counted.
+fn alarm(
+    tx: &mut Tx<'_>,
+    name: &str,
+    credential: CredentialId,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    tracing::error!(
+        credential = name,
+        "a sealed value was changed, or does not belong where it is: somebody has written to the database"
+    );
+    meter::value_refused();
+    note(
+        tx,
+        now,
+        "hub",
+        "vault.value_refused",
+        &credential.to_string(),
+        name,
+    )
 }
 
 /// Moves the next values to their projects' newest keys; the last one's id, none when there were none.

@@ -1,6 +1,7 @@
 //! Opening the vault, and proving at each start that it works.
 
 use steward_shared::id::{CredentialId, CredentialValueId, ProjectId};
+use steward_shared::job::Digest;
 use steward_shared::secret::Secret;
 
 use super::Flow;
@@ -115,28 +116,30 @@ impl Flow {
     /// # Errors
     /// [`FlowError::Kek`] when it is not the one, or the vault has no passphrase.
     pub async fn unseal(&self, user: &str, passphrase: Secret) -> Result<(), FlowError> {
+        if !self.vault.by_passphrase() {
+            return Err(KekError::NoPassphrase.into());
+        }
         let expected: Option<Expected> = self.store.read(expected).await?;
         let expected = expected.ok_or(KekError::None)?;
-        let found = {
-            let expected = expected.clone();
-            // Seconds of one core and 64 MiB, one at a time.
-            let _turn = self.vault.unsealing().lock().await;
-            tokio::task::spawn_blocking(move || of_passphrase(&passphrase, &expected))
-                .await
-                .map_err(|_| KekError::Failed)?
-        };
+        // Seconds of one core and 64 MiB, one at a time, also for callers that have gone away.
+        let turn = self.vault.unsealing().lock_owned().await;
+        let found = tokio::task::spawn_blocking(move || {
+            let found = of_passphrase(&passphrase, &expected);
+            drop(turn);
+            found
+        })
+        .await
+        .map_err(|_| KekError::Failed)?;
         let (user, now) = (user.to_owned(), self.now());
-        let (action, result) = match found {
-            Ok(kek) => {
-                self.vault.keyring().unseal(kek);
-                ("vault.unsealed", Ok(()))
-            }
-            Err(error) => ("vault.unseal_refused", Err(error.into())),
+        let action = match found {
+            Ok(_) => "vault.unsealed",
+            Err(_) => "vault.unseal_refused",
         };
         self.store
             .write(move |tx| note(tx, now, &user, action, "vault", "vault"))
             .await?;
-        result
+        self.vault.keyring().unseal(found?);
+        Ok(())
     }
 
     /// Proves that what the vault keeps is encrypted, and comes back: a canary goes through all of it.
@@ -153,6 +156,7 @@ impl Flow {
             id: CredentialValueId::random(),
             credential: CredentialId::random(),
             version: 1,
+            owner: Digest([0; 32]),
         };
         let key = keyring.make_project_key(ProjectId::random(), 1)?;
         let kept = keyring.seal(&key, of, &canary)?;

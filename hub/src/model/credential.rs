@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use steward_shared::secret::Secret;
+
 use super::attempt::UnknownWord;
 
 /// How an account is proven.
@@ -52,6 +54,19 @@ impl CredentialKind {
                 )
             }
         }
+    }
+}
+
+impl CredentialKind {
+    /// A value as programs want it: OpenSSH refuses a key whose last line has no end.
+    pub fn completed(self, value: Secret) -> Secret {
+        if self != Self::SshKey || value.expose().ends_with(b"\n") {
+            return value;
+        }
+        let mut bytes = Vec::with_capacity(value.expose().len() + 1);
+        bytes.extend_from_slice(value.expose());
+        bytes.push(b'\n');
+        Secret::new(bytes)
     }
 }
 

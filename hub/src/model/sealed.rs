@@ -1,6 +1,7 @@
 //! Secrets as they are kept: what the vault seals, and the store keeps without understanding it.
 
 use steward_shared::id::{CredentialId, CredentialValueId, ProjectId, ProjectKeyId};
+use steward_shared::job::Digest;
 
 /// One version of a project's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct ValueOf {
     pub credential: CredentialId,
     /// Which version, from 1.
     pub version: u32,
+    /// Digest of all that the credential is: its value is nobody else's.
+    pub owner: Digest,
 }
 
 /// A credential's value.

@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 use steward_shared::id::{CredentialId, ProjectId};
+use steward_shared::job::Digest;
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -31,6 +32,28 @@ pub struct CredentialRow {
     pub changed_at: Option<Timestamp>,
 }
 
+impl CredentialRow {
+    /// What its values are bound to: a row that is given to another project, account or name takes none along.
+    pub fn owner(&self) -> Digest {
+        owner(
+            &self.project.to_string(),
+            &self.name,
+            self.kind.as_str(),
+            &self.account,
+        )
+    }
+}
+
+/// Every part with its length before it: no two owners have the same bytes.
+fn owner(project: &str, name: &str, kind: &str, account: &str) -> Digest {
+    let mut bytes = Vec::new();
+    for part in [project, name, kind, account] {
+        bytes.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    Digest::of(&bytes)
+}
+
 const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name
                            FROM credentials c JOIN projects p ON p.id = c.project
                            WHERE c.removed_at IS NULL";
@@ -38,7 +61,7 @@ const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name
 /// A value with the name of its credential and the key that protects it.
 pub type KeptValue = (String, ValueOf, SealedValue, ProjectKey);
 
-const VALUES: &str = "SELECT v.*, c.name AS credential_name, k.project AS key_project,
+const VALUES: &str = "SELECT v.*, c.project, c.name, c.kind, c.account, k.project AS key_project,
                           k.version AS key_version, k.kek, k.wrapped
                       FROM credential_values v JOIN credentials c ON c.id = v.credential
                       JOIN project_keys k ON k.id = v.project_key
@@ -76,6 +99,12 @@ fn value(r: &Row<'_>) -> Result<(ValueOf, SealedValue), StoreError> {
         id: row::parsed(r, T, "id")?,
         credential: row::parsed(r, T, "credential")?,
         version: row::count(r, T, "version")?,
+        owner: owner(
+            &row::get::<String>(r, "credentials", "project")?,
+            &row::get::<String>(r, "credentials", "name")?,
+            &row::get::<String>(r, "credentials", "kind")?,
+            &row::get::<String>(r, "credentials", "account")?,
+        ),
     };
     let value = SealedValue {
         project_key: row::parsed(r, T, "project_key")?,
@@ -183,7 +212,8 @@ impl Tx<'_> {
     ) -> Result<Option<(ValueOf, SealedValue, ProjectKey)>, StoreError> {
         let found = self.one(
             "find a credential's value",
-            "SELECT v.* FROM credential_values v JOIN credentials c ON c.id = v.credential
+            "SELECT v.*, c.project, c.name, c.kind, c.account
+             FROM credential_values v JOIN credentials c ON c.id = v.credential
              WHERE v.credential = ?1 AND v.version = c.version",
             &[&credential.to_string()],
             value,
@@ -300,13 +330,21 @@ impl Tx<'_> {
                 kek: row::get(r, "project_keys", "kek")?,
                 wrapped: row::get(r, "project_keys", "wrapped")?,
             };
-            Ok((
-                row::get(r, "credentials", "credential_name")?,
-                of,
-                kept,
-                key,
-            ))
+            Ok((row::get(r, "credentials", "name")?, of, kept, key))
         })
+    }
+
+    /// Credentials that have a value, and nothing of it can be found.
+    pub fn credentials_without_value(&mut self) -> Result<Vec<(CredentialId, String)>, StoreError> {
+        const T: &str = "credentials";
+        self.rows(
+            "list credentials whose values are gone",
+            "SELECT id, name FROM credentials c WHERE removed_at IS NULL AND version > 0 AND NOT EXISTS
+                 (SELECT 1 FROM credential_values v JOIN project_keys k ON k.id = v.project_key
+                  WHERE v.credential = c.id AND v.version = c.version)",
+            &[],
+            |r| Ok((row::parsed(r, T, "id")?, row::get(r, T, "name")?)),
+        )
     }
 
     /// Writes a value sealed anew.

@@ -79,6 +79,12 @@ pub enum KekError {
         /// Its name.
         name: String,
     },
+    /// The new key is the old one.
+    #[error("this is the key-encryption key already")]
+    Same,
+    /// Only a vault that is made with a passphrase opens with one.
+    #[error("this vault has no passphrase: its key-encryption key comes from elsewhere")]
+    NoPassphrase,
     /// A new key must be put somewhere.
     #[error(
         "a key that {source_is} cannot be changed in its place: say where the new one is, with --file or --new-passphrase-file, and then in the configuration"
@@ -154,6 +160,23 @@ impl Kek {
         }
     }
 
+    /// As [`Kek::create`], but takes a file that is there already for the key.
+    ///
+    /// # Errors
+    /// [`KekError`].
+    pub fn find_or_create(
+        source: &KekSource,
+        stretching: &Stretching,
+        passphrase: Option<&Secret>,
+    ) -> Result<Self, KekError> {
+        match source {
+            KekSource::File(path) if path.exists() => Self::read(source),
+            KekSource::File(_) | KekSource::Credential(_) | KekSource::Passphrase => {
+                Self::create(source, stretching, passphrase)
+            }
+        }
+    }
+
     /// Reads the key from its source.
     ///
     /// # Errors
@@ -186,6 +209,13 @@ impl Kek {
     pub(super) const fn key(&self) -> &SealingKey {
         &self.0
     }
+}
+
+/// Where an old key is kept.
+fn kept(path: &Path, old: KeyName) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{old}"));
+    PathBuf::from(name)
 }
 
 /// Where a new key waits until the database names it.
@@ -225,12 +255,22 @@ impl Kek {
         read(&next(path), true).map(Self)
     }
 
-    /// Puts the new key into the place of the one in this file, which is gone then.
+    /// Puts the new key into the place of the one in this file, which is kept beside it under its own name:
+    /// backups of its time need it.
     ///
     /// # Errors
     /// [`KekError::File`].
     pub fn promote_next(path: &Path) -> Result<(), KekError> {
         let promote = || -> std::io::Result<()> {
+            if let Ok(old) = read(path, true) {
+                // A name that is taken is the same key's: this was cut off before.
+                match fs::hard_link(path, kept(path, old.name())) {
+                    Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                        return Err(error);
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
             fs::rename(next(path), path)?;
             fs::File::open(folder_of(path))?.sync_all()
         };
@@ -253,13 +293,24 @@ fn write_new(path: &Path, key: &SealingKey) -> Result<(), KekError> {
     let digits = Zeroizing::new(hex::encode(key.bytes().expose()));
     let line = Zeroizing::new(format!("{MARK}{}\n", digits.as_str()));
     let write = || -> std::io::Result<()> {
+        // Whole under its name, or not there at all.
+        let mut half = path.as_os_str().to_owned();
+        half.push(".part");
+        let half = PathBuf::from(half);
+        match fs::remove_file(&half) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o400)
-            .open(path)?;
+            .open(&half)?;
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
+        let linked = fs::hard_link(&half, path);
+        fs::remove_file(&half)?;
+        linked?;
         fs::File::open(folder_of(path))?.sync_all()
     };
     write().map_err(|source| KekError::File {

@@ -33,6 +33,16 @@ pub enum SecretError {
     },
 }
 
+impl SecretError {
+    /// Whether somebody must have written to the database past the hub.
+    pub const fn is_tampering(&self) -> bool {
+        matches!(
+            self,
+            Self::Envelope(EnvelopeError::Refused) | Self::OtherKek { .. }
+        )
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Open(Arc<Kek>),
@@ -45,6 +55,7 @@ pub struct Keyring {
     cluster: ClusterId,
     state: RwLock<State>,
     opened: Notify,
+    left: Notify,
 }
 
 impl Keyring {
@@ -58,6 +69,7 @@ impl Keyring {
             cluster,
             state: RwLock::new(state),
             opened: Notify::new(),
+            left: Notify::new(),
         }
     }
 
@@ -79,6 +91,16 @@ impl Keyring {
         if self.sealed().is_some() {
             opened.await;
         }
+    }
+
+    /// Says that a rotation was begun, and whoever began it has gone.
+    pub fn rotation_left(&self) {
+        self.left.notify_one();
+    }
+
+    /// Completes when there is such a rotation.
+    pub async fn until_rotation_left(&self) {
+        self.left.notified().await;
     }
 
     /// Why the vault is sealed; none when it is open.
@@ -243,7 +265,7 @@ fn with_value<T>(
         cluster,
         table: "credential_values",
         row: &of.id.to_string(),
-        owner: &of.credential.to_string(),
+        owner: &format!("{} {}", of.credential, of.owner),
         column,
         version: of.version,
     })
@@ -252,6 +274,7 @@ fn with_value<T>(
 #[cfg(test)]
 mod tests {
     use steward_shared::id::{CredentialId, CredentialValueId};
+    use steward_shared::job::Digest;
 
     use super::super::kek::stretching;
     use super::*;
@@ -267,6 +290,7 @@ mod tests {
             id: CredentialValueId::by_time(),
             credential: CredentialId::by_time(),
             version,
+            owner: Digest([5; 32]),
         }
     }
 
@@ -321,6 +345,11 @@ mod tests {
             },
         );
         wrong(&key, ValueOf { version: 2, ..of }, &kept);
+        let other_owner = ValueOf {
+            owner: Digest([6; 32]),
+            ..of
+        };
+        wrong(&key, other_owner, &kept);
         wrong(
             &key,
             ValueOf {

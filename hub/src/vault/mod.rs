@@ -10,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -83,7 +84,8 @@ pub struct Vault {
     reset_key: Secret,
     bridge_lifetime: Duration,
     keyring: Keyring,
-    unsealing: tokio::sync::Mutex<()>,
+    unsealing: Arc<tokio::sync::Mutex<()>>,
+    by_passphrase: bool,
 }
 
 const CA_CERTIFICATE: &str = "ca.crt";
@@ -113,7 +115,8 @@ impl Vault {
             reset_key: make_reset_key(folder)?,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
             keyring: Keyring::new(cluster, Err(KekError::None)),
-            unsealing: tokio::sync::Mutex::default(),
+            unsealing: Arc::default(),
+            by_passphrase: false,
         })
     }
 
@@ -144,7 +147,8 @@ impl Vault {
             reset_key,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
             keyring: Keyring::new(cluster, Err(KekError::None)),
-            unsealing: tokio::sync::Mutex::default(),
+            unsealing: Arc::default(),
+            by_passphrase: false,
         })
     }
 
@@ -167,9 +171,21 @@ impl Vault {
         &self.keyring
     }
 
+    /// Says that a person opens it, with a passphrase.
+    #[must_use]
+    pub const fn with_passphrase(mut self, by_passphrase: bool) -> Self {
+        self.by_passphrase = by_passphrase;
+        self
+    }
+
+    /// Whether a person opens it, with a passphrase.
+    pub const fn by_passphrase(&self) -> bool {
+        self.by_passphrase
+    }
+
     /// Held while a passphrase is made into a key.
-    pub const fn unsealing(&self) -> &tokio::sync::Mutex<()> {
-        &self.unsealing
+    pub fn unsealing(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.unsealing)
     }
 
     /// The cluster.

@@ -282,7 +282,7 @@ impl From<FlowError> for Problem {
                 Self::unprocessable("no-targets", "No targets", detail, json!({ "task": task }))
             }
             FlowError::Secret(SecretError::Sealed { .. }) => Self::sealed(detail),
-            FlowError::Kek(KekError::Other { .. } | KekError::Short) => {
+            FlowError::Kek(KekError::Other { .. } | KekError::Short | KekError::NoPassphrase) => {
                 let params = json!({ "field": "passphrase", "message": detail });
                 Self::unprocessable("invalid", "Invalid", detail, params)
             }

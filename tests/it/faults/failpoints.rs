@@ -217,8 +217,9 @@ impl Place {
     }
 
     async fn secrets_are_good(&self) -> Result<()> {
-        let looked = self.hub.cli(&["vault", "verify"]).await?.succeeded()?;
-        ensure!(!looked.stdout.contains("GOOD  0"), "{looked:#?}");
+        let looked = self.hub.cli(&["vault", "verify", "-o", "json"]).await?;
+        let found: serde_json::Value = serde_json::from_str(&looked.succeeded()?.stdout)?;
+        ensure!(found["good"].as_u64() > Some(0), "{found}");
         Ok(())
     }
 

@@ -184,8 +184,11 @@ pub(crate) async fn unseal(
 
 /// Opens every value inside the hub, to see whether each belongs where it is.
 #[utoipa::path(post, path = "/api/v1/vault/verify", responses((status = 200, body = VaultLook)))]
-pub(crate) async fn verify_vault(State(app): State<App>) -> Result<Json<VaultLook>, Problem> {
-    Ok(Json(app.flow.verify_vault().await?.into()))
+pub(crate) async fn verify_vault(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<VaultLook>, Problem> {
+    Ok(Json(app.flow.verify_vault(&caller.user).await?.into()))
 }
 
 /// Gives every project a new key, and seals every value anew.
