@@ -249,11 +249,16 @@ impl Hub {
     /// # Errors
     /// When the hub does not take them.
     pub async fn site(&self, site: &str, targets: &[&str]) -> Result<()> {
-        let targets: String = targets
-            .iter()
-            .map(|target| format!("---\ntarget: {target}\nsite: {site}\naddress: 127.0.0.1\n"))
-            .collect();
-        self.apply(&format!("site: {site}\n{targets}")).await
+        self.apply(&format!("site: {site}\n")).await?;
+        // A file takes 256 documents.
+        for targets in targets.chunks(200) {
+            let documents: String = targets
+                .iter()
+                .map(|target| format!("target: {target}\nsite: {site}\naddress: 127.0.0.1\n---\n"))
+                .collect();
+            self.apply(&documents).await?;
+        }
+        Ok(())
     }
 
     /// Makes a token that enrols a bridge; the file it is in.
