@@ -127,10 +127,11 @@ impl Flow {
     }
 
     /// Wraps every project's key with another key-encryption key, all in one transaction: before it the old
-    /// one opens everything, after it the new one.
+    /// one opens everything, after it the new one. A key that somebody has edited opens nothing with either; it is
+    /// left as it is.
     ///
     /// # Errors
-    /// [`FlowError::Secret`] when the vault is sealed, or a project's key was changed.
+    /// [`FlowError::Secret`] when the vault is sealed.
     pub async fn change_kek(
         &self,
         user: &str,

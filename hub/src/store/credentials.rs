@@ -205,35 +205,6 @@ impl Tx<'_> {
         )
     }
 
-    /// The value of a credential, and the key of its project that protects it.
-    pub fn value(
-        &mut self,
-        credential: CredentialId,
-    ) -> Result<Option<(ValueOf, SealedValue, ProjectKey)>, StoreError> {
-        let found = self.one(
-            "find a credential's value",
-            "SELECT v.*, c.project, c.name, c.kind, c.account
-             FROM credential_values v JOIN credentials c ON c.id = v.credential
-             WHERE v.credential = ?1 AND v.version = c.version",
-            &[&credential.to_string()],
-            value,
-        )?;
-        let Some((of, value)) = found else {
-            return Ok(None);
-        };
-        let key = self.one(
-            "find a project's key",
-            "SELECT * FROM project_keys WHERE id = ?1",
-            &[&value.project_key.to_string()],
-            project_key,
-        )?;
-        let key = key.ok_or(StoreError::Corrupt {
-            table: "credential_values",
-            column: "project_key",
-        })?;
-        Ok(Some((of, value, key)))
-    }
-
     /// The newest key of a project.
     pub fn project_key(&mut self, project: ProjectId) -> Result<Option<ProjectKey>, StoreError> {
         self.one(

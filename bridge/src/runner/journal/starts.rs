@@ -8,8 +8,9 @@ use steward_shared::limits::STARTS_MAX;
 use super::{JournalError, act, count};
 
 /// Their table.
-pub(super) const STARTS: &str = "CREATE TABLE starts (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, commits INTEGER NOT NULL,
-                          told INTEGER NOT NULL) STRICT;";
+pub(super) const STARTS: &str = "CREATE TABLE starts (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, commits INTEGER NOT NULL,
+    told INTEGER NOT NULL) STRICT;";
 
 /// Writes down that a runner begins, and forgets the oldest that did. One that has told nobody of itself is as if it
 /// had never been: a runner that cannot begin, however often it is started, does not use its past up.
