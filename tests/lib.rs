@@ -24,6 +24,7 @@ pub use rig::mount::Mount;
 pub use rig::mutator::Mutator;
 pub use rig::program::{Output, Program};
 pub use rig::relay::Relay;
+pub use rig::sshd::Sshd;
 pub use rig::stranger::as_user;
 pub use rig::tamper::{CALLS, Injected, Trace, traced};
 pub use rig::wait::{report, until, within};

@@ -53,6 +53,22 @@ pub const OPEN_FILES_MAX: u64 = 4096;
 /// From the polite request to end to the kill.
 pub const TERM_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a target may take to be reached and to show its key, and then to begin a command.
+pub const SSH_CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a target may take to let an account in.
+pub const SSH_SIGN_IN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Silence on a connection to a target after which it is asked whether it is there; three times, then it is lost.
+pub const SSH_KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Output of a target that may be under way before it is taken.
+pub const SSH_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// How long a target may take to say that a command that was to end has ended; the target kills it after
+/// [`steward_shared::limits::REMOTE_TERM_GRACE`].
+pub const SSH_END_WITHIN: Duration = Duration::from_secs(8);
+
 /// How long the death of a killed tree is waited for.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -120,3 +136,5 @@ const _: () = assert!(STREAM_CHUNK_BYTES < steward_shared::limits::FRAME_BYTES_M
 const _: () = assert!(STREAM_WINDOW_MIN <= STREAM_WINDOW_MAX);
 const _: () = assert!(STREAM_WINDOW_MAX <= SPOOL_ATTEMPT_BYTES_MAX);
 const _: () = assert!(TERM_GRACE.as_secs() + KILL_WITHIN.as_secs() < STOP_WITHIN.as_secs());
+const _: () =
+    assert!(steward_shared::limits::REMOTE_TERM_GRACE.as_secs() < SSH_END_WITHIN.as_secs());

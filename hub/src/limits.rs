@@ -112,6 +112,9 @@ pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// How long the answer to an idempotent request is kept.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Bytes of the command that a certificate forces.
+pub const FORCE_COMMAND_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of a credential's value: a private key of RSA with 16,384 bits has 13,000.
 pub const CREDENTIAL_BYTES_MAX: usize = 32 * 1024;
 

@@ -11,6 +11,8 @@ use crate::template::{Step, Values};
 pub enum Action {
     /// Commands on the bridge's own machine.
     Local(Local),
+    /// Commands on the target, over SSH.
+    Ssh(Ssh),
 }
 
 /// The kinds of [`Action`], as a bridge advertises them and a policy names them.
@@ -19,6 +21,8 @@ pub enum Action {
 pub enum ActionKind {
     /// [`Action::Local`].
     Local,
+    /// [`Action::Ssh`].
+    Ssh,
 }
 
 /// Commands on the bridge's own machine.
@@ -36,11 +40,30 @@ pub struct Local {
     pub run_as: Option<String>,
 }
 
+/// Commands on the target, over SSH (RFC 4251 to 4254), as the job's login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ssh {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The values of the inputs that the steps name.
+    pub values: Values,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute; the account's own when absent.
+    pub directory: Option<String>,
+    /// The TCP port.
+    pub port: u16,
+    /// The host keys that the target may show, in OpenSSH's format without a comment: nothing is offered to a host
+    /// that shows another one.
+    pub host_keys: Vec<String>,
+}
+
 impl Action {
     /// The kind of this action.
     pub const fn kind(&self) -> ActionKind {
         match self {
             Self::Local(_) => ActionKind::Local,
+            Self::Ssh(_) => ActionKind::Ssh,
         }
     }
 }
@@ -50,6 +73,7 @@ impl ActionKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Ssh => "ssh",
         }
     }
 }

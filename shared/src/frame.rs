@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
-use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, StartId};
+use crate::id::{AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, StartId};
 use crate::job::{Digest, Exit, Job};
+use crate::seal::{SealTo, Sealed};
 use crate::sign::{Payload, Signed};
 use crate::time::Timestamp;
 
@@ -195,6 +196,40 @@ pub struct Permit {
     pub nonce: [u8; 16],
     /// How long after the request the start is allowed, by the bridge's own boot clock.
     pub valid_for_ms: u64,
+    /// The credential of the job's login; absent when the job has none.
+    pub released: Option<Released>,
+}
+
+/// A credential on its way to one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The credential.
+    pub credential: CredentialId,
+    /// The lease under which it is handed out.
+    pub lease: LeaseId,
+    /// How long it may be used, from the request on.
+    pub valid_for_ms: u64,
+    /// Its value, which only the attempt's key opens; a certificate for the attempt's SSH key where the login is
+    /// proven by one.
+    pub sealed: Sealed,
+}
+
+/// The public halves of keys that a bridge makes for one attempt; the private ones are in its memory only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptKeys {
+    /// What the credential is sealed to.
+    pub seal_to: SealTo,
+    /// What a certificate is asked for.
+    pub ssh: Option<SshKey>,
+}
+
+/// The key that a certificate is asked for, and where it will be used from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKey {
+    /// The public Ed25519 key.
+    pub public: [u8; 32],
+    /// The IP address that the bridge has on its connection to the target.
+    pub source: String,
 }
 
 /// The attempt must not start (`permit-refused.v1`).
@@ -278,6 +313,8 @@ pub enum ReceiptEvent {
     StartRequest {
         /// Random; used for this request only.
         nonce: [u8; 16],
+        /// The attempt's keys; absent when its job has no login.
+        keys: Option<AttemptKeys>,
     },
     /// The start is in the journal; the command is about to be started.
     Started,

@@ -101,6 +101,8 @@ ids! {
     JobId;
     /// One journal of a bridge; a lost journal is followed by one with another id.
     JournalId;
+    /// A credential that was handed out for one attempt.
+    LeaseId;
     /// The namespace that owns everything else.
     ProjectId;
     /// One version of the key that protects a project's secrets.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::action::Action;
+use crate::credential::Login;
 use crate::hex;
 use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId};
 use crate::time::Timestamp;
@@ -100,6 +101,8 @@ pub struct Job {
     pub template: TemplateRef,
     /// Where it acts.
     pub target: TargetRef,
+    /// The account that it uses there; absent when it needs none.
+    pub login: Option<Login>,
     /// What it does.
     pub action: Action,
     /// What it may use up.

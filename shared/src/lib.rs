@@ -17,11 +17,14 @@ pub mod time;
 pub mod template;
 
 pub mod action;
+pub mod credential;
 
 pub mod job;
 
 pub mod codec;
+pub mod remote;
 
+pub mod seal;
 pub mod sign;
 
 pub mod frame;

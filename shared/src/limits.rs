@@ -87,3 +87,24 @@ const _: () = assert!(RECORD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SCRIPT_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(KEEP_ALIVE.as_secs() * 2 < IDLE_TIMEOUT.as_secs());
 const _: () = assert!(IDLE_TIMEOUT.as_secs() < UNREACHABLE_AFTER.as_secs());
+
+/// Host keys of one target.
+pub const HOST_KEYS_MAX: usize = 8;
+
+/// Addresses and networks from which one target sees its bridge.
+pub const SOURCES_MAX: usize = 8;
+
+/// Characters of a host key's base64; RSA with 16384 bits has 2,760.
+pub const HOST_KEY_CHARS_MAX: usize = 4096;
+
+/// How long a user certificate for SSH is good from the moment in which it is signed.
+pub const SSH_CERTIFICATE: Duration = Duration::from_secs(5 * 60);
+
+/// How long before that moment it begins, for clocks that are behind.
+pub const SSH_CERTIFICATE_EARLIER: Duration = Duration::from_secs(60);
+
+/// On a target: from the polite request to end to the kill.
+pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// How much longer than its job a credential may be used.
+pub const LEASE_BEYOND_RUNTIME: Duration = Duration::from_secs(60);

@@ -28,6 +28,7 @@ mod requests;
 mod rogue;
 #[cfg(test)]
 mod scale;
+mod ssh;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]

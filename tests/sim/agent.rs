@@ -205,6 +205,8 @@ impl World {
                     self.flush(at, attempt);
                 }
             }
+            // Its jobs have no target that is reached beforehand.
+            Deed::Prepare(_) | Deed::Abandon(_) => unreachable!("no job of these needs it"),
             Deed::Start(attempt, admitted) => match admitted {
                 Some(admitted) if !self.dice.chance(20) => {
                     let runtime = u64::try_from(admitted.admission.runtime.as_millis()).unwrap();

@@ -245,6 +245,7 @@ pub(crate) fn words(records: &[(AttemptId, Entry)]) -> String {
             Entry::Refused(..) => "refused",
             Entry::Started => "started",
             Entry::NotStarted(_) => "not started",
+            Entry::Unfit(_) => "unfit",
             Entry::Exited(_) => "exited",
             Entry::Settled => "settled",
         };

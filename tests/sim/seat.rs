@@ -147,7 +147,7 @@ async fn take(
         ToHub::Receipt(receipt) => {
             let receipt = receipt.verify([&bridge.receipts]).map_err(|_| wrong())?;
             if guest.flaw == Some(Flaw::PermitForEveryRequest)
-                && let ReceiptEvent::StartRequest { nonce } = receipt.event
+                && let ReceiptEvent::StartRequest { nonce, .. } = receipt.event
             {
                 permit(flow, bridge.id, &receipt, nonce)?;
             }
@@ -188,6 +188,7 @@ fn permit(
         fence: receipt.fence,
         nonce,
         valid_for_ms: 10_000,
+        released: None,
     };
     flow.roster
         .send(bridge, ToBridge::Permit(flow.vault.sign(&permit)?));

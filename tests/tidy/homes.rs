@@ -10,7 +10,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("quinn", &["hub/src/link", "bridge/src/link"]),
     ("rcgen", &["certs/src/"]),
     ("rusqlite", &["hub/src/store/", "bridge/src/runner/journal"]),
-    ("russh", &[]),
+    ("russh", &["bridge/src/runner/executor/ssh/"]),
     ("x509_parser", &["certs/src/"]),
 ];
 

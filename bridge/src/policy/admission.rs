@@ -23,14 +23,26 @@ pub struct Load {
 /// The facts that a policy has settled for one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// Who it runs as.
-    pub account: Account,
-    /// The absolute path of each step's program.
-    pub programs: Vec<PathBuf>,
+    /// Where it runs.
+    pub place: Place,
     /// The longest it may run.
     pub runtime: Duration,
     /// The most that it may write to both its streams together.
     pub output_bytes: u64,
+}
+
+/// Where a job runs, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On the bridge's own machine.
+    Local {
+        /// Who it runs as.
+        account: Account,
+        /// The absolute path of each step's program.
+        programs: Vec<PathBuf>,
+    },
+    /// On its target.
+    Target,
 }
 
 const ENVIRONMENT: &str = "policy.local.environment";
@@ -59,10 +71,7 @@ const POWERFUL_PREFIXES: [&str; 10] = [
 ];
 
 /// Applies the `[local]` section.
-pub(super) fn local(
-    section: Option<&LocalSection>,
-    action: &Local,
-) -> Result<(Account, Vec<PathBuf>), Refusal> {
+pub(super) fn local(section: Option<&LocalSection>, action: &Local) -> Result<Place, Refusal> {
     let Some(section) = section else {
         return Err(refused(
             "policy.local",
@@ -77,7 +86,7 @@ pub(super) fn local(
         .iter()
         .map(|step| program(section, step))
         .collect::<Result<_, _>>()?;
-    Ok((account, programs))
+    Ok(Place::Local { account, programs })
 }
 
 fn account(section: &LocalSection, run_as: Option<&str>) -> Result<Account, Refusal> {

@@ -9,9 +9,11 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::geteuid;
 use serde::Deserialize;
 use steward_shared::action::ActionKind;
+use steward_shared::credential::CredentialKind;
 
 use super::PolicyError;
 use super::hours::Hours;
+use super::ssh::TargetRule;
 use super::unit::{Size, Span};
 use crate::limits::POLICY_BYTES_MAX;
 
@@ -31,6 +33,7 @@ pub(super) struct File {
     pub(super) hours: Hours,
     pub(super) projects: Vec<String>,
     pub(super) local: Option<LocalSection>,
+    pub(super) ssh: Option<SshSection>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -49,6 +52,15 @@ pub(super) struct LocalSection {
     pub(super) binaries: Vec<Binary>,
     pub(super) scripts: bool,
     pub(super) environment: Vec<String>,
+}
+
+/// The section `[ssh]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SshSection {
+    pub(super) targets: Vec<TargetRule>,
+    pub(super) credentials: Vec<CredentialKind>,
+    pub(super) accounts: Vec<String>,
 }
 
 /// One entry of `binaries`.

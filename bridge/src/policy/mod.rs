@@ -9,6 +9,7 @@ mod admission;
 mod file;
 mod hours;
 mod program;
+mod ssh;
 mod starter;
 mod unit;
 
@@ -21,7 +22,7 @@ use steward_shared::job::{Digest, Job};
 use steward_shared::time::Timestamp;
 
 pub use account::{Account, AccountError};
-pub use admission::{Admission, Load};
+pub use admission::{Admission, Load, Place};
 pub use program::SEARCH_PATH;
 
 use file::File;
@@ -156,12 +157,12 @@ impl Policy {
                 message,
             });
         }
-        let (account, programs) = match &job.action {
+        let place = match &job.action {
             Action::Local(action) => admission::local(file.local.as_ref(), action)?,
+            Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
         };
         Ok(Admission {
-            account,
-            programs,
+            place,
             runtime: Duration::from_millis(job.runtime_ms).min(file.max_runtime.0),
             output_bytes: match job.limits.output_bytes {
                 0 => file.max_output.0,

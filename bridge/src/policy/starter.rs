@@ -38,7 +38,7 @@ pub(super) fn dev(user: &str) -> String {
     format!(
         "# For a throw-away bridge on one's own machine: everything, as one user.
 version = 1
-executors = [\"local\"]
+executors = [\"local\", \"ssh\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 60000
 concurrent = 64
@@ -51,6 +51,11 @@ run_as = [{user:?}]
 binaries = [{{ path = \"*\" }}]
 scripts = true
 environment = [\"*\"]
+
+[ssh]
+targets = [\"*:*\"]
+credentials = [\"password\", \"ssh-key\", \"ssh-certificate\"]
+accounts = [\"*\"]
 "
     )
 }

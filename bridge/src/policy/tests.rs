@@ -117,8 +117,11 @@ fn admitted_job_has_its_program_user_and_bounds() {
     let mut action = local(vec![run(&["uname", "-a"])]);
     set(&mut action, "LANG", "C");
     let admission = admit(&observe(), action).unwrap();
-    assert_eq!(admission.account.name, me());
-    assert_eq!(admission.programs, [PathBuf::from("/usr/bin/uname")]);
+    let Place::Local { account, programs } = &admission.place else {
+        panic!("{admission:?}");
+    };
+    assert_eq!(account.name, me());
+    assert_eq!(programs[..], [PathBuf::from("/usr/bin/uname")]);
     assert_eq!(admission.runtime, Duration::from_secs(60));
     assert_eq!(admission.output_bytes, 64 << 20);
 }
@@ -192,7 +195,7 @@ fn policy_that_is_not_understood_whole_is_none() {
         base.replace("tier = 0", "tier = 1"),
         base.replace("approvals = 0", "approvals = 1"),
         base.replace("scripts = false", "scripts = false\nshell = true"),
-        base.replace("[\"local\"]", "[\"local\", \"ssh\"]"),
+        base.replace("[\"local\"]", "[\"local\", \"telnet\"]"),
         base.replace("path = \"/usr/bin/df\"", "path = \"df\""),
         base.replace(
             "path = \"/usr/bin/df\"",
@@ -346,6 +349,7 @@ pub(crate) fn job(action: Local) -> Job {
             name: "nas-1".to_owned(),
             address: "10.20.0.11".to_owned(),
         },
+        login: None,
         action: Action::Local(action),
         limits: JobLimits {
             output_bytes: 0,

@@ -5,9 +5,9 @@
 
 use steward_shared::cause::chain;
 use steward_shared::failpoint;
-use steward_shared::frame::Refusal;
+use steward_shared::frame::{Refusal, Released};
 use steward_shared::id::JournalId;
-use steward_shared::job::Job;
+use steward_shared::job::{Digest, Job};
 use steward_shared::limits::CLOCK_SKEW_MAX;
 use steward_shared::sign::{Payload, SignError, Signed};
 use steward_shared::time::Timestamp;
@@ -15,7 +15,7 @@ use steward_shared::time::Timestamp;
 use super::session::Offered;
 use super::trust::Trust;
 use crate::limits::DISK_RESERVE_BYTES;
-use crate::policy::{Admission, Load, Policy, PolicyError};
+use crate::policy::{Admission, Load, Place, Policy, PolicyError};
 
 /// A job that the gate has let in.
 #[derive(Debug)]
@@ -24,6 +24,17 @@ pub struct Admitted {
     pub job: Job,
     /// What the policy made of it.
     pub admission: Admission,
+    /// SHA-256 of the signed body.
+    pub body: Digest,
+    /// The credential that came with the permit.
+    pub released: Option<Released>,
+}
+
+impl Admitted {
+    /// Whether something must be made ready before the permit is asked for.
+    pub const fn prepares(&self) -> bool {
+        matches!(self.admission.place, Place::Target)
+    }
 }
 
 /// What the gate knows besides the job.
@@ -89,6 +100,7 @@ pub const fn offered(job: &Job) -> Offered {
 /// The refusal, as the hub and its users will see it.
 pub fn admit(
     job: Job,
+    body: Digest,
     facts: &Facts<'_>,
     replay: Option<&'static str>,
 ) -> Result<Admitted, Refusal> {
@@ -128,7 +140,12 @@ pub fn admit(
         message: chain(error),
     })?;
     let admission = policy.admit(&job, &facts.load, facts.now)?;
-    Ok(Admitted { job, admission })
+    Ok(Admitted {
+        job,
+        admission,
+        body,
+        released: None,
+    })
 }
 
 /// Why nothing is started on a disk that has so many bytes left.
@@ -156,12 +173,13 @@ mod tests {
     use steward_shared::codec;
     use steward_shared::frame::Cancel;
     use steward_shared::id::{BridgeId, ClusterId};
-    use steward_shared::job::Digest;
     use steward_shared::limits::FRAME_BYTES_MAX;
     use steward_shared::sign::{Payload, SigningKey, Verifier};
 
     use super::*;
     use crate::policy::tests::{job, local, me, policy, run};
+
+    const BODY: Digest = Digest([1; 32]);
 
     /// Bytes that are signed for the purpose of a job and are none.
     #[derive(Serialize, Deserialize)]
@@ -240,7 +258,10 @@ mod tests {
         let gate = Gate::new();
         let admitted = gate.admit(|_, _| {}).unwrap();
         assert_eq!(admitted.job, gate.job);
-        assert_eq!(admitted.admission.programs, [Path::new("/usr/bin/uname")]);
+        let Place::Local { programs, .. } = &admitted.admission.place else {
+            panic!("{admitted:?}");
+        };
+        assert_eq!(programs[..], [Path::new("/usr/bin/uname")]);
         let offered = offered(&gate.job);
         assert_eq!(
             (offered.attempt, offered.fence),
@@ -278,7 +299,7 @@ mod tests {
     #[test]
     fn replay_lock_and_policy_each_say_no_in_their_own_name() {
         let gate = Gate::new();
-        let replay = admit(gate.job.clone(), &gate.facts(), Some("an old one")).unwrap_err();
+        let replay = admit(gate.job.clone(), BODY, &gate.facts(), Some("an old one")).unwrap_err();
         assert_eq!(
             (replay.clause.as_str(), replay.message.as_str()),
             ("replay", "an old one")
@@ -319,7 +340,7 @@ mod tests {
         let mut clauses = Vec::new();
         let mut replay = Some("an old one");
         // Each turn takes away what the gate complains of.
-        while let Err(refusal) = admit(job.clone(), &facts, replay) {
+        while let Err(refusal) = admit(job.clone(), BODY, &facts, replay) {
             match refusal.clause.as_str() {
                 "address" => job.cluster = gate.job.cluster,
                 "journal" => job.journal = gate.job.journal,
@@ -396,7 +417,7 @@ mod tests {
         ) -> Result<Admitted, Refusal> {
             let (mut job, mut facts) = (self.job.clone(), self.facts());
             change(&mut job, &mut facts);
-            admit(job, &facts, None)
+            admit(job, BODY, &facts, None)
         }
 
         fn refuses<'a>(

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use steward_shared::frame::{ToBridge, ToLink};
+use steward_shared::frame::{AttemptKeys, ToBridge, ToLink};
 use steward_shared::id::AttemptId;
 use steward_shared::job::Exit;
 use steward_shared::stop::Stop;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::RunnerError;
 use super::attempt::AttemptError;
+use super::executor::Unprepared;
 use super::stream::Streams;
 use crate::wire::Chunk;
 
@@ -49,6 +50,8 @@ pub enum Inbound {
     Opened(AttemptId),
     /// An attempt has ended.
     Ended(AttemptId, Result<Exit, AttemptError>),
+    /// An attempt is ready for its start, or will not be.
+    Prepared(AttemptId, Result<AttemptKeys, Unprepared>),
     /// An elder is dead, and what it has left is this runner's, or could not be made so.
     Buried(ElderNumber, Result<(), Box<RunnerError>>),
     /// A newer runner wants to take over.

@@ -3,97 +3,24 @@
 //! It does no I/O. `turn` writes the records and does the deeds; so does whoever simulates a bridge.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use steward_shared::action::ActionKind;
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Start, Status, ToBridge, ToHub,
-    Welcome,
+    AttemptKeys, Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge,
+    ToHub, Welcome,
 };
-use steward_shared::id::{AttemptId, JournalId};
-use steward_shared::job::{Exit, Job};
+use steward_shared::id::AttemptId;
+use steward_shared::job::{Digest, Job};
 use steward_shared::sign::{Payload, Signed};
 
+use super::executor::Unprepared;
 use super::gate::{self, Admitted, Facts};
-use super::operator::{Orders, Word};
-use super::session::{Command, Entry, Event, Held, Now, Phase, Session, StopWhy};
-use super::trust::Trust;
+pub use super::matter::{Bench, Deed, Judgement, Matter, Outside};
+use super::operator::Word;
+use super::session::{Command, Event, Held, Phase, Session};
 use crate::limits::DISK_RESERVE_BYTES;
 use crate::policy::Load;
-
-/// What the judge asks while it decides.
-pub trait Outside {
-    /// The two clocks, now.
-    fn now(&self) -> Now;
-    /// What the bridge's operator says, now.
-    fn orders(&mut self) -> Orders;
-    /// A new random nonce.
-    fn nonce(&mut self) -> [u8; 16];
-    /// Bytes that the disk under the bridge's data has left, now; none where nobody can tell.
-    fn room(&mut self) -> u64;
-}
-
-/// What reaches the judge.
-#[derive(Debug)]
-pub enum Matter {
-    /// A link has come; the one before it is gone.
-    Linked,
-    /// A frame from the hub.
-    Frame(Box<ToBridge>),
-    /// The hub cannot be reached.
-    Down,
-    /// An attempt that was started has ended.
-    Ended(AttemptId, Exit),
-    /// An attempt that was to be started was not, and that is proven.
-    NotStarted(AttemptId, String),
-    /// Time has passed.
-    Tick,
-}
-
-/// What must be done.
-#[derive(Debug)]
-pub enum Deed {
-    /// Send this to the hub.
-    Send(ToHub),
-    /// Begin the output streams of the connection with this challenge, each where the hub's copy ends.
-    Stream([u8; 16], Vec<(AttemptId, u64)>),
-    /// Start the attempt, with what was admitted; without that it cannot be started.
-    Start(AttemptId, Option<Box<Admitted>>),
-    /// End the attempt's processes.
-    Stop(AttemptId, StopWhy),
-    /// The hub has the log through here.
-    Release(AttemptId, u64),
-    /// The attempt is settled: its log is not needed any more.
-    Forget(AttemptId),
-}
-
-/// What a turn led to. Nothing may be done before all records are on disk.
-#[derive(Debug, Default)]
-pub struct Judgement {
-    /// For the journal, as one commit.
-    pub records: Vec<(AttemptId, Entry)>,
-    /// What follows, in this order.
-    pub deeds: Vec<Deed>,
-}
-
-/// Who the judge decides for.
-#[derive(Debug)]
-pub struct Bench {
-    /// Who it is and whom it believes.
-    pub trust: Arc<Trust>,
-    /// Its journal.
-    pub journal: JournalId,
-    /// This boot of the machine.
-    pub boot_id: [u8; 16],
-    /// What it can execute.
-    pub executors: Vec<ActionKind>,
-    /// How many commits its journal has had.
-    pub commits: u64,
-    /// When runners have begun to write to it, the oldest first; the last is this one.
-    pub starts: Vec<Start>,
-}
 
 /// The judge.
 #[derive(Debug)]
@@ -105,6 +32,8 @@ pub struct Judge {
     /// What the hub was told last of the operator's word.
     told: Option<Word>,
     admitted: BTreeMap<AttemptId, Admitted>,
+    /// Attempts that are made ready: their keys, once they are.
+    prepared: BTreeMap<AttemptId, Option<AttemptKeys>>,
 }
 
 /// One turn while it is judged.
@@ -124,6 +53,7 @@ impl Judge {
             challenge: [0; 16],
             told: None,
             admitted: BTreeMap::new(),
+            prepared: BTreeMap::new(),
         }
     }
 
@@ -167,6 +97,22 @@ impl Judge {
             }
             Matter::Ended(attempt, exit) => self.handle(Event::Ended(attempt, exit), turn),
             Matter::NotStarted(attempt, reason) => {
+                self.handle(Event::NotStarted(attempt, reason), turn);
+            }
+            Matter::Prepared(attempt, Ok(keys)) => {
+                if let Some(waits) = self.prepared.get_mut(&attempt) {
+                    *waits = Some(keys);
+                    self.handle(Event::Prepared(attempt), turn);
+                } else {
+                    turn.deeds.push(Deed::Abandon(attempt));
+                }
+            }
+            // Nobody waits for it any more.
+            Matter::Prepared(attempt, Err(_)) if !self.prepared.contains_key(&attempt) => {}
+            Matter::Prepared(attempt, Err(Unprepared::Refused(refusal))) => {
+                self.handle(Event::Unfit(attempt, refusal), turn);
+            }
+            Matter::Prepared(attempt, Err(Unprepared::NotStarted(reason))) => {
                 self.handle(Event::NotStarted(attempt, reason), turn);
             }
             Matter::Tick => self.tick(turn)?,
@@ -276,7 +222,7 @@ impl Judge {
                 );
             }
         };
-        let offered = gate::offered(&job);
+        let (offered, body) = (gate::offered(&job), Digest::of(signed.body()));
         let run = job.run;
         let (orders, now) = (turn.outside.orders(), turn.outside.now());
         let room = turn.outside.room();
@@ -299,7 +245,7 @@ impl Judge {
             return tracing::warn!(%run, attempt = %offered.attempt, "dropped an offer of an attempt that is settled");
         }
         let known = self.session.held(offered.attempt).is_some();
-        let verdict = match gate::admit(job, &facts, self.session.is_replay(&offered)) {
+        let verdict = match gate::admit(job, body, &facts, self.session.is_replay(&offered)) {
             Ok(admitted) => {
                 if !known {
                     self.admitted.insert(offered.attempt, admitted);
@@ -353,6 +299,7 @@ impl Judge {
             Ok(policy) => match policy.admit(&admitted.job, &load, now.wall) {
                 Ok(admission) => {
                     admitted.admission = admission;
+                    admitted.released.clone_from(&permit.released);
                     None
                 }
                 Err(refusal) => Some(format!("{}: {}", refusal.clause, refusal.message)),
@@ -414,9 +361,27 @@ impl Judge {
                     judgement.records.push((attempt, entry));
                     continue;
                 }
-                Command::Send(attempt, fence, event) => {
+                Command::Send(attempt, fence, mut event) => {
                     if event_ends(&event) {
                         self.admitted.remove(&attempt);
+                        if self.prepared.remove(&attempt).is_some() {
+                            judgement.deeds.push(Deed::Abandon(attempt));
+                        }
+                    }
+                    if let ReceiptEvent::StartRequest { keys, .. } = &mut event
+                        && let Some(admitted) = self.admitted.get(&attempt)
+                        && admitted.prepares()
+                    {
+                        match self.prepared.get(&attempt) {
+                            Some(Some(ready)) => *keys = Some(ready.clone()),
+                            Some(None) => continue,
+                            None => {
+                                self.prepared.insert(attempt, None);
+                                let job = Box::new(admitted.job.clone());
+                                judgement.deeds.push(Deed::Prepare(job));
+                                continue;
+                            }
+                        }
                     }
                     // What cannot be sent is not kept: the journal tells at the next connection.
                     if !self.connected {
@@ -436,6 +401,7 @@ impl Judge {
                     Deed::Send(ToHub::Receipt(self.sign(&receipt)?))
                 }
                 Command::Start(attempt) => {
+                    self.prepared.remove(&attempt);
                     Deed::Start(attempt, self.admitted.remove(&attempt).map(Box::new))
                 }
                 Command::Stop(attempt, why) => Deed::Stop(attempt, why),

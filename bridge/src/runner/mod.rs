@@ -22,7 +22,9 @@ pub mod stream;
 pub mod trust;
 
 pub mod inbound;
+pub mod matter;
 
+mod around;
 pub mod elder;
 pub mod judge;
 
@@ -52,7 +54,7 @@ use crate::limits::{
 use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
-use executor::{Executors, LocalExecutor};
+use executor::{Executors, LocalExecutor, SshExecutor};
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
 use judge::Bench;
@@ -172,11 +174,7 @@ impl Runner {
             stop.clone(),
             &elsewhere,
         )?;
-        let work = folder.join("work");
-        let executor = LocalExecutor::start(Trees::find(), &work)
-            .map_err(|source| RunnerError::Executor { path: work, source })?;
-        let executors = Executors::default().with(ActionKind::Local, executor);
-        let attempts = Attempts::new(executors, spool.clone());
+        let attempts = Attempts::new(executors(&folder)?, spool.clone());
         // Nothing is settled of what lives on elsewhere.
         let (lives_on, mut held) = contents
             .attempts
@@ -400,6 +398,20 @@ fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
         ToRunner::Hub(frame) => Inbound::Frame(link, Box::new(frame)),
         ToRunner::Down => Inbound::Down(link),
     }
+}
+
+/// Everything that this bridge can do.
+fn executors(folder: &Path) -> Result<Executors, RunnerError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RunnerError::Executor { path, source }
+    };
+    let (work, marks) = (folder.join("work"), folder.join("remote"));
+    let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
+    let ssh = SshExecutor::open(&marks).map_err(failed(&marks))?;
+    Ok(Executors::default()
+        .with(ActionKind::Local, local)
+        .with(ActionKind::Ssh, ssh))
 }
 
 /// Makes sure that nobody else has the journal in this folder.

@@ -7,24 +7,24 @@ use std::sync::Arc;
 use steward_shared::failpoint;
 use steward_shared::frame::{ToBridge, ToHub, ToLink};
 use steward_shared::id::AttemptId;
-use steward_shared::random::{Random, SystemRandom};
+use steward_shared::job::Job;
 use steward_shared::stop::Stop;
 use steward_shared::time::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::RunnerError;
+use super::around::Around;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::elder::{Elder, Household, Kin, Rest};
 use super::executor::Work;
 use super::gate::Admitted;
 use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
 use super::journal::{Journal, JournalError};
-use super::judge::{Bench, Deed, Judge, Matter, Outside};
-use super::operator::{Operator, Orders};
+use super::judge::{Bench, Deed, Judge, Matter};
+use super::operator::Operator;
 use super::receipt;
-use super::room;
-use super::session::{Now, Phase, Session, StopWhy};
+use super::session::{Phase, Session, StopWhy};
 use super::spool::Spool;
 use super::stream::Streams;
 use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
@@ -68,35 +68,6 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// A folder on the disk that everything is written to.
     pub folder: PathBuf,
-}
-
-/// The machine, as the judge asks about it.
-#[derive(Debug)]
-struct Around {
-    clock: Arc<dyn Clock>,
-    operator: Operator,
-    folder: PathBuf,
-}
-
-impl Outside for Around {
-    fn now(&self) -> Now {
-        Now {
-            wall: self.clock.now(),
-            boot: self.clock.boot(),
-        }
-    }
-
-    fn orders(&mut self) -> Orders {
-        self.operator.look()
-    }
-
-    fn nonce(&mut self) -> [u8; 16] {
-        SystemRandom.bytes()
-    }
-
-    fn room(&mut self) -> u64 {
-        room::left_for_certain(&self.folder)
-    }
 }
 
 impl Turns {
@@ -325,6 +296,7 @@ impl Turns {
                 Matter::NotStarted(attempt, reason)
             }
             Inbound::Ended(_, Err(error @ AttemptError::Spool(_))) => return Err(error.into()),
+            Inbound::Prepared(attempt, ready) => Matter::Prepared(attempt, ready),
             Inbound::Buried(elder, taken_over) => {
                 taken_over.map_err(|error| *error)?;
                 self.inherit(elder);
@@ -386,6 +358,8 @@ impl Turns {
                 self.send(frame);
             }
             Deed::Stream(connection, have) => self.stream(connection, have),
+            Deed::Prepare(job) => self.prepare(job),
+            Deed::Abandon(attempt) => self.attempts.abandon(attempt),
             Deed::Start(attempt, admitted) => self.start(attempt, admitted),
             Deed::Stop(attempt, why) => {
                 if let Some(elder) = self.elder_of(attempt) {
@@ -433,6 +407,14 @@ impl Turns {
         link.streams = Some(streams);
     }
 
+    fn prepare(&self, job: Box<Job>) {
+        let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
+        self.stop.run(async move {
+            let ready = attempts.prepare(&job).await;
+            drop(inbox.send(Inbound::Prepared(job.attempt, ready)).await);
+        });
+    }
+
     fn start(&mut self, attempt: AttemptId, admitted: Option<Box<Admitted>>) {
         let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
         let (stop, stopped) = watch::channel(None);
@@ -445,12 +427,19 @@ impl Turns {
                 .run(async move { drop(inbox.send(Inbound::Ended(attempt, Err(lost))).await) });
             return;
         };
-        let Admitted { job, admission } = *admitted;
+        let Admitted {
+            job,
+            admission,
+            body,
+            released,
+        } = *admitted;
         tracing::info!(%attempt, run = %job.run, template = job.template.name, target = job.target.name, "starting");
         self.stop.run(async move {
             let work = Work {
                 job: &job,
                 admission: &admission,
+                body,
+                released: released.as_ref(),
             };
             let (opened, log) = oneshot::channel();
             let tell = async {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use steward_certs::ssh::{SshAuthority, public_half};
+use steward_shared::credential::CredentialKind;
 use steward_shared::id::{CredentialId, CredentialValueId, ProjectId};
 use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
@@ -10,12 +12,14 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::documents::project;
 use super::error::FlowError;
+use super::reseal::open_or_tell;
 use super::targets::note;
 use crate::limits::{CREDENTIAL_BYTES_MAX, PAGE_MAX};
-use crate::model::credential::{self, CredentialKind};
+use crate::model::credential;
 use crate::model::name;
 use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
 use crate::store::{CredentialRow, Event, Tx};
+use crate::vault::Vault;
 use crate::vault::keyring::Keyring;
 
 /// A credential that somebody wants.
@@ -25,15 +29,17 @@ pub struct NewCredential {
     pub name: String,
     /// How it is proven.
     pub kind: String,
-    /// The account's name on targets.
+    /// The account's name on targets; an authority has none.
     pub account: String,
+    /// For a certificate the authority that signs it; where none is named, the only one of the project.
+    pub authority: Option<String>,
 }
 
 impl Flow {
-    /// Adds a credential; it has no value yet.
+    /// Adds a credential. What the hub makes itself has its value at once; all others have none yet.
     ///
     /// # Errors
-    /// [`FlowError::Invalid`], [`FlowError::Conflict`] for its name.
+    /// [`FlowError::Invalid`], [`FlowError::Conflict`] for its name, [`FlowError::NotFound`] for its authority.
     pub async fn add_credential(
         &self,
         user: &str,
@@ -41,13 +47,24 @@ impl Flow {
         new: NewCredential,
     ) -> Result<CredentialRow, FlowError> {
         let name = name::parse(&new.name).map_err(|rule| FlowError::invalid("name", rule))?;
-        let account = credential::account(&new.account)
-            .map_err(|rule| FlowError::invalid("account", rule))?;
         let kind: CredentialKind = new.kind.parse().map_err(|_| {
             let words: Vec<_> = CredentialKind::ALL.map(CredentialKind::as_str).into();
             FlowError::invalid("kind", format!("a kind is one of {}", words.join(", ")))
         })?;
+        let account = match kind {
+            CredentialKind::SshAuthority if new.account.is_empty() => String::new(),
+            CredentialKind::SshAuthority => {
+                let rule = "an authority signs for the accounts of other credentials and has none";
+                return Err(FlowError::invalid("account", rule));
+            }
+            CredentialKind::Password
+            | CredentialKind::SshKey
+            | CredentialKind::SshCertificate
+            | CredentialKind::Token => credential::account(&new.account)
+                .map_err(|rule| FlowError::invalid("account", rule))?,
+        };
         let (user, in_project, now) = (user.to_owned(), in_project.to_owned(), self.now());
+        let vault = Arc::clone(&self.vault);
         self.store
             .write(move |tx| {
                 let project = project(tx, &in_project)?;
@@ -58,20 +75,31 @@ impl Flow {
                         problem: "exists already",
                     });
                 }
-                let row = CredentialRow {
+                let authority = authority(tx, kind, new.authority.as_deref(), project.id)?;
+                let mut row = CredentialRow {
                     id: CredentialId::by_time(),
                     project: project.id,
                     project_name: project.name,
                     name,
                     kind,
                     account,
+                    authority: authority.as_ref().map(|found| found.name.clone()),
                     version: 0,
                     created_at: now,
                     changed_at: None,
                 };
-                tx.add_credential(&row)?;
+                tx.add_credential(&row, authority.as_ref().map(|found| found.id))?;
                 let id = row.id.to_string();
                 note(tx, now, &user, "credential.added", &id, &row.name)?;
+                let made = match authority {
+                    // Sealed like any value: whoever edits the row changes nothing by it.
+                    Some(authority) => Some(Secret::from(authority.id.to_string())),
+                    None if kind == CredentialKind::SshAuthority => Some(SshAuthority::new_seed()?),
+                    None => None,
+                };
+                if let Some(value) = made {
+                    put(tx, vault.keyring(), &mut row, &value, &user, now)?;
+                }
                 Ok(row)
             })
             .await
@@ -97,21 +125,10 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let mut row = find_credential(tx, &name)?;
-                row.kind
-                    .check(value.expose())
+                let value = credential::completed(row.kind, value);
+                credential::check(row.kind, &value)
                     .map_err(|rule| FlowError::invalid("value", rule))?;
-                let value = row.kind.completed(value);
-                let of = ValueOf {
-                    id: CredentialValueId::by_time(),
-                    credential: row.id,
-                    version: row.version + 1,
-                    owner: row.owner(),
-                };
-                let (key, sealed) = seal(tx, vault.keyring(), row.project, of, &value, now)?;
-                tx.set_value(of, &sealed, &user, now)?;
-                row.version = of.version;
-                row.changed_at = Some(now);
-                record(tx, now, &user, "credential.value_set", &row, &key)?;
+                put(tx, vault.keyring(), &mut row, &value, &user, now)?;
                 Ok(row)
             })
             .await
@@ -126,12 +143,123 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let row = find_credential(tx, &name)?;
+                if tx.is_authority_of_any(row.id)? {
+                    return Err(FlowError::Conflict {
+                        kind: "credential",
+                        name,
+                        problem: "still signs the certificates of other credentials",
+                    });
+                }
                 tx.remove_credential(row.id, now)?;
                 let id = row.id.to_string();
                 note(tx, now, &user, "credential.removed", &id, &row.name)
             })
             .await
     }
+
+    /// The public half of an authority or of an SSH key, as OpenSSH's files have it. It is made from the private
+    /// half, so that nobody who can write to the database can have another one trusted.
+    ///
+    /// # Errors
+    /// [`FlowError::NotFound`]; [`FlowError::Invalid`] when it has none; [`FlowError::Secret`] while the vault is
+    /// sealed.
+    pub async fn credential_public(&self, name: &str) -> Result<String, FlowError> {
+        let (name, now) = (name.to_owned(), self.now());
+        let vault = Arc::clone(&self.vault);
+        self.store
+            .write(move |tx| {
+                let row = find_credential(tx, &name)?;
+                let none = |why: String| FlowError::invalid("credential", why);
+                if !matches!(
+                    row.kind,
+                    CredentialKind::SshAuthority | CredentialKind::SshKey
+                ) {
+                    let why = format!("a credential of the kind {} has no public half", row.kind);
+                    return Err(none(why));
+                }
+                let value = opened(tx, &vault, &row, now)?
+                    .ok_or_else(|| none(format!("{name} has no value that can be used")))?;
+                let public = if row.kind == CredentialKind::SshKey {
+                    public_half(&value)
+                } else {
+                    SshAuthority::from_seed(&value).and_then(|authority| authority.public())
+                };
+                Ok(public?)
+            })
+            .await
+    }
+}
+
+/// The authority of a credential that needs one.
+fn authority(
+    tx: &mut Tx<'_>,
+    kind: CredentialKind,
+    wanted: Option<&str>,
+    project: ProjectId,
+) -> Result<Option<CredentialRow>, FlowError> {
+    let refused = |why: &str| Err(FlowError::invalid("authority", why));
+    match (kind, wanted) {
+        (CredentialKind::SshCertificate, Some(name)) => {
+            let found = find_credential(tx, name)?;
+            if found.project != project {
+                return Err(FlowError::missing("credential", name));
+            }
+            if found.kind != CredentialKind::SshAuthority {
+                return refused("it is a credential of the kind ssh-authority");
+            }
+            Ok(Some(found))
+        }
+        (CredentialKind::SshCertificate, None) => {
+            let mut all = tx.authorities(project)?;
+            match (all.pop(), all.is_empty()) {
+                (Some(only), true) => Ok(Some(only)),
+                (Some(_), false) => refused("the project has several: name the one that signs"),
+                (None, _) => refused(
+                    "the project has none: add one first, a credential of the kind ssh-authority",
+                ),
+            }
+        }
+        (_, Some(_)) => refused("only a credential of the kind ssh-certificate has one"),
+        (_, None) => Ok(None),
+    }
+}
+
+/// Gives a credential its next value.
+fn put(
+    tx: &mut Tx<'_>,
+    keyring: &Keyring,
+    row: &mut CredentialRow,
+    value: &Secret,
+    user: &str,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let of = ValueOf {
+        id: CredentialValueId::by_time(),
+        credential: row.id,
+        version: row.version + 1,
+        owner: row.owner(),
+    };
+    let (key, sealed) = seal(tx, keyring, row.project, of, value, now)?;
+    tx.set_value(of, &sealed, user, now)?;
+    row.version = of.version;
+    row.changed_at = Some(now);
+    record(tx, now, user, "credential.value_set", row, &key)
+}
+
+/// The value of a credential; none where it has none, or where somebody has changed it, which is told.
+///
+/// # Errors
+/// [`FlowError::Secret`] while the vault is sealed.
+pub(super) fn opened(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    credential: &CredentialRow,
+    now: Timestamp,
+) -> Result<Option<Secret>, FlowError> {
+    let Some((name, of, kept, key)) = tx.value_of(credential.id)? else {
+        return Ok(None);
+    };
+    open_or_tell(tx, vault, (&name, of, &kept, &key), now)
 }
 
 /// A credential, or an error that knows what might have been meant.

@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::action::{Action, ActionKind, Local};
+use steward_shared::action::{Action, ActionKind, Local, Ssh};
 use steward_shared::codec;
+use steward_shared::credential::Login;
 use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
@@ -15,7 +16,7 @@ use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTE
 use steward_shared::random::Random;
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
-use steward_shared::template::{Executor, Manifest, Values};
+use steward_shared::template::{Executor, Manifest, SshTarget, Values};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
@@ -200,6 +201,7 @@ struct Shared {
     template: TemplateRef,
     manifest: Arc<Manifest>,
     values: Values,
+    login: Option<Login>,
 }
 
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
@@ -276,6 +278,10 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         table: "runs",
         column: "inputs",
     })?;
+    let login = match run.credential {
+        Some(id) => tx.credential_shown(id)?,
+        None => None,
+    };
     let template = TemplateRef {
         id: TemplateId::from_bytes(*template.id.as_bytes()),
         name: template.name,
@@ -287,6 +293,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         template,
         manifest,
         values,
+        login,
     })
 }
 
@@ -325,7 +332,8 @@ fn offer(
             name,
             address,
         },
-        action: action(manifest, &shared.values),
+        login: shared.login.clone(),
+        action: action(tx, row, manifest, &shared.values)?,
         limits: JobLimits {
             output_bytes: manifest.limits.output_bytes,
             memory_bytes: manifest.limits.memory_bytes,
@@ -385,11 +393,17 @@ fn record(
 const fn kind(executor: Executor) -> ActionKind {
     match executor {
         Executor::Local => ActionKind::Local,
+        Executor::Ssh => ActionKind::Ssh,
     }
 }
 
-fn action(manifest: &Manifest, values: &Values) -> Action {
-    match manifest.executor {
+fn action(
+    tx: &mut Tx<'_>,
+    row: &JobRow,
+    manifest: &Manifest,
+    values: &Values,
+) -> Result<Action, StoreError> {
+    Ok(match manifest.executor {
         Executor::Local => Action::Local(Local {
             steps: manifest.steps.clone(),
             values: values.clone(),
@@ -397,5 +411,18 @@ fn action(manifest: &Manifest, values: &Values) -> Action {
             directory: manifest.directory.clone(),
             run_as: manifest.run_as.clone(),
         }),
-    }
+        Executor::Ssh => {
+            let SshTarget {
+                port, host_keys, ..
+            } = tx.target_ssh(row.target)?;
+            Action::Ssh(Ssh {
+                steps: manifest.steps.clone(),
+                values: values.clone(),
+                environment: manifest.environment.clone(),
+                directory: manifest.directory.clone(),
+                port,
+                host_keys,
+            })
+        }
+    })
 }

@@ -6,15 +6,18 @@ use serde_json::json;
 use steward_shared::hex;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
 use steward_shared::template::{
-    Document, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
+    Document, Executor, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
 };
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::credentials::find_credential;
 use super::error::FlowError;
 use super::memo::Memo;
 use super::targets::{self, NewTarget};
-use crate::store::{Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx};
+use crate::store::{
+    CredentialRow, Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx,
+};
 
 /// What a document did.
 #[derive(Debug, Clone)]
@@ -191,6 +194,7 @@ fn put_target(
         address: target.address,
         platform: target.platform,
         labels: target.labels,
+        ssh: target.ssh,
     };
     let mut row = targets::row(tx, project, new, TargetId::by_time(), author.now)?;
     let name = row.name.clone();
@@ -203,7 +207,8 @@ fn put_target(
             let same = before.site == row.site
                 && before.address == row.address
                 && before.platform == row.platform
-                && before.labels == row.labels;
+                && before.labels == row.labels
+                && before.ssh == row.ssh;
             row.id = before.id;
             if same {
                 Applying::Unchanged
@@ -271,8 +276,9 @@ fn put_task(
     source: String,
 ) -> Result<Applied, FlowError> {
     let template = find_template(tx, &task.template, task.version)?;
-    task.check(&*manifest_of(&template)?)
-        .map_err(FlowError::Inputs)?;
+    let manifest = manifest_of(&template)?;
+    task.check(&manifest).map_err(FlowError::Inputs)?;
+    login_of(tx, task, &manifest, &author.project)?;
     let before = tx.task(&task.name)?;
     let change = match &before {
         None => Applying::Created,
@@ -298,6 +304,41 @@ fn put_task(
         name: task.name.clone(),
         change,
     })
+}
+
+/// The credential that a task's runs use: one of its project, where its template needs one.
+///
+/// # Errors
+/// [`FlowError::NotFound`] when there is none of that name, [`FlowError::Invalid`] when it does not fit.
+pub fn login_of(
+    tx: &mut Tx<'_>,
+    task: &Task,
+    manifest: &Manifest,
+    project: &str,
+) -> Result<Option<CredentialRow>, FlowError> {
+    let refused = |why: String| Err(FlowError::invalid("login", why));
+    match (&task.login, manifest.executor) {
+        (None, Executor::Local) => Ok(None),
+        (None, Executor::Ssh) => refused(
+            "a task over SSH says whose account it uses: login: { credential: NAME }".to_owned(),
+        ),
+        (Some(_), Executor::Local) => {
+            refused("a task on the bridge's own machine has no login".to_owned())
+        }
+        (Some(name), Executor::Ssh) => {
+            let credential = find_credential(tx, name)?;
+            if credential.project_name != project {
+                return Err(FlowError::missing("credential", name));
+            }
+            if !credential.kind.signs_in_over_ssh() {
+                let kind = credential.kind;
+                return refused(format!(
+                    "{name} is of the kind {kind}, and nobody signs in with that"
+                ));
+            }
+            Ok(Some(credential))
+        }
+    }
 }
 
 /// A template by name and version, or an error that knows what might have been meant.

@@ -1,5 +1,6 @@
 //! What the hub could not do, and why, in terms that mean nothing to HTTP.
 
+use steward_certs::ssh::SshError;
 use steward_shared::template::{InputError, TemplateError};
 
 use crate::store::{SegmentError, StoreError};
@@ -82,6 +83,9 @@ pub enum FlowError {
     /// A secret cannot be sealed or opened.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// An SSH key or certificate could not be made or read.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     /// There is no key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),

@@ -1,18 +1,25 @@
 //! What bridges report: receipts become transitions, and transitions get their answers.
 
+use std::sync::Arc;
+
 use steward_shared::failpoint;
-use steward_shared::frame::{Ack, Permit, PermitRefused, Receipt, ReceiptEvent, ToBridge};
+use steward_shared::frame::{
+    Ack, AttemptKeys, Permit, PermitRefused, Receipt, ReceiptEvent, Released, ToBridge,
+};
 use steward_shared::hex;
-use steward_shared::id::{AttemptId, BridgeId};
-use steward_shared::job::Outcome;
+use steward_shared::id::{AttemptId, BridgeId, JournalId};
+use steward_shared::job::{Digest, Outcome};
 use steward_shared::limits::PERMIT_VALID_FOR;
+use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
 use super::outputs::{exit_of, settle};
+use super::release::{Decided, release};
 use super::transition::{self, Changed, Note};
 use crate::model::attempt::{AttemptEvent, AttemptState};
-use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted};
+use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted, Tx};
+use crate::vault::Vault;
 
 impl Flow {
     /// Takes a receipt whose signature has been verified with the bridge's own key.
@@ -44,62 +51,36 @@ impl Flow {
             return Err(FlowError::Misbehaved("a receipt of another bridge"));
         }
         failpoint!("hub.receipt.read");
-        let (now, id, fence) = (self.now(), receipt.attempt, receipt.fence);
-        let (journal, commits) = (receipt.journal, receipt.commits);
         let (event, note) = reading(&receipt, name);
         // Where the log is all there, the exit record settles the attempt in the same commit.
-        let digest = match &receipt.event {
-            ReceiptEvent::Exited(exit) => self
-                .digest_at(id, exit.log.bytes)
-                .await
-                .map(|digest| (exit.log.bytes, digest)),
+        let (mut digest, mut asked) = (None, None);
+        match &receipt.event {
+            ReceiptEvent::Exited(exit) => {
+                let known = self.digest_at(receipt.attempt, exit.log.bytes).await;
+                digest = known.map(|digest| (exit.log.bytes, digest));
+            }
+            ReceiptEvent::StartRequest { keys, .. } => asked = Some(keys.clone()),
             ReceiptEvent::Accepted
             | ReceiptEvent::Refused(_)
-            | ReceiptEvent::StartRequest { .. }
             | ReceiptEvent::Started
-            | ReceiptEvent::NotStarted { .. } => None,
+            | ReceiptEvent::NotStarted { .. } => {}
+        }
+        let arrived = Arrived {
+            bridge,
+            attempt: receipt.attempt,
+            fence: receipt.fence,
+            journal: receipt.journal,
+            commits: receipt.commits,
+            event,
+            note,
+            digest,
+            asked,
+            now: self.now(),
         };
-        let request = matches!(receipt.event, ReceiptEvent::StartRequest { .. });
+        let vault = Arc::clone(&self.vault);
         let submitted = self
             .store
-            .submit(move |tx| {
-                let Some(row) = tx.attempt(id)? else {
-                    return Ok(Taken::Stranger);
-                };
-                if row.bridge != bridge || row.fence != fence {
-                    return Err(FlowError::Misbehaved(
-                        "a receipt for another bridge's attempt",
-                    ));
-                }
-                let revoked = |known: BridgeRow| known.status == BridgeStatus::Revoked;
-                if request && tx.bridge(&bridge.to_string())?.is_none_or(revoked) {
-                    return Err(FlowError::Misbehaved("a start request of a revoked bridge"));
-                }
-                if request && refused_permit(&row, &note, now).is_some() {
-                    return Ok(Taken::Row(Box::new(row), None));
-                }
-                if event == AttemptEvent::NotStarted && was_given_up(&row) {
-                    return Ok(Taken::Row(Box::new(row), None));
-                }
-                // A refusal need not be in the journal: a job for another journal is not.
-                if event != AttemptEvent::Refused && row.journal == journal {
-                    tx.bridge_holds(bridge, journal, row.seq, commits)?;
-                }
-                let changed = transition::apply(tx, &row, &event, &note, now)?;
-                let mut row = tx.attempt(id)?.unwrap_or(row);
-                if let Some((length, digest)) = digest
-                    && !row.settled
-                    && row.log_bytes == length
-                    && let Some(exit) = exit_of(&row).filter(|exit| exit.log.bytes == length)
-                {
-                    row.output_complete = settle(tx, &row, &exit, digest, now)?;
-                    row.settled = true;
-                }
-                if nothing_to_come(&row, &event) && !row.settled {
-                    tx.settle(id, false)?;
-                }
-                Ok(Taken::Row(Box::new(row), changed))
-            })
+            .submit(move |tx| arrived.take(tx, &vault))
             .await?;
         failpoint!("hub.receipt.submitted");
         Ok(Begun { submitted, receipt })
@@ -112,9 +93,9 @@ impl Flow {
     pub async fn finish_receipt(&self, begun: Begun) -> Result<(), FlowError> {
         let Begun { submitted, receipt } = begun;
         match submitted.done().await? {
-            Taken::Row(row, changed) => {
+            Taken::Row(row, changed, released) => {
                 reached(&receipt.event);
-                self.answer(&row, &receipt).await?;
+                self.answer(&row, &receipt, released).await?;
                 self.wake(&row, changed);
             }
             Taken::Stranger => {
@@ -148,14 +129,23 @@ impl Flow {
         }
     }
 
-    async fn answer(&self, row: &AttemptRow, receipt: &Receipt) -> Result<(), FlowError> {
+    async fn answer(
+        &self,
+        row: &AttemptRow,
+        receipt: &Receipt,
+        released: Decided,
+    ) -> Result<(), FlowError> {
         match &receipt.event {
-            ReceiptEvent::StartRequest { nonce } => {
+            ReceiptEvent::StartRequest { nonce, .. } => {
                 let given = row.nonce.as_deref() == Some(hex::encode(nonce).as_str());
-                if given && row.state == AttemptState::Starting {
-                    self.send_permit(row, *nonce)
-                } else {
-                    self.refuse_permit(row, *nonce)
+                let because = || format!("the attempt is {}", row.state);
+                match released {
+                    Decided::Kept(why) => self.refuse_permit(row, *nonce, why),
+                    _ if !given || row.state != AttemptState::Starting => {
+                        self.refuse_permit(row, *nonce, because())
+                    }
+                    Decided::NotNeeded => self.send_permit(row, *nonce, None),
+                    Decided::Released(released) => self.send_permit(row, *nonce, Some(released)),
                 }
             }
             ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } => {
@@ -187,7 +177,12 @@ impl Flow {
         Ok(())
     }
 
-    fn send_permit(&self, row: &AttemptRow, nonce: [u8; 16]) -> Result<(), FlowError> {
+    fn send_permit(
+        &self,
+        row: &AttemptRow,
+        nonce: [u8; 16],
+        released: Option<Released>,
+    ) -> Result<(), FlowError> {
         let permit = Permit {
             cluster: self.vault.cluster(),
             bridge: row.bridge,
@@ -195,6 +190,7 @@ impl Flow {
             fence: row.fence,
             nonce,
             valid_for_ms: u64::try_from(PERMIT_VALID_FOR.as_millis()).unwrap_or(0),
+            released,
         };
         failpoint!("hub.permit.before");
         self.roster
@@ -203,14 +199,19 @@ impl Flow {
         Ok(())
     }
 
-    fn refuse_permit(&self, row: &AttemptRow, nonce: [u8; 16]) -> Result<(), FlowError> {
+    fn refuse_permit(
+        &self,
+        row: &AttemptRow,
+        nonce: [u8; 16],
+        reason: String,
+    ) -> Result<(), FlowError> {
         let refused = PermitRefused {
             cluster: self.vault.cluster(),
             bridge: row.bridge,
             attempt: row.id,
             fence: row.fence,
             nonce,
-            reason: format!("the attempt is {}", row.state),
+            reason,
         };
         self.roster.send(
             row.bridge,
@@ -227,19 +228,93 @@ pub struct Begun {
     receipt: Receipt,
 }
 
+/// What a receipt says, and what is known of it before its transaction.
+struct Arrived {
+    bridge: BridgeId,
+    attempt: AttemptId,
+    fence: u64,
+    journal: JournalId,
+    commits: u64,
+    event: AttemptEvent,
+    note: Note,
+    /// How long the log is, and the digest of so much, where the log is all there.
+    digest: Option<(u64, Digest)>,
+    /// The permit is asked for, with these keys.
+    asked: Option<Option<AttemptKeys>>,
+    now: Timestamp,
+}
+
+impl Arrived {
+    fn take(self, tx: &mut Tx<'_>, vault: &Vault) -> Result<Taken, FlowError> {
+        let (id, now) = (self.attempt, self.now);
+        let Some(row) = tx.attempt(id)? else {
+            return Ok(Taken::Stranger);
+        };
+        if row.bridge != self.bridge || row.fence != self.fence {
+            return Err(FlowError::Misbehaved(
+                "a receipt for another bridge's attempt",
+            ));
+        }
+        let released = self.released(tx, vault, &row)?;
+        let refused = self.asked.is_some() && refused_permit(&row, &self.note, now).is_some();
+        if refused || matches!(released, Decided::Kept(_)) {
+            return Ok(Taken::Row(Box::new(row), None, released));
+        }
+        if self.event == AttemptEvent::NotStarted && was_given_up(&row) {
+            return Ok(Taken::Row(Box::new(row), None, released));
+        }
+        // A refusal need not be in the journal: a job for another journal is not.
+        if self.event != AttemptEvent::Refused && row.journal == self.journal {
+            tx.bridge_holds(self.bridge, self.journal, row.seq, self.commits)?;
+        }
+        let changed = transition::apply(tx, &row, &self.event, &self.note, now)?;
+        let mut row = tx.attempt(id)?.unwrap_or(row);
+        if let Some((length, digest)) = self.digest
+            && !row.settled
+            && row.log_bytes == length
+            && let Some(exit) = exit_of(&row).filter(|exit| exit.log.bytes == length)
+        {
+            row.output_complete = settle(tx, &row, &exit, digest, now)?;
+            row.settled = true;
+        }
+        if nothing_to_come(&row, &self.event) && !row.settled {
+            tx.settle(id, false)?;
+        }
+        Ok(Taken::Row(Box::new(row), changed, released))
+    }
+
+    /// What a request for a permit gets besides it. One that is refused gets nothing; one that is repeated gets the
+    /// same again.
+    fn released(
+        &self,
+        tx: &mut Tx<'_>,
+        vault: &Vault,
+        row: &AttemptRow,
+    ) -> Result<Decided, FlowError> {
+        let Some(keys) = &self.asked else {
+            return Ok(Decided::NotNeeded);
+        };
+        let revoked = |known: BridgeRow| known.status == BridgeStatus::Revoked;
+        if tx.bridge(&self.bridge.to_string())?.is_none_or(revoked) {
+            return Err(FlowError::Misbehaved("a start request of a revoked bridge"));
+        }
+        let again = row.nonce.is_some() && row.nonce == self.note.nonce;
+        if refused_permit(row, &self.note, self.now).is_some() && !again {
+            return Ok(Decided::NotNeeded);
+        }
+        release(tx, vault, row, keys.as_ref(), self.now)
+    }
+}
+
 #[derive(Debug)]
 enum Taken {
-    Row(Box<AttemptRow>, Option<Changed>),
+    Row(Box<AttemptRow>, Option<Changed>, Decided),
     Stranger,
 }
 
 /// Why a start request gets no permit: it was given to another request, the window has closed, or
 /// the attempt has ended.
-fn refused_permit(
-    row: &AttemptRow,
-    note: &Note,
-    now: steward_shared::time::Timestamp,
-) -> Option<&'static str> {
+fn refused_permit(row: &AttemptRow, note: &Note, now: Timestamp) -> Option<&'static str> {
     if row.state == AttemptState::Starting {
         // The stored answer is given again to the same request, and to no other.
         return Some(if row.nonce == note.nonce {
@@ -263,7 +338,7 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
     let event = match &receipt.event {
         ReceiptEvent::Accepted => AttemptEvent::Accepted,
         ReceiptEvent::Started => AttemptEvent::Started,
-        ReceiptEvent::StartRequest { nonce } => {
+        ReceiptEvent::StartRequest { nonce, .. } => {
             note.nonce = Some(hex::encode(nonce));
             AttemptEvent::Permitted
         }

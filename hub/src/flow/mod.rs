@@ -5,6 +5,7 @@
 
 pub mod bell;
 pub mod bridges;
+mod certificate;
 pub mod credentials;
 pub mod dispatch;
 pub mod documents;
@@ -15,6 +16,7 @@ mod memo;
 pub mod outputs;
 pub mod presence;
 pub mod reap;
+mod release;
 pub mod reseal;
 pub mod roster;
 pub mod runs;

@@ -12,7 +12,7 @@ use steward_shared::template::{Task, TaskTargets};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::documents::{manifest_of, project};
+use super::documents::{login_of, manifest_of, project};
 use super::error::FlowError;
 use super::memo::Memo;
 use super::targets::{find_target, text};
@@ -245,9 +245,11 @@ fn create(
             table: "tasks",
             column: "template",
         })?;
+    let manifest = manifest_of(&template)?;
     let values = task
-        .values(&*manifest_of(&template)?, &request.inputs)
+        .values(&manifest, &request.inputs)
         .map_err(FlowError::Inputs)?;
+    let login = login_of(tx, &task, &manifest, &project.name)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
     check_rules(&task, &reason, &ticket)?;
     let targets = choose(tx, &task, request)?;
@@ -264,6 +266,7 @@ fn create(
         project: project.id,
         task: row.id,
         template: template.id,
+        credential: login.map(|login| login.id),
         requester: user.to_owned(),
         reason,
         ticket,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
+use steward_shared::template::SshTarget;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
@@ -26,6 +27,8 @@ pub struct NewTarget {
     pub platform: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How it is reached over SSH.
+    pub ssh: SshTarget,
 }
 
 impl Flow {
@@ -197,6 +200,7 @@ pub fn row(
         address,
         platform,
         labels: new.labels,
+        ssh: new.ssh,
         created_at: now,
     })
 }

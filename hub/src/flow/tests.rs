@@ -19,6 +19,7 @@ use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
 use steward_shared::limits::UNREACHABLE_AFTER;
 use steward_shared::random::SystemRandom;
 use steward_shared::sign::{Signed, SigningKey, Verifier};
+use steward_shared::template::SshTarget;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -1053,6 +1054,7 @@ async fn batch_of_offers_is_bounded_and_shared_by_the_sites() {
                 address: "10.0.0.1".to_owned(),
                 platform: None,
                 labels: BTreeMap::from([("many".to_owned(), "x".to_owned())]),
+                ssh: SshTarget::default(),
             };
             hub.flow.add_target(USER, "default", target).await.unwrap();
         }
@@ -1681,7 +1683,10 @@ fn request_for(targets: &[&str]) -> RunRequest {
 }
 
 fn request(nonce: u8) -> ReceiptEvent {
-    ReceiptEvent::StartRequest { nonce: [nonce; 16] }
+    ReceiptEvent::StartRequest {
+        nonce: [nonce; 16],
+        keys: None,
+    }
 }
 
 fn began(id: u8, commits: u64) -> Start {

@@ -6,8 +6,9 @@ use steward_shared::id::{AttemptId, RunId};
 use steward_shared::time::Timestamp;
 
 use super::error::FlowError;
+use super::release;
 use crate::model::attempt::{AttemptEvent, AttemptState, Change};
-use crate::model::job::JobState;
+use crate::model::job::{ATTEMPTS_MAX, JobState};
 use crate::model::run::{Counts, RunState};
 use crate::store::{AttemptRow, Event, JobRow, StoreError, Tx};
 
@@ -126,6 +127,9 @@ fn move_to(
             detail,
         },
     )?;
+    if state.is_final() || state == AttemptState::Cancelling {
+        release::end(tx, row, &format!("the attempt is {state}"), now)?;
+    }
     if state.is_final() {
         end_attempt(tx, row, state, note, now)?;
     }
@@ -154,7 +158,10 @@ fn end_attempt(
         table: "attempts",
         column: "run",
     })?;
-    let to = JobState::after(state, row.number, run.cancel_requested);
+    // What a target did not take once is not offered to it again and again: accounts are locked for less.
+    let tried = state == AttemptState::NotStarted && tx.lease_of(row.id)?.is_some();
+    let number = if tried { ATTEMPTS_MAX } else { row.number };
+    let to = JobState::after(state, number, run.cancel_requested);
     change_job(tx, &job, to, &note.why, now)
 }
 

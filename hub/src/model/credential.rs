@@ -1,111 +1,51 @@
 //! What a credential is: an account on targets, and how to prove it.
 
-use std::fmt;
-use std::str::FromStr;
-
+use steward_certs::ssh::public_half;
+use steward_shared::credential::{CredentialKind, is_account};
 use steward_shared::secret::Secret;
 
-use super::attempt::UnknownWord;
-
-/// How an account is proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialKind {
-    /// A secret that is typed.
-    Password,
-    /// A private key for SSH, in OpenSSH's format, without a passphrase.
-    SshKey,
-    /// A secret that programs send.
-    Token,
-}
-
-impl CredentialKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Password, Self::SshKey, Self::Token];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::SshKey => "ssh-key",
-            Self::Token => "token",
+/// Whether bytes can be a value of this kind.
+///
+/// # Errors
+/// A sentence that says what such a value is; it tells nothing of the value.
+pub fn check(kind: CredentialKind, value: &Secret) -> Result<(), &'static str> {
+    match kind {
+        CredentialKind::Password | CredentialKind::Token => {
+            let legal = value
+                .expose_text()
+                .is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control));
+            legal
+                .then_some(())
+                .ok_or("a password or token is text without control characters, and not empty")
         }
-    }
-
-    /// Whether bytes can be a value of this kind.
-    ///
-    /// # Errors
-    /// A sentence that says what such a value is; it tells nothing of the value.
-    pub fn check(self, value: &[u8]) -> Result<(), &'static str> {
-        let text = std::str::from_utf8(value);
-        match self {
-            Self::Password | Self::Token => {
-                let legal = text.is_ok_and(|text| !text.chars().any(char::is_control));
-                (legal && !value.is_empty())
-                    .then_some(())
-                    .ok_or("a password or token is text without control characters, and not empty")
-            }
-            Self::SshKey => {
-                let begins = text.is_ok_and(|text| {
-                    text.trim_start()
-                        .starts_with("-----BEGIN OPENSSH PRIVATE KEY-----")
-                });
-                begins.then_some(()).ok_or(
-                    "an SSH key is a private key in OpenSSH's format, as ssh-keygen writes it",
-                )
-            }
+        CredentialKind::SshKey => public_half(value).map(drop).map_err(|_| {
+            "an SSH key is a private key in OpenSSH's format, as ssh-keygen writes it, without a passphrase"
+        }),
+        CredentialKind::SshCertificate | CredentialKind::SshAuthority => {
+            Err("the hub makes this value itself: nobody gives it one")
         }
     }
 }
 
-impl CredentialKind {
-    /// A value as programs want it: OpenSSH refuses a key whose last line has no end.
-    pub fn completed(self, value: Secret) -> Secret {
-        if self != Self::SshKey || value.expose().ends_with(b"\n") {
-            return value;
-        }
-        let mut bytes = Vec::with_capacity(value.expose().len() + 1);
-        bytes.extend_from_slice(value.expose());
-        bytes.push(b'\n');
-        Secret::new(bytes)
+/// A value as programs want it: OpenSSH refuses a key whose last line has no end.
+pub fn completed(kind: CredentialKind, value: Secret) -> Secret {
+    if kind != CredentialKind::SshKey || value.expose().ends_with(b"\n") {
+        return value;
     }
+    let mut bytes = Vec::with_capacity(value.expose().len() + 1);
+    bytes.extend_from_slice(value.expose());
+    bytes.push(b'\n');
+    Secret::new(bytes)
 }
 
-impl fmt::Display for CredentialKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for CredentialKind {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
-            .ok_or(UnknownWord)
-    }
-}
-
-/// The account's name on its targets: `[a-z_][a-z0-9_-]{0,31}`, the one grammar that is a principal of an SSH
-/// certificate and a user of every system alike.
+/// The account's name on its targets.
 ///
 /// # Errors
 /// A sentence that says what a name of an account is.
 pub fn account(name: &str) -> Result<String, &'static str> {
-    const RULE: &str =
-        "an account begins with a-z or '_' and has at most 32 of a-z, 0-9, '_' and '-'";
-    let mut chars = name.chars();
-    let first = chars
-        .next()
-        .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    let rest =
-        chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
-    if first && rest && name.len() <= 32 {
-        Ok(name.to_owned())
-    } else {
-        Err(RULE)
-    }
+    is_account(name)
+        .then(|| name.to_owned())
+        .ok_or("an account begins with a-z or '_' and has at most 32 of a-z, 0-9, '_' and '-'")
 }
 
 #[cfg(test)]
@@ -140,23 +80,22 @@ mod tests {
 
     #[test]
     fn value_is_of_its_kind() {
-        use CredentialKind::{Password, SshKey, Token};
-        assert!(Password.check(b"correct horse").is_ok());
-        assert!(Token.check("hvs.ü".as_bytes()).is_ok());
+        use CredentialKind::{Password, SshAuthority, SshCertificate, SshKey, Token};
+        let is = |kind, value: &[u8]| check(kind, &Secret::new(value.to_vec())).is_ok();
+        assert!(is(Password, b"correct horse"));
+        assert!(is(Token, "hvs.ü".as_bytes()));
         for (kind, value) in [
             (Password, &b""[..]),
             (Password, b"two\nlines"),
             (Token, b"nul\0"),
             (Token, b"\xff"),
             (SshKey, b"ssh-ed25519 AAAA"),
+            (SshKey, b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"),
             (SshKey, b""),
+            (SshCertificate, b"x"),
+            (SshAuthority, b"x"),
         ] {
-            assert!(kind.check(value).is_err(), "{kind} {value:?}");
+            assert!(!is(kind, value), "{kind} {value:?}");
         }
-        assert!(
-            SshKey
-                .check(b"-----BEGIN OPENSSH PRIVATE KEY-----\nx")
-                .is_ok()
-        );
     }
 }

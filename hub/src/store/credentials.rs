@@ -1,12 +1,12 @@
 //! Credentials: who they are, and their values as the vault sealed them.
 
-use rusqlite::Row;
+use rusqlite::{Row, ToSql};
+use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::id::{CredentialId, ProjectId};
 use steward_shared::job::Digest;
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
-use crate::model::credential::CredentialKind;
 use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
 
 /// A credential.
@@ -24,6 +24,8 @@ pub struct CredentialRow {
     pub kind: CredentialKind,
     /// The account's name on targets.
     pub account: String,
+    /// The name of the authority that signs its certificates.
+    pub authority: Option<String>,
     /// The version of its value; 0 while it has none.
     pub version: u32,
     /// When it was made.
@@ -54,8 +56,9 @@ fn owner(project: &str, name: &str, kind: &str, account: &str) -> Digest {
     Digest::of(&bytes)
 }
 
-const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name
+const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name, a.name AS authority_name
                            FROM credentials c JOIN projects p ON p.id = c.project
+                           LEFT JOIN credentials a ON a.id = c.authority
                            WHERE c.removed_at IS NULL";
 
 /// A value with the name of its credential and the key that protects it.
@@ -75,6 +78,7 @@ fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
         name: row::get(r, T, "name")?,
         kind: row::parsed(r, T, "kind")?,
         account: row::get(r, T, "account")?,
+        authority: row::get(r, T, "authority_name")?,
         version: row::count(r, T, "version")?,
         created_at: row::instant(r, T, "created_at")?,
         changed_at: row::instant_maybe(r, T, "changed_at")?,
@@ -116,11 +120,15 @@ fn value(r: &Row<'_>) -> Result<(ValueOf, SealedValue), StoreError> {
 
 impl Tx<'_> {
     /// Adds a credential; it has no value yet.
-    pub fn add_credential(&mut self, credential: &CredentialRow) -> Result<(), StoreError> {
+    pub fn add_credential(
+        &mut self,
+        credential: &CredentialRow,
+        authority: Option<CredentialId>,
+    ) -> Result<(), StoreError> {
         self.execute_one(
             "add a credential",
-            "INSERT INTO credentials (id, project, name, kind, account, version, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
+            "INSERT INTO credentials (id, project, name, kind, account, version, created_at, authority)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",
             &[
                 &credential.id.to_string(),
                 &credential.project.to_string(),
@@ -128,14 +136,49 @@ impl Tx<'_> {
                 &credential.kind.as_str(),
                 &credential.account,
                 &row::kept(credential.created_at),
+                &authority.map(|id| id.to_string()),
             ],
         )
+    }
+
+    /// The SSH authorities of a project.
+    pub fn authorities(&mut self, project: ProjectId) -> Result<Vec<CredentialRow>, StoreError> {
+        let sql = format!("{CREDENTIALS} AND c.project = ?1 AND c.kind = 'ssh-authority' LIMIT 2");
+        let project = project.to_string();
+        self.rows("list authorities", &sql, &[&project], credential)
+    }
+
+    /// Whether a credential signs the certificates of another one.
+    pub fn is_authority_of_any(&mut self, id: CredentialId) -> Result<bool, StoreError> {
+        let sql = format!("{CREDENTIALS} AND c.authority = ?1 LIMIT 1");
+        let found = self.one(
+            "find whom an authority signs for",
+            &sql,
+            &[&id.to_string()],
+            credential,
+        )?;
+        Ok(found.is_some())
     }
 
     /// A credential by name or id.
     pub fn credential(&mut self, name: &str) -> Result<Option<CredentialRow>, StoreError> {
         let sql = format!("{CREDENTIALS} AND (c.name = ?1 OR c.id = ?1)");
         self.one("find a credential", &sql, &[&name], credential)
+    }
+
+    /// A credential as a job names it, also one that was removed.
+    pub fn credential_shown(&mut self, id: CredentialId) -> Result<Option<Login>, StoreError> {
+        const T: &str = "credentials";
+        let sql = "SELECT id, name, kind, account FROM credentials WHERE id = ?1";
+        self.one("find a credential", sql, &[&id.to_string()], |r| {
+            let name: String = row::get(r, T, "name")?;
+            Ok(Login {
+                credential: row::parsed(r, T, "id")?,
+                name: name.split(' ').next().unwrap_or_default().to_owned(),
+                kind: row::parsed(r, T, "kind")?,
+                account: row::get(r, T, "account")?,
+            })
+        })
     }
 
     /// Credentials in order of name.
@@ -205,6 +248,17 @@ impl Tx<'_> {
         )
     }
 
+    /// The value of a credential that is in use, and the key of its project that protects it.
+    pub fn value_of(&mut self, credential: CredentialId) -> Result<Option<KeptValue>, StoreError> {
+        let sql = format!("{VALUES} AND v.credential = ?2 AND v.version = c.version LIMIT ?3");
+        let mut found = self.kept_values(
+            "find a credential's value",
+            &sql,
+            &[&"", &credential.to_string(), &1],
+        )?;
+        Ok(found.pop())
+    }
+
     /// The newest key of a project.
     pub fn project_key(&mut self, project: ProjectId) -> Result<Option<ProjectKey>, StoreError> {
         self.one(
@@ -267,8 +321,7 @@ impl Tx<'_> {
         self.kept_values(
             "list values",
             &format!("{VALUES} ORDER BY v.id LIMIT ?2"),
-            after,
-            limit,
+            &[&after, &limit],
         )
     }
 
@@ -282,17 +335,16 @@ impl Tx<'_> {
             "{VALUES} AND k.version < (SELECT max(version) FROM project_keys WHERE project = k.project)
              ORDER BY v.id LIMIT ?2"
         );
-        self.kept_values("list values under older keys", &sql, after, limit)
+        self.kept_values("list values under older keys", &sql, &[&after, &limit])
     }
 
     fn kept_values(
         &mut self,
         act: &'static str,
         sql: &str,
-        after: &str,
-        limit: u32,
+        bound: &[&dyn ToSql],
     ) -> Result<Vec<KeptValue>, StoreError> {
-        self.rows(act, sql, &[&after, &limit], |r| {
+        self.rows(act, sql, bound, |r| {
             let (of, kept) = value(r)?;
             let key = ProjectKey {
                 id: kept.project_key,

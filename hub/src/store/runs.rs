@@ -1,7 +1,7 @@
 //! Runs, with their jobs counted by state.
 
 use rusqlite::Row;
-use steward_shared::id::{ProjectId, RunId, TaskId, TemplateId};
+use steward_shared::id::{CredentialId, ProjectId, RunId, TaskId, TemplateId};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -28,6 +28,8 @@ pub struct RunRow {
     pub template_version: u32,
     /// Its state.
     pub state: RunState,
+    /// The credential that its jobs use.
+    pub credential: Option<CredentialId>,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -65,6 +67,8 @@ pub struct NewRun {
     pub task: TaskId,
     /// Its template version.
     pub template: TemplateId,
+    /// The credential that its jobs use.
+    pub credential: Option<CredentialId>,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -101,6 +105,7 @@ fn run(r: &Row<'_>) -> Result<RunRow, StoreError> {
         template_name: row::get(r, T, "template_name")?,
         template_version: row::count(r, T, "template_version")?,
         state: row::parsed(r, T, "state")?,
+        credential: row::parsed_maybe(r, T, "credential")?,
         requester: row::get(r, T, "requester")?,
         reason: row::get(r, T, "reason")?,
         ticket: row::get(r, T, "ticket")?,
@@ -132,9 +137,9 @@ impl Tx<'_> {
             "add a run",
             "INSERT INTO runs (id, code, project, task, template, state, requester, reason, ticket, inputs,
                                at_once, stop_after, cancel_requested, created_at, expires_at, total, queued,
-                               active, succeeded, failed, timed_out, cancelled, expired, unknown)
+                               active, succeeded, failed, timed_out, cancelled, expired, unknown, credential)
              VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?14,
-                     0, 0, 0, 0, 0, 0, 0)",
+                     0, 0, 0, 0, 0, 0, 0, ?15)",
             &[
                 &run.id.to_string(),
                 &run.code,
@@ -150,8 +155,18 @@ impl Tx<'_> {
                 &row::kept(now),
                 &row::kept(run.expires_at),
                 &run.total,
+                &run.credential.map(|id| id.to_string()),
             ],
         )
+    }
+
+    /// The credential that a run's jobs use.
+    pub fn run_credential(&mut self, run: RunId) -> Result<Option<CredentialId>, StoreError> {
+        let sql = "SELECT credential FROM runs WHERE id = ?1";
+        let found = self.one("find a run's credential", sql, &[&run.to_string()], |r| {
+            row::parsed_maybe(r, "runs", "credential")
+        })?;
+        Ok(found.flatten())
     }
 
     /// A run by code or id.

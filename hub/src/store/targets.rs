@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
+use steward_shared::template::SshTarget;
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -29,6 +30,8 @@ pub struct TargetRow {
     pub platform: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How it is reached over SSH.
+    pub ssh: SshTarget,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -53,6 +56,7 @@ fn target(r: &Row<'_>) -> Result<TargetRow, StoreError> {
             table: T,
             column: "labels",
         })?,
+        ssh: ssh(r)?,
         created_at: row::instant(r, T, "created_at")?,
     })
 }
@@ -62,8 +66,8 @@ impl Tx<'_> {
     pub fn add_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "add a target",
-            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             &[
                 &target.id.to_string(),
                 &target.project.to_string(),
@@ -73,6 +77,7 @@ impl Tx<'_> {
                 &target.platform,
                 &labels(target)?,
                 &row::kept(target.created_at),
+                &ssh_text(target)?,
             ],
         )
     }
@@ -81,13 +86,15 @@ impl Tx<'_> {
     pub fn change_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "change a target",
-            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5 WHERE id = ?1",
+            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6
+             WHERE id = ?1",
             &[
                 &target.id.to_string(),
                 &target.site.to_string(),
                 &target.address,
                 &target.platform,
                 &labels(target)?,
+                &ssh_text(target)?,
             ],
         )
     }
@@ -129,6 +136,16 @@ impl Tx<'_> {
         )
     }
 
+    /// How a target is reached over SSH, also one that was removed.
+    pub fn target_ssh(&mut self, id: TargetId) -> Result<SshTarget, StoreError> {
+        let sql = "SELECT ssh FROM targets WHERE id = ?1";
+        let found = self.one("find a target", sql, &[&id.to_string()], ssh)?;
+        found.ok_or(StoreError::Corrupt {
+            table: "jobs",
+            column: "target",
+        })
+    }
+
     /// The name and address of a target, also of one that was removed.
     pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
         const T: &str = "targets";
@@ -146,6 +163,21 @@ impl Tx<'_> {
             address,
         ))
     }
+}
+
+fn ssh(r: &Row<'_>) -> Result<SshTarget, StoreError> {
+    let text: String = row::get(r, "targets", "ssh")?;
+    serde_json::from_str(&text).map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "ssh",
+    })
+}
+
+fn ssh_text(target: &TargetRow) -> Result<String, StoreError> {
+    serde_json::to_string(&target.ssh).map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "ssh",
+    })
 }
 
 fn labels(target: &TargetRow) -> Result<String, StoreError> {

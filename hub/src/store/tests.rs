@@ -13,6 +13,7 @@ use steward_shared::id::{
     AttemptId, BridgeId, JobId, JournalId, ProjectId, RunId, SiteId, TargetId, TaskId, TemplateId,
 };
 use steward_shared::job::Digest;
+use steward_shared::template::SshTarget;
 use steward_shared::time::Timestamp;
 
 use super::*;
@@ -497,6 +498,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         address: name(),
         platform: name(),
         labels: std::collections::BTreeMap::new(),
+        ssh: SshTarget::default(),
         created_at: NOW,
     };
     tx.add_target(&new)?;
@@ -507,6 +509,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         project,
         task,
         template,
+        credential: None,
         requester: name(),
         reason: name(),
         ticket: name(),

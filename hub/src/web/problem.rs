@@ -291,6 +291,7 @@ impl From<FlowError> for Problem {
             FlowError::Misbehaved(_)
             | FlowError::Segment(_)
             | FlowError::Secret(_)
+            | FlowError::Ssh(_)
             | FlowError::Unproven
             | FlowError::Vault(_) => Self::internal(&error),
         }

@@ -182,6 +182,12 @@ fn table(app: App) -> Table {
             credentials::remove_credential,
         )
         .route(
+            "GET",
+            "/api/v1/credentials/{credential}/public",
+            P::CredentialsRead,
+            credentials::public_half,
+        )
+        .route(
             "POST",
             "/api/v1/credentials/{credential}/value",
             P::CredentialsWrite,
@@ -413,6 +419,7 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         credentials::add_credential,
         credentials::credential,
         credentials::remove_credential,
+        credentials::public_half,
         credentials::set_value,
         credentials::vault,
         credentials::unseal,

@@ -56,10 +56,32 @@ struct LimitsDraft {
 }
 
 impl Draft {
+    /// What only the bridge's own machine can do is refused for another one.
+    fn local_only(&self) -> Result<(), TemplateError> {
+        let memory = self.limits.memory.as_ref().map(|given| given.referenced);
+        let processes = self.limits.processes.as_ref().map(|given| given.referenced);
+        let run_as = self.run_as.as_ref().map(|given| given.referenced);
+        for (name, place) in [
+            ("run_as", run_as),
+            ("limits.memory", memory),
+            ("limits.processes", processes),
+        ] {
+            if let Some(place) = place {
+                let message =
+                    format!("{name} is for the executor local; over SSH the task's login decides");
+                return Err(TemplateError::at(place, message));
+            }
+        }
+        Ok(())
+    }
+
     /// The manifest, or the first thing that is wrong.
     pub(super) fn manifest(self) -> Result<Manifest, TemplateError> {
-        let name = object_name(self.template)?;
         let executor = executor(&self.executor)?;
+        if executor == Executor::Ssh {
+            self.local_only()?;
+        }
+        let name = object_name(self.template)?;
         let places: Vec<_> = self
             .inputs
             .0
@@ -235,18 +257,19 @@ fn inputs(entries: Entries<InputDraft>) -> Result<Vec<Input>, TemplateError> {
 }
 
 fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {
-    let later = ["ssh", "telnet", "http", "sql", "file"];
+    let later = ["telnet", "http", "sql", "file"];
     match name.value.as_str() {
         "local" => Ok(Executor::Local),
+        "ssh" => Ok(Executor::Ssh),
         known if later.contains(&known) || known.starts_with("plugin/") => {
             let message = format!(
-                "the executor \"{}\" is not supported by this version, only local is",
+                "the executor \"{}\" is not supported by this version, only local and ssh are",
                 shown(known)
             );
             Err(TemplateError::at(name.referenced, message))
         }
         unknown => {
-            let hint = suggestion(unknown, ["local"]);
+            let hint = suggestion(unknown, ["local", "ssh"]);
             let message = format!("unknown executor \"{}\"{hint}", shown(unknown));
             Err(TemplateError::at(name.referenced, message))
         }

@@ -53,6 +53,8 @@ pub struct Manifest {
 pub enum Executor {
     /// Commands on the bridge's own machine.
     Local,
+    /// Commands on the target, over SSH.
+    Ssh,
 }
 
 impl Executor {
@@ -60,6 +62,7 @@ impl Executor {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Ssh => "ssh",
         }
     }
 }
@@ -552,8 +555,8 @@ retry_safe: true
             "line 1, column 11: \"T\" is not a name",
         ),
         (
-            "template: t\nexecutor: ssh\nsteps: [ { run: a } ]",
-            "\"ssh\" is not supported by this version",
+            "template: t\nexecutor: telnet\nsteps: [ { run: a } ]",
+            "\"telnet\" is not supported by this version",
         ),
         (
             "template: t\nexecutor: lokal\nsteps: [ { run: a } ]",

@@ -13,6 +13,7 @@ use super::document::{Entries, TemplateError, read};
 use super::draft::{description, object_name, title};
 use super::input::{InputCode, InputError, Pattern};
 use super::kind::InputKind;
+use super::machine::{SshDraft, SshTarget};
 use super::manifest::Manifest;
 use super::name::{INPUT_GRAMMAR, is_input, suggestion};
 use super::value::Values;
@@ -36,6 +37,8 @@ pub struct Task {
     pub lock: Vec<String>,
     /// Where it may act.
     pub targets: TaskTargets,
+    /// The credential that it uses there, by name.
+    pub login: Option<String>,
     /// What a run of it must obey.
     pub rules: TaskRules,
 }
@@ -77,6 +80,8 @@ pub struct TargetDocument {
     pub platform: Option<String>,
     /// Labels, by which tasks choose targets.
     pub labels: BTreeMap<String, String>,
+    /// How it is reached over SSH.
+    pub ssh: SshTarget,
 }
 
 /// A site.
@@ -118,6 +123,10 @@ impl Task {
             with,
             lock,
             targets: draft.targets.value.targets(draft.targets.referenced)?,
+            login: draft
+                .login
+                .map(|login| object_name(login.credential))
+                .transpose()?,
             rules: draft.rules.rules()?,
         })
     }
@@ -200,6 +209,9 @@ impl TargetDocument {
             address: address.value,
             platform: draft.platform.map(object_name).transpose()?,
             labels: labels(draft.labels)?,
+            ssh: draft
+                .ssh
+                .map_or_else(|| Ok(SshTarget::default()), SshDraft::ssh)?,
         })
     }
 }
@@ -227,8 +239,15 @@ struct TaskDraft {
     #[serde(default)]
     lock: Vec<Spanned<String>>,
     targets: Spanned<TargetsDraft>,
+    login: Option<LoginDraft>,
     #[serde(default)]
     rules: RulesDraft,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoginDraft {
+    credential: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -257,6 +276,7 @@ struct TargetDraft {
     platform: Option<Spanned<String>>,
     #[serde(default)]
     labels: Entries<Spanned<String>>,
+    ssh: Option<SshDraft>,
 }
 
 #[derive(Deserialize)]

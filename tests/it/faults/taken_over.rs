@@ -108,6 +108,7 @@ fn forge(
         fence,
         nonce,
         valid_for_ms: 10_000,
+        released: None,
     };
     let refused = PermitRefused {
         cluster,

@@ -216,7 +216,10 @@ impl RogueBridge {
         self.hold(job);
         for event in [
             ReceiptEvent::Accepted,
-            ReceiptEvent::StartRequest { nonce: [5; 16] },
+            ReceiptEvent::StartRequest {
+                nonce: [5; 16],
+                keys: None,
+            },
         ] {
             let told = self.told(attempt, fence, event)?;
             line.send.write_all(&told).await?;

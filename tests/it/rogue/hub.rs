@@ -141,6 +141,7 @@ impl Rogue {
                 name: "web-1".to_owned(),
                 address: "127.0.0.1".to_owned(),
             },
+            login: None,
             action: Action::Local(Local {
                 steps: vec![step],
                 values: BTreeMap::new(),
@@ -191,7 +192,7 @@ impl Rogue {
         loop {
             match self.receipt(attempt).await? {
                 ReceiptEvent::Accepted | ReceiptEvent::Started => {}
-                ReceiptEvent::StartRequest { nonce } => {
+                ReceiptEvent::StartRequest { nonce, .. } => {
                     let valid_for_ms = 10_000;
                     let permit = Permit {
                         cluster,
@@ -200,6 +201,7 @@ impl Rogue {
                         fence,
                         nonce,
                         valid_for_ms,
+                        released: None,
                     };
                     let permit = ToBridge::Permit(self.sign(&permit)?);
                     write(&mut self.send, &permit).await?;
@@ -230,7 +232,7 @@ impl Rogue {
         let offer = encoded(&ToBridge::Offer(self.sign(job)?))?;
         self.offer(&offer).await?;
         loop {
-            if let ReceiptEvent::StartRequest { nonce } = self.receipt(job.attempt).await? {
+            if let ReceiptEvent::StartRequest { nonce, .. } = self.receipt(job.attempt).await? {
                 let permit = Permit {
                     cluster: job.cluster,
                     bridge: job.bridge,
@@ -238,6 +240,7 @@ impl Rogue {
                     fence: job.fence,
                     nonce,
                     valid_for_ms: 10_000,
+                    released: None,
                 };
                 return Ok(ToBridge::Permit(self.sign(&permit)?));
             }

@@ -226,7 +226,10 @@ pub(super) fn events() -> [ReceiptEvent; 6] {
     [
         ReceiptEvent::Accepted,
         ReceiptEvent::Refused(refusal),
-        ReceiptEvent::StartRequest { nonce: [3; 16] },
+        ReceiptEvent::StartRequest {
+            nonce: [3; 16],
+            keys: None,
+        },
         ReceiptEvent::Started,
         ReceiptEvent::NotStarted {
             reason: "no".to_owned(),

@@ -39,7 +39,7 @@ async fn waiting(rogue: &mut Rogue, text: &str) -> Result<Waiting> {
 async fn request(rogue: &mut Rogue, attempt: AttemptId) -> Result<[u8; 16]> {
     loop {
         let event = rogue.receipt(attempt).await?;
-        if let ReceiptEvent::StartRequest { nonce } = event {
+        if let ReceiptEvent::StartRequest { nonce, .. } = event {
             return Ok(nonce);
         }
         ensure!(
@@ -88,6 +88,7 @@ impl Address {
             fence: self.fence,
             nonce,
             valid_for_ms: 10_000,
+            released: None,
         }
     }
 

@@ -7,18 +7,21 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use steward_shared::action::{Action, ActionKind, Local};
+use steward_shared::action::{Action, ActionKind, Local, Ssh};
+use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::{
-    Ack, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt, ReceiptEvent,
-    Start, Status,
+    Ack, AttemptKeys, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt,
+    ReceiptEvent, Released, SshKey, Start, Status,
 };
 use steward_shared::id::{
-    AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, StartId, TargetId, TemplateId,
+    AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, RunId, StartId,
+    TargetId, TemplateId,
 };
 use steward_shared::job::{
     Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TargetRef, TemplateRef,
 };
 use steward_shared::log::{Header, Stream};
+use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, pae};
 use steward_shared::template::{Piece, Step, StepKind, Value, Values, When, Word};
@@ -32,6 +35,7 @@ pub(super) const BRIDGE: BridgeId = BridgeId::from_bytes(counted(0xb0));
 pub(super) const ATTEMPT: AttemptId = AttemptId::from_bytes(counted(0xa0));
 pub(super) const JOB: JobId = JobId::from_bytes(counted(0x40));
 pub(super) const JOURNAL: JournalId = JournalId::from_bytes(counted(0x50));
+pub(super) const CREDENTIAL: CredentialId = CredentialId::from_bytes(counted(0x90));
 pub(super) const NONCE: [u8; 16] = counted(0x70);
 pub(super) const FENCE: u64 = 4711;
 
@@ -184,6 +188,7 @@ pub(super) fn job() -> Result<Job> {
             name: text("db-1"),
             address: text("db-1.example.org"),
         },
+        login: None,
         action: Action::Local(Local {
             steps: steps(),
             values: values(),
@@ -222,6 +227,7 @@ pub(super) fn plain_job() -> Result<Job> {
     Ok(Job {
         number: 1,
         seq: 1,
+        login: None,
         action: Action::Local(Local {
             steps: vec![uptime],
             values: Values::new(),
@@ -242,6 +248,55 @@ pub(super) fn plain_job() -> Result<Job> {
     })
 }
 
+/// A job on another machine, with an account there.
+pub(super) fn remote_job() -> Result<Job> {
+    let full = job()?;
+    Ok(Job {
+        login: Some(Login {
+            credential: CREDENTIAL,
+            name: text("db-root"),
+            kind: CredentialKind::SshCertificate,
+            account: text("root"),
+        }),
+        action: Action::Ssh(Ssh {
+            steps: steps(),
+            values: values(),
+            environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
+            directory: None,
+            port: 2222,
+            host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
+        }),
+        ..full
+    })
+}
+
+/// The keys of an attempt; a certificate is asked for.
+pub(super) fn attempt_keys() -> AttemptKeys {
+    AttemptKeys {
+        seal_to: SealTo(counted(0x11)),
+        ssh: Some(SshKey {
+            public: counted(0x31),
+            source: text("2001:db8::5"),
+        }),
+    }
+}
+
+/// A permit that brings a credential.
+pub(super) fn releasing_permit() -> Permit {
+    Permit {
+        released: Some(Released {
+            credential: CREDENTIAL,
+            lease: LeaseId::from_bytes(counted(0x80)),
+            valid_for_ms: 3_660_000,
+            sealed: Sealed {
+                encapsulated: counted::<32>(0x51).to_vec(),
+                ciphertext: counted::<48>(0x91).to_vec(),
+            },
+        }),
+        ..PERMIT
+    }
+}
+
 pub(super) const CHALLENGE: Challenge = Challenge {
     nonce: NONCE,
     hub_time: NOW,
@@ -254,6 +309,7 @@ pub(super) const PERMIT: Permit = Permit {
     fence: FENCE,
     nonce: NONCE,
     valid_for_ms: 10_000,
+    released: None,
 };
 
 pub(super) fn permit_refused(reason: &str) -> PermitRefused {

@@ -18,8 +18,8 @@ use steward_shared::time::Timestamp;
 
 use super::content::{
     ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, ack, counted, exit, hello, job, log, permit_refused, plain_job, receipt, records,
-    signing_key,
+    STRANGER_KEY, ack, attempt_keys, counted, exit, hello, job, log, permit_refused, plain_job,
+    receipt, records, releasing_permit, remote_job, signing_key,
 };
 use super::vector::{Vector, encoded, envelope, envelope_fields, fields, framed, hex};
 
@@ -182,7 +182,19 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             "as little as a job can have",
             plain_job()?,
         )?,
+        hub.vector(
+            "job-ssh",
+            "signed<job>",
+            "on another machine, with an account there",
+            remote_job()?,
+        )?,
         hub.vector("permit", "signed<permit>", "", PERMIT)?,
+        hub.vector(
+            "permit-releasing",
+            "signed<permit>",
+            "with a credential",
+            releasing_permit(),
+        )?,
         hub.vector(
             "permit-refused",
             "signed<permit_refused>",
@@ -232,7 +244,17 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
         ("receipt-refused".to_owned(), ReceiptEvent::Refused(refusal)),
         (
             "receipt-start-request".to_owned(),
-            ReceiptEvent::StartRequest { nonce: NONCE },
+            ReceiptEvent::StartRequest {
+                nonce: NONCE,
+                keys: None,
+            },
+        ),
+        (
+            "receipt-start-request-with-keys".to_owned(),
+            ReceiptEvent::StartRequest {
+                nonce: NONCE,
+                keys: Some(attempt_keys()),
+            },
         ),
         ("receipt-started".to_owned(), ReceiptEvent::Started),
         (

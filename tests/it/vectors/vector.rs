@@ -131,7 +131,11 @@ pub(super) fn envelope_fields<T: Payload>(signed: &Signed<T>, content: &T) -> Re
 }
 
 /// Names of fields that hold bytes.
-const BYTES: [&str; 10] = [
+const BYTES: [&str; 14] = [
+    "ciphertext",
+    "encapsulated",
+    "public",
+    "seal_to",
     "authority",
     "boot_id",
     "bytes",

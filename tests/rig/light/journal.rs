@@ -202,7 +202,10 @@ impl Journal {
                 if now.duration_since(*asked) > NONCE_AGAIN {
                     (*nonce, *asked) = (SystemRandom.bytes(), now);
                 }
-                let request = ReceiptEvent::StartRequest { nonce: *nonce };
+                let request = ReceiptEvent::StartRequest {
+                    nonce: *nonce,
+                    keys: None,
+                };
                 vec![ReceiptEvent::Accepted, request]
             }
             Stage::Started => vec![ReceiptEvent::Started],

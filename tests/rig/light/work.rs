@@ -64,7 +64,9 @@ impl Work {
 }
 
 async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
-    let Action::Local(local) = action;
+    let Action::Local(local) = action else {
+        bail!("a light bridge executes commands on its own machine only");
+    };
     let mut code = 0;
     for step in &local.steps {
         let words = match &step.kind {

@@ -46,7 +46,7 @@ impl Up {
         match event {
             ReceiptEvent::Accepted => Self::Accepted(place),
             ReceiptEvent::Refused(_) => Self::Refused(place),
-            ReceiptEvent::StartRequest { nonce } => Self::Request(place, nonce[0]),
+            ReceiptEvent::StartRequest { nonce, .. } => Self::Request(place, nonce[0]),
             ReceiptEvent::Started => Self::Started(place),
             ReceiptEvent::NotStarted { .. } => Self::NotStarted(place),
             ReceiptEvent::Exited(exit) if exit.outcome == Outcome::Interrupted => {

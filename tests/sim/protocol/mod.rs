@@ -219,6 +219,7 @@ impl All {
                 fence: fence(place),
                 nonce: [nonce; 16],
                 valid_for_ms: 10_000,
+                released: None,
             }),
             Down::Refusal(place, nonce) => Event::PermitRefused(PermitRefused {
                 cluster,
@@ -397,7 +398,9 @@ impl All {
 fn record(journal: &mut BTreeMap<AttemptId, Held>, attempt: AttemptId, entry: &Entry) {
     let phase = match entry {
         Entry::Accepted(_) => Phase::Accepted { request: None },
-        Entry::Refused(_, refusal) => Phase::Ended(ReceiptEvent::Refused(refusal.clone())),
+        Entry::Refused(_, refusal) | Entry::Unfit(refusal) => {
+            Phase::Ended(ReceiptEvent::Refused(refusal.clone()))
+        }
         Entry::Started => Phase::Running { cancelled: false },
         Entry::NotStarted(reason) => Phase::Ended(ReceiptEvent::NotStarted {
             reason: reason.clone(),

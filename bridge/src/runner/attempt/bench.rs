@@ -84,6 +84,8 @@ impl Bench {
             Work {
                 job,
                 admission: &admission,
+                body: Digest([0; 32]),
+                released: None,
             },
             stopped,
             oneshot::channel().0,
@@ -101,6 +103,8 @@ impl Bench {
             Work {
                 job: &job,
                 admission: &admission,
+                body: Digest([0; 32]),
+                released: None,
             },
             stopped,
             oneshot::channel().0,

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use steward_shared::failpoint;
+use steward_shared::frame::AttemptKeys;
 use steward_shared::id::AttemptId;
-use steward_shared::job::Exit;
+use steward_shared::job::{Exit, Job};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::executor::{ExecuteError, Executors, Halt, Output, Work};
+use super::executor::{ExecuteError, Executors, Halt, Output, Unprepared, Work};
 use super::spool::{Extents, Spool, SpoolError};
 
 pub use super::executor::StopReason;
@@ -49,6 +50,26 @@ impl Attempts {
     /// The kinds of action that can be run.
     pub fn executors(&self) -> &Executors {
         &self.executors
+    }
+
+    /// Makes an attempt ready for its start.
+    ///
+    /// # Errors
+    /// [`Unprepared`].
+    pub async fn prepare(&self, job: &Job) -> Result<AttemptKeys, Unprepared> {
+        let kind = job.action.kind();
+        match self.executors.find(kind) {
+            Some(executor) => executor.prepare(job).await,
+            None => Err(Unprepared::NotStarted(format!(
+                "this bridge has no executor {}",
+                kind.as_str()
+            ))),
+        }
+    }
+
+    /// What was made ready for an attempt is not needed any more.
+    pub fn abandon(&self, attempt: AttemptId) {
+        self.executors.abandon(attempt);
     }
 
     /// After a restart: ends what is left of an attempt. True when it is proven that nothing is left:

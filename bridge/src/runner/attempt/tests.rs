@@ -326,6 +326,8 @@ async fn attempt_that_cannot_start_says_so_and_leaves_nothing() {
         let work = Work {
             job: &job,
             admission: &admission,
+            body: Digest([0; 32]),
+            released: None,
         };
         let error = bench
             .attempts
@@ -363,6 +365,8 @@ async fn full_spool_blocks_the_command_or_kills_it_as_the_job_says() {
         Work {
             job: &block,
             admission: &admission,
+            body: Digest([0; 32]),
+            released: None,
         },
         stopped,
         oneshot::channel().0,
@@ -404,6 +408,8 @@ async fn many_attempts_at_once_all_end_with_their_own_output() {
                     Work {
                         job: &job,
                         admission: &admission,
+                        body: Digest([0; 32]),
+                        released: None,
                     },
                     stopped,
                     oneshot::channel().0,

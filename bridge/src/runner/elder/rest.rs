@@ -179,12 +179,13 @@ impl Affairs {
                     streams.begin(attempt, 0);
                 }
             }
-            // Of links, of time and of other elders the heir is told.
+            // Of links, of time and of other elders the heir is told; what waits for its permit it makes ready itself.
             Inbound::Arrived(_)
             | Inbound::Frame(..)
             | Inbound::Down(_)
             | Inbound::Retire
             | Inbound::Buried(..)
+            | Inbound::Prepared(..)
             | Inbound::Tick => {}
         }
         Ok(())

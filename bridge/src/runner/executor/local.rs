@@ -19,7 +19,7 @@ use super::plan::{Planned, plan};
 use super::step::{Running, StepEnd};
 use super::{BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, StopReason, Work};
 use crate::limits::KILL_WITHIN;
-use crate::policy::Account;
+use crate::policy::{Account, Place};
 use crate::runner::spawn::{Directory, Order, Pipes, Process, Spawner, Tree, TreeLimits, Trees};
 use crate::runner::spool::SpoolError;
 
@@ -33,7 +33,7 @@ pub struct LocalExecutor {
 
 /// As whom and where the steps run.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Where<'a> {
     account: &'a Account,
     directory: Directory<'a>,
 }
@@ -70,7 +70,10 @@ impl LocalExecutor {
         halt: &mut Halt,
     ) -> Result<End, ExecuteError> {
         let not_started = |why: String| ExecuteError::NotStarted(why);
-        let steps = plan(work, action).map_err(not_started)?;
+        let Place::Local { account, programs } = &work.admission.place else {
+            return Err(not_started("not admitted for this machine".to_owned()));
+        };
+        let steps = plan(work.job, action, account, programs).map_err(not_started)?;
         let limits = &work.job.limits;
         let limits = TreeLimits {
             memory_bytes: Some(limits.memory_bytes).filter(|bytes| *bytes > 0),
@@ -78,7 +81,6 @@ impl LocalExecutor {
         };
         let own = self.own(work.job.attempt);
         if action.directory.is_none() {
-            let account = &work.admission.account;
             make(&own, account)
                 .map_err(|error| not_started(format!("no working directory: {error}")))?;
         }
@@ -86,10 +88,7 @@ impl LocalExecutor {
             Some(path) => Directory::Given(Path::new(path)),
             None => Directory::Own(&own),
         };
-        let place = Place {
-            account: &work.admission.account,
-            directory,
-        };
+        let place = Where { account, directory };
         let ended = match self.trees.plant(work.job.attempt, limits) {
             Ok(tree) => self.steps(tree, &steps, place, output, halt).await,
             Err(error) => Err(not_started(format!("no cgroup: {error}"))),
@@ -105,7 +104,7 @@ impl LocalExecutor {
         &self,
         mut tree: Tree,
         steps: &[Planned],
-        place: Place<'_>,
+        place: Where<'_>,
         output: &mut Output,
         halt: &mut Halt,
     ) -> Result<End, ExecuteError> {
@@ -154,7 +153,7 @@ impl LocalExecutor {
         &self,
         tree: &mut Tree,
         planned: &Planned,
-        place: Place<'_>,
+        place: Where<'_>,
         halt: &mut Halt,
     ) -> Result<(Process, Pipes), (Outcome, String)> {
         // Asked before, and not while the start is under way: what was begun must be known.
@@ -201,8 +200,14 @@ impl Executor for LocalExecutor {
         output: &'a mut Output,
         halt: &'a mut Halt,
     ) -> BoxFuture<'a, Result<End, ExecuteError>> {
-        let Action::Local(action) = &work.job.action;
-        Box::pin(self.run(work, action, output, halt))
+        Box::pin(async move {
+            match &work.job.action {
+                Action::Local(action) => self.run(work, action, output, halt).await,
+                Action::Ssh(_) => Err(ExecuteError::NotStarted(
+                    "not a job for this machine".to_owned(),
+                )),
+            }
+        })
     }
 
     fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
@@ -244,7 +249,7 @@ fn judge(step: &Planned, end: StepEnd, tree: &Tree) -> Result<(Outcome, String),
     }
 }
 
-fn halted(why: Halted) -> (Outcome, String) {
+pub(super) fn halted(why: Halted) -> (Outcome, String) {
     match why {
         Halted::Deadline => (Outcome::TimedOut, String::new()),
         Halted::Stopped(StopReason::Cancelled) => (Outcome::Cancelled, String::new()),

@@ -8,6 +8,7 @@ mod halt;
 mod local;
 mod output;
 mod plan;
+mod ssh;
 mod step;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use std::fmt;
 use std::pin::Pin;
 
 use steward_shared::action::ActionKind;
+use steward_shared::frame::{AttemptKeys, Refusal, Released};
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Job, Outcome};
+use steward_shared::job::{Digest, Job, Outcome};
 
 use super::spool::SpoolError;
 use crate::policy::Admission;
@@ -24,6 +26,7 @@ use crate::policy::Admission;
 pub use halt::{Halt, Halted, StopReason};
 pub use local::LocalExecutor;
 pub use output::{Output, OutputError};
+pub use ssh::SshExecutor;
 
 /// A future behind a pointer, so that executors can be chosen while running.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,6 +38,19 @@ pub struct Work<'a> {
     pub job: &'a Job,
     /// What the policy made of it.
     pub admission: &'a Admission,
+    /// SHA-256 of the signed body.
+    pub body: Digest,
+    /// The credential that came with the permit.
+    pub released: Option<&'a Released>,
+}
+
+/// Why an attempt is not ready to ask for its permit, and will not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unprepared {
+    /// It must not be tried again as it is.
+    Refused(Refusal),
+    /// It cannot be done now.
+    NotStarted(String),
 }
 
 /// How the work went.
@@ -63,6 +79,16 @@ pub enum ExecuteError {
 
 /// Does one kind of action.
 pub trait Executor: Send + Sync {
+    /// Makes ready what must be ready before the permit is asked for; only for kinds that need it. The keys are
+    /// what the credential is released to.
+    fn prepare<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+        let why = "this executor makes nothing ready".to_owned();
+        Box::pin(std::future::ready(Err(Unprepared::NotStarted(why))))
+    }
+
+    /// An attempt that was made ready will not be started.
+    fn abandon(&self, _attempt: AttemptId) {}
+
     /// Does the work, until it ends or is asked to. When this returns, the work has ended.
     fn execute<'a>(
         &'a self,
@@ -91,6 +117,13 @@ impl Executors {
     /// The executor of a kind.
     pub fn find(&self, kind: ActionKind) -> Option<&dyn Executor> {
         self.0.get(&kind).map(Box::as_ref)
+    }
+
+    /// What was made ready for an attempt is not needed any more.
+    pub fn abandon(&self, attempt: AttemptId) {
+        for executor in self.0.values() {
+            executor.abandon(attempt);
+        }
     }
 
     /// After a restart: has every executor end what is left of an attempt. True when it is proven that

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use steward_shared::action::Local;
+use steward_shared::job::Job;
 use steward_shared::template::{Step, StepKind, Value, Values, argv};
 
-use super::Work;
-use crate::policy::SEARCH_PATH;
+use crate::policy::{Account, SEARCH_PATH};
 use crate::runner::spawn::MARKER;
 
 /// One step that will run.
@@ -27,7 +27,12 @@ pub(super) struct Planned {
 ///
 /// # Errors
 /// Why the attempt cannot run, for people.
-pub(super) fn plan(work: Work<'_>, action: &Local) -> Result<Vec<Planned>, String> {
+pub(super) fn plan(
+    job: &Job,
+    action: &Local,
+    account: &Account,
+    programs: &[PathBuf],
+) -> Result<Vec<Planned>, String> {
     if action
         .directory
         .as_ref()
@@ -36,25 +41,20 @@ pub(super) fn plan(work: Work<'_>, action: &Local) -> Result<Vec<Planned>, Strin
         return Err("the working directory is not absolute".to_owned());
     }
     let mut names = action.values.clone();
-    let target = &work.job.target;
+    let target = &job.target;
     names.insert(
         "target.address".to_owned(),
         Value::Text(target.address.clone()),
     );
     names.insert("target.name".to_owned(), Value::Text(target.name.clone()));
-    let environment = environment(work, action);
+    let environment = environment(job, action, account);
     let mut planned = Vec::new();
     for (at, step) in action.steps.iter().enumerate() {
         if step.when.as_ref().is_some_and(|when| !when.holds(&names)) {
             continue;
         }
         let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
-        let program = work
-            .admission
-            .programs
-            .get(at)
-            .ok_or("a step has no program")?
-            .clone();
+        let program = programs.get(at).ok_or("a step has no program")?.clone();
         let (words, stdin) = command(step, &names)
             .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?;
         let mut environment = environment.clone();
@@ -100,8 +100,7 @@ fn command(step: &Step, names: &Values) -> Result<(Vec<String>, Option<Vec<u8>>)
 }
 
 /// The fixed minimal environment and what the job adds to it.
-fn environment(work: Work<'_>, action: &Local) -> BTreeMap<String, String> {
-    let account = &work.admission.account;
+fn environment(job: &Job, action: &Local, account: &Account) -> BTreeMap<String, String> {
     let mut all = action.environment.clone();
     let fixed = [
         ("HOME", account.home.to_string_lossy().into_owned()),
@@ -114,8 +113,8 @@ fn environment(work: Work<'_>, action: &Local) -> BTreeMap<String, String> {
         // Only where the policy names the variable has the job brought its own.
         all.entry(name.to_owned()).or_insert(value);
     }
-    all.insert(MARKER.to_owned(), work.job.attempt.to_string());
-    all.insert("STEWARD_RUN".to_owned(), work.job.run.to_string());
-    all.insert("STEWARD_TARGET".to_owned(), work.job.target.name.clone());
+    all.insert(MARKER.to_owned(), job.attempt.to_string());
+    all.insert("STEWARD_RUN".to_owned(), job.run.to_string());
+    all.insert("STEWARD_TARGET".to_owned(), job.target.name.clone());
     all
 }

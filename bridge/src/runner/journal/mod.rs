@@ -4,9 +4,9 @@
 //! the turn waits for it where it stands: nothing may happen before, and a thread of its own would only have
 //! to be woken twice.
 
+mod contents;
 mod starts;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,15 +14,17 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, params};
 use steward_shared::codec;
 use steward_shared::failpoint;
-use steward_shared::frame::{ReceiptEvent, Start};
-use steward_shared::id::{AttemptId, JobId, JournalId};
+use steward_shared::frame::ReceiptEvent;
+use steward_shared::id::{AttemptId, JournalId};
 use steward_shared::job::OnDisconnect;
 use steward_shared::limits::{BODY_BYTES_MAX, CLOCK_SKEW_MAX};
 use steward_shared::time::Timestamp;
 
 use crate::limits::CHECKPOINT_PAGES;
 
-use super::session::{Entry, Held, Offered, Phase};
+use super::session::{Entry, Offered};
+pub use contents::Contents;
+use contents::contents;
 use starts::STARTS;
 
 /// The journal failed; nobody knows what is on disk but the disk, so the runner must end.
@@ -65,21 +67,6 @@ pub struct Journal {
 pub struct Book {
     id: JournalId,
     connection: Connection,
-}
-
-/// What a journal held when it was opened.
-#[derive(Debug)]
-pub struct Contents {
-    /// Attempts, the settled ones too.
-    pub attempts: BTreeMap<AttemptId, Held>,
-    /// The highest fence of each job.
-    pub fences: BTreeMap<JobId, u64>,
-    /// The highest `seq`.
-    pub seq: u64,
-    /// How many commits of entries there were.
-    pub commits: u64,
-    /// When runners have begun to write, the oldest first; the last is this one.
-    pub starts: Vec<Start>,
 }
 
 const SCHEMA: i64 = 2;
@@ -240,6 +227,12 @@ fn write_entry(
                 reason: reason.clone(),
             }),
         ),
+        Entry::Unfit(refusal) => change(
+            connection,
+            attempt,
+            "ended",
+            Some(&ReceiptEvent::Refused(refusal.clone())),
+        ),
         Entry::Exited(exit) => change(
             connection,
             attempt,
@@ -384,84 +377,6 @@ fn journal_id(connection: &Connection) -> Result<JournalId, JournalError> {
         .map_err(|_| JournalError::Corrupt("the journal's id"))
 }
 
-fn contents(connection: &Connection) -> Result<Contents, JournalError> {
-    let (seq, commits): (i64, i64) = connection
-        .query_row("SELECT seq, commits FROM meta", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .map_err(act("read the seq"))?;
-    let mut contents = Contents {
-        attempts: BTreeMap::new(),
-        fences: BTreeMap::new(),
-        seq: count(seq)?,
-        commits: count(commits)?,
-        starts: starts::read(connection)?,
-    };
-    let mut statement = connection
-        .prepare_cached("SELECT job, fence FROM fences")
-        .map_err(act("read the fences"))?;
-    let rows = statement
-        .query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        })
-        .map_err(act("read the fences"))?;
-    for row in rows {
-        let (job, fence) = row.map_err(act("read a fence"))?;
-        contents.fences.insert(
-            job.parse().map_err(|_| JournalError::Corrupt("a job"))?,
-            count(fence)?,
-        );
-    }
-    let sql = "SELECT id, job, fence, seq, not_after, stop_after, state, receipt FROM attempts";
-    let mut statement = connection
-        .prepare_cached(sql)
-        .map_err(act("read the attempts"))?;
-    let mut rows = statement.query([]).map_err(act("read the attempts"))?;
-    while let Some(row) = rows.next().map_err(act("read an attempt"))? {
-        let (attempt, held) = read_held(row)?;
-        contents.attempts.insert(attempt, held);
-    }
-    Ok(contents)
-}
-
-fn read_held(row: &rusqlite::Row<'_>) -> Result<(AttemptId, Held), JournalError> {
-    let text = |at: usize| row.get::<_, String>(at).map_err(act("read an attempt"));
-    let number = |at: usize| row.get::<_, i64>(at).map_err(act("read an attempt"));
-    let stop_after: Option<i64> = row.get(5).map_err(act("read an attempt"))?;
-    let receipt: Option<Vec<u8>> = row.get(7).map_err(act("read an attempt"))?;
-    let phase = match text(6)?.as_str() {
-        "accepted" => Phase::Accepted { request: None },
-        "started" => Phase::Running { cancelled: false },
-        "ended" => {
-            let receipt = receipt.ok_or(JournalError::Corrupt("an end without a receipt"))?;
-            let receipt = codec::decode(&receipt, BODY_BYTES_MAX)
-                .map_err(|_| JournalError::Corrupt("a receipt"))?;
-            Phase::Ended(receipt)
-        }
-        "settled" => Phase::Settled,
-        _ => return Err(JournalError::Corrupt("an attempt's state")),
-    };
-    let held = Held {
-        job: text(1)?
-            .parse()
-            .map_err(|_| JournalError::Corrupt("a job"))?,
-        fence: count(number(2)?)?,
-        seq: count(number(3)?)?,
-        not_after: Timestamp::from_millis(count(number(4)?)?),
-        on_disconnect: match stop_after {
-            None => OnDisconnect::Continue,
-            Some(after) => OnDisconnect::StopAfter(count(after)?),
-        },
-        phase,
-    };
-    Ok((
-        text(0)?
-            .parse()
-            .map_err(|_| JournalError::Corrupt("an attempt's id"))?,
-        held,
-    ))
-}
-
 /// Copies the log into the journal after a commit. What SQLite does by itself hides a disk that fails; of
 /// this one the commit says so, which ends the runner. Want of room, or a reader in the way, is no failure:
 /// the next commit tries again.
@@ -500,10 +415,12 @@ fn count(number: i64) -> Result<u64, JournalError> {
 #[cfg(test)]
 mod tests {
     use steward_shared::frame::Refusal;
+    use steward_shared::id::JobId;
     use steward_shared::job::{Digest, Exit, Extent, Outcome};
     use steward_shared::limits::STARTS_MAX;
 
     use super::*;
+    use crate::runner::session::{Held, Phase};
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
     const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -5,111 +5,18 @@
 //! clock and draws no randomness.
 
 mod held;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused, ReceiptEvent, Refusal};
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Exit, OnDisconnect};
-use steward_shared::time::Timestamp;
+use steward_shared::limits::TEXT_CHARS_MAX;
 
 pub use held::{Held, Phase};
-
-/// The two clocks at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// The wall clock; it may jump, and decides only what is coarse.
-    pub wall: Timestamp,
-    /// The boot clock; it never goes back.
-    pub boot: Duration,
-}
-
-/// What an offer says of the attempt, once its signature has been verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offered {
-    /// The attempt.
-    pub attempt: AttemptId,
-    /// Its job.
-    pub job: JobId,
-    /// Its fence.
-    pub fence: u64,
-    /// Its `seq`.
-    pub seq: u64,
-    /// No start after this.
-    pub not_after: Timestamp,
-    /// What becomes of it without the hub.
-    pub on_disconnect: OnDisconnect,
-}
-
-/// What happens to the session. Messages of the hub have been verified and are for this bridge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The hub has this much and no more of each attempt that it knows; it can be talked to.
-    Connected,
-    /// The hub cannot be reached.
-    Down,
-    /// A job was offered, and the gate has admitted or refused it.
-    Offer(Offered, Result<(), Refusal>),
-    /// The hub gives a permit.
-    Permit(Permit),
-    /// The hub gives none.
-    PermitRefused(PermitRefused),
-    /// The hub wants the attempt to end.
-    Cancel(Cancel),
-    /// The hub has output on disk.
-    Ack(Ack),
-    /// An attempt that was started has ended.
-    Ended(AttemptId, Exit),
-    /// An attempt that was to be started was not, and that is proven.
-    NotStarted(AttemptId, String),
-    /// Time has passed.
-    Tick,
-}
-
-/// What the session wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Write this to the journal, durably, before anything that follows.
-    Record(AttemptId, Entry),
-    /// Sign and send this receipt, if the hub can be reached.
-    Send(AttemptId, u64, ReceiptEvent),
-    /// Start the attempt.
-    Start(AttemptId),
-    /// End the attempt's processes.
-    Stop(AttemptId, StopWhy),
-    /// The hub has the log through here.
-    Release(AttemptId, u64),
-    /// The attempt is settled: its log is not needed any more.
-    Forget(AttemptId),
-}
-
-/// Why an attempt is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StopWhy {
-    /// The hub wants it.
-    Cancelled,
-    /// The hub has been away for too long.
-    Disconnected,
-}
-
-/// What the journal is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// The attempt is accepted.
-    Accepted(Offered),
-    /// The attempt is refused.
-    Refused(Offered, Refusal),
-    /// The attempt is about to be started.
-    Started,
-    /// The attempt was not started and never will be.
-    NotStarted(String),
-    /// The attempt has ended.
-    Exited(Exit),
-    /// The hub has all there is to know.
-    Settled,
-}
+pub use words::{Command, Entry, Event, Now, Offered, StopWhy};
 
 /// The session.
 #[derive(Debug, Clone, Default)]
@@ -158,6 +65,8 @@ impl Session {
             Event::Ack(ack) => self.ack(&ack, &mut out),
             Event::Ended(attempt, exit) => self.ended(attempt, exit, &mut out),
             Event::NotStarted(attempt, reason) => self.not_started(attempt, reason, &mut out),
+            Event::Prepared(attempt) => self.prepared(now, attempt, nonce, &mut out),
+            Event::Unfit(attempt, refusal) => self.unfit(attempt, refusal, &mut out),
             Event::Tick => self.tick(now, &mut out),
         }
         out
@@ -246,7 +155,7 @@ impl Session {
                     out.push(Command::Send(
                         *id,
                         held.fence,
-                        ReceiptEvent::StartRequest { nonce },
+                        ReceiptEvent::StartRequest { nonce, keys: None },
                     ));
                 }
                 Phase::Running { .. } => {
@@ -320,7 +229,7 @@ impl Session {
             out.push(Command::Send(
                 offered.attempt,
                 held.fence,
-                ReceiptEvent::StartRequest { nonce },
+                ReceiptEvent::StartRequest { nonce, keys: None },
             ));
         } else if let Some(receipt) = held.receipt() {
             out.push(Command::Send(offered.attempt, held.fence, receipt));
@@ -377,7 +286,17 @@ impl Session {
         {
             return;
         }
-        self.not_started(refused.attempt, "the hub gave no permit".to_owned(), out);
+        let reason: String = refused
+            .reason
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(TEXT_CHARS_MAX)
+            .collect();
+        self.not_started(
+            refused.attempt,
+            format!("the hub gave no permit: {reason}"),
+            out,
+        );
     }
 
     fn cancel(&mut self, cancel: &Cancel, out: &mut Vec<Command>) {
@@ -429,6 +348,39 @@ impl Session {
             held.fence,
             ReceiptEvent::Exited(exit),
         ));
+    }
+
+    /// Asks for the permit now: whatever was asked before was asked too early.
+    fn prepared(
+        &mut self,
+        now: Now,
+        attempt: AttemptId,
+        nonce: &mut dyn FnMut() -> [u8; 16],
+        out: &mut Vec<Command>,
+    ) {
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        let Phase::Accepted { request } = &mut held.phase else {
+            return;
+        };
+        let nonce = nonce();
+        *request = Some((nonce, now.boot));
+        let request = ReceiptEvent::StartRequest { nonce, keys: None };
+        out.push(Command::Send(attempt, held.fence, request));
+    }
+
+    fn unfit(&mut self, attempt: AttemptId, refusal: Refusal, out: &mut Vec<Command>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        if !matches!(held.phase, Phase::Accepted { .. }) {
+            return;
+        }
+        let receipt = ReceiptEvent::Refused(refusal.clone());
+        held.phase = Phase::Ended(receipt.clone());
+        out.push(Command::Record(attempt, Entry::Unfit(refusal)));
+        out.push(Command::Send(attempt, held.fence, receipt));
     }
 
     fn not_started(&mut self, attempt: AttemptId, reason: String, out: &mut Vec<Command>) {

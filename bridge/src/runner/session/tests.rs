@@ -8,6 +8,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use steward_shared::id::{BridgeId, ClusterId};
 use steward_shared::job::{Extent, Outcome};
+use steward_shared::time::Timestamp;
 
 use super::*;
 
@@ -21,7 +22,10 @@ fn accepted_offer_is_recorded_before_it_is_answered_and_asks_for_its_permit() {
     let mut bench = Bench::default();
     let offered = offered(1, 1, 1);
     let commands = bench.offer(offered);
-    let request = ReceiptEvent::StartRequest { nonce: [1; 16] };
+    let request = ReceiptEvent::StartRequest {
+        nonce: [1; 16],
+        keys: None,
+    };
     let wanted = [
         Command::Record(offered.attempt, Entry::Accepted(offered)),
         Command::Send(offered.attempt, 1, ReceiptEvent::Accepted),
@@ -283,7 +287,7 @@ fn reconnect_says_again_how_far_each_attempt_is() {
     let wanted = |nonce| {
         [
             say(&waits, ReceiptEvent::Accepted),
-            say(&waits, ReceiptEvent::StartRequest { nonce }),
+            say(&waits, ReceiptEvent::StartRequest { nonce, keys: None }),
             say(&runs, ReceiptEvent::Started),
             say(&ended, ReceiptEvent::Exited(exit())),
         ]
@@ -417,6 +421,12 @@ enum Step {
     NotStarted {
         attempt: u8,
     },
+    Prepared {
+        attempt: u8,
+    },
+    Unfit {
+        attempt: u8,
+    },
     Connected,
     Down,
     Pass {
@@ -442,6 +452,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (attempt(), any::<bool>()).prop_map(|(attempt, settled)| Step::Ack { attempt, settled }),
         2 => attempt().prop_map(|attempt| Step::Ended { attempt }),
         1 => attempt().prop_map(|attempt| Step::NotStarted { attempt }),
+        1 => attempt().prop_map(|attempt| Step::Prepared { attempt }),
+        1 => attempt().prop_map(|attempt| Step::Unfit { attempt }),
         2 => Just(Step::Connected),
         1 => Just(Step::Down),
         2 => (0..12_000_u64).prop_map(|millis| Step::Pass { millis }),
@@ -504,30 +516,19 @@ impl World {
                 Event::Offer(offered, if refused { Err(refusal) } else { Ok(()) })
             }
             Step::Permit { attempt, back } => Event::Permit(self.permit(attempt, back)),
-            Step::Refuse { attempt, back } => {
-                let Permit {
-                    cluster,
-                    bridge,
-                    attempt,
-                    fence,
-                    nonce,
-                    ..
-                } = self.permit(attempt, back);
-                let reason = String::new();
-                let refused = PermitRefused {
-                    cluster,
-                    bridge,
-                    attempt,
-                    fence,
-                    nonce,
-                    reason,
-                };
-                Event::PermitRefused(refused)
-            }
+            Step::Refuse { attempt, back } => Event::PermitRefused(self.refusal(attempt, back)),
             Step::Cancel { attempt } => Event::Cancel(cancel(&self.known(attempt))),
             Step::Ack { attempt, settled } => Event::Ack(ack(&self.known(attempt), 1, settled)),
             Step::Ended { attempt } => Event::Ended(id(attempt), exit()),
             Step::NotStarted { attempt } => Event::NotStarted(id(attempt), String::new()),
+            Step::Prepared { attempt } => Event::Prepared(id(attempt)),
+            Step::Unfit { attempt } => Event::Unfit(
+                id(attempt),
+                Refusal {
+                    clause: "host-key".to_owned(),
+                    message: String::new(),
+                },
+            ),
             Step::Connected => Event::Connected,
             Step::Down => Event::Down,
             Step::Pass { millis } => {
@@ -540,6 +541,18 @@ impl World {
             }
         };
         self.take(&event);
+    }
+
+    fn refusal(&self, attempt: u8, back: usize) -> PermitRefused {
+        let permit = self.permit(attempt, back);
+        PermitRefused {
+            cluster: permit.cluster,
+            bridge: permit.bridge,
+            attempt: permit.attempt,
+            fence: permit.fence,
+            nonce: permit.nonce,
+            reason: String::new(),
+        }
     }
 
     fn take(&mut self, event: &Event) {
@@ -580,7 +593,7 @@ impl World {
     fn carry_out(&mut self, command: &Command, event: &Event) {
         match command {
             Command::Record(attempt, entry) => self.record(*attempt, entry),
-            Command::Send(attempt, _, ReceiptEvent::StartRequest { nonce }) => {
+            Command::Send(attempt, _, ReceiptEvent::StartRequest { nonce, .. }) => {
                 let asked = self.asked.entry(*attempt).or_default();
                 if asked.iter().all(|(known, _)| known != nonce) {
                     asked.push((*nonce, self.bench.now.boot));
@@ -651,7 +664,9 @@ impl World {
                 );
             }
             Entry::Started => assert!(self.recorded_start.insert(attempt), "recorded twice"),
-            Entry::NotStarted(_) => assert!(self.never.insert(attempt), "ended twice"),
+            Entry::NotStarted(_) | Entry::Unfit(_) => {
+                assert!(self.never.insert(attempt), "ended twice");
+            }
             Entry::Exited(_) => {
                 assert!(
                     self.recorded_start.contains(&attempt),
@@ -670,6 +685,7 @@ impl World {
             Entry::NotStarted(reason) => Phase::Ended(ReceiptEvent::NotStarted {
                 reason: reason.clone(),
             }),
+            Entry::Unfit(refusal) => Phase::Ended(ReceiptEvent::Refused(refusal.clone())),
             Entry::Exited(exit) => Phase::Ended(ReceiptEvent::Exited(exit.clone())),
             Entry::Settled => Phase::Settled,
             Entry::Accepted(_) | Entry::Refused(..) => unreachable!("returned above"),
@@ -790,6 +806,7 @@ fn permit(offered: &Offered, nonce: [u8; 16]) -> Permit {
         fence: offered.fence,
         nonce,
         valid_for_ms: 10_000,
+        released: None,
     }
 }
 

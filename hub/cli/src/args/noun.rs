@@ -273,18 +273,27 @@ pub(crate) enum CredentialVerb {
     Add {
         /// Its name
         name: String,
-        /// How the account is proven: password, ssh-key or token
+        /// How the account is proven: password, ssh-key, ssh-certificate or token; or ssh-authority, which signs
+        /// certificates
         #[arg(long)]
         kind: String,
-        /// The account's name on targets
+        /// The account's name on targets; an authority has none
         #[arg(long)]
-        account: String,
+        account: Option<String>,
+        /// The authority that signs the certificates, where the project has several
+        #[arg(long)]
+        authority: Option<String>,
         /// The project, if it is not `default`
         #[arg(long)]
         project: Option<String>,
     },
     /// All credentials
     List(ListArgs),
+    /// The public half of an authority, for TrustedUserCAKeys, or of an SSH key, for authorized_keys
+    Public {
+        /// The credential
+        credential: String,
+    },
     /// Remove a credential and its value
     Remove {
         /// The credential

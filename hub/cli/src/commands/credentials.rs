@@ -16,12 +16,14 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             name,
             kind,
             account,
+            authority,
             project,
         } => {
             let body = body(&[
                 ("name", json!(name)),
                 ("kind", json!(kind)),
                 ("account", json!(account)),
+                ("authority", json!(authority)),
                 ("project", json!(project)),
             ]);
             let made = desk.client.post(&["credentials"], &body).await?;
@@ -33,6 +35,22 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             let path = ["credentials", &credential, "value"];
             let set = desk.client.send_secret(&path, &value).await?;
             desk.show(&noun::CREDENTIAL, &set)
+        }
+        CredentialVerb::Public { credential } => {
+            let found = desk
+                .client
+                .get(&["credentials", &credential, "public"], &[])
+                .await?;
+            // A file of OpenSSH's takes it as it is.
+            let text = found
+                .get("public")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default();
+            if desk.screen.format.for_programs() {
+                return desk.show(&noun::PUBLIC_HALF, &found);
+            }
+            desk.screen.print(&format!("{text}\n"))?;
+            Ok(Exit::Done)
         }
         CredentialVerb::Remove { credential } => {
             desk.screen.confirm(&format!(

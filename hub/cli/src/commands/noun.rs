@@ -138,8 +138,16 @@ pub(crate) const CREDENTIAL: Noun = Noun {
     columns: columns!["NAME" "/name", "KIND" "/kind", "ACCOUNT" "/account",
         "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
-        "ACCOUNT" "/account", "VERSION" "/version", "CHANGED" "/changed_at",
+        "ACCOUNT" "/account", "AUTHORITY" "/authority", "VERSION" "/version", "CHANGED" "/changed_at",
         "CREATED" "/created_at", "ID" "/id"],
+};
+
+/// The public half of a key.
+pub(crate) const PUBLIC_HALF: Noun = Noun {
+    path: "credentials",
+    name: "/public",
+    columns: &[],
+    details: columns!["PUBLIC" "/public"],
 };
 
 /// The vault.

@@ -24,7 +24,10 @@ pub struct Credential {
     name: String,
     project: String,
     kind: &'static str,
+    /// The account's name on targets; empty for an authority.
     account: String,
+    /// The authority that signs its certificates.
+    authority: Option<String>,
     /// The version of its value; 0 while it has none.
     version: u32,
     created_at: String,
@@ -37,9 +40,18 @@ pub struct Credential {
 pub struct CredentialRequest {
     name: String,
     kind: String,
+    #[serde(default)]
     account: String,
+    authority: Option<String>,
     #[serde(default = "default_project")]
     project: String,
+}
+
+/// The public half of a key.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PublicHalf {
+    /// As a line of `authorized_keys`, or of the file that `TrustedUserCAKeys` names.
+    public: String,
 }
 
 /// Whether secrets can be used.
@@ -79,6 +91,7 @@ impl From<CredentialRow> for Credential {
             project: row.project_name,
             kind: row.kind.as_str(),
             account: row.account,
+            authority: row.authority,
             version: row.version,
             created_at: row.created_at.to_string(),
             changed_at: row.changed_at.map(|at| at.to_string()),
@@ -127,6 +140,7 @@ pub(crate) async fn add_credential(
         name: new.name,
         kind: new.kind,
         account: new.account,
+        authority: new.authority,
     };
     let row = app
         .flow
@@ -149,6 +163,16 @@ pub(crate) async fn set_value(
         .set_credential_value(&caller.user, &name, Secret::new(body.into()))
         .await?;
     Ok(Json(row.into()))
+}
+
+/// The public half of an authority or of an SSH key.
+#[utoipa::path(get, path = "/api/v1/credentials/{credential}/public", params(("credential" = String, Path,)), responses((status = 200, body = PublicHalf)))]
+pub(crate) async fn public_half(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<PublicHalf>, Problem> {
+    let public = app.flow.credential_public(&name).await?;
+    Ok(Json(PublicHalf { public }))
 }
 
 /// Removes a credential and its value.

@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use steward_shared::limits::{HOST_KEYS_MAX, SOURCES_MAX};
+use steward_shared::template::{SshTarget, host_key, source};
 use utoipa::ToSchema;
 
 use crate::flow::error::FlowError;
@@ -46,7 +48,37 @@ pub struct Target {
     address: String,
     platform: String,
     labels: BTreeMap<String, String>,
+    ssh: TargetSsh,
     created_at: String,
+}
+
+/// How a target is reached over SSH.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSsh {
+    /// The TCP port.
+    #[serde(default = "ssh_port")]
+    port: u16,
+    /// The host keys that it may show, in OpenSSH's format.
+    #[serde(default)]
+    host_keys: Vec<String>,
+    /// From where the target sees its bridge, where that is not the bridge's own address.
+    #[serde(default)]
+    sources: Vec<String>,
+}
+
+fn ssh_port() -> u16 {
+    SshTarget::default().port
+}
+
+impl From<SshTarget> for TargetSsh {
+    fn from(ssh: SshTarget) -> Self {
+        Self {
+            port: ssh.port,
+            host_keys: ssh.host_keys,
+            sources: ssh.sources,
+        }
+    }
 }
 
 /// A project or site to make.
@@ -70,6 +102,7 @@ pub struct TargetRequest {
     platform: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    ssh: Option<TargetSsh>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -100,6 +133,7 @@ impl From<TargetRow> for Target {
             address: row.address,
             platform: row.platform,
             labels: row.labels,
+            ssh: row.ssh.into(),
             created_at: row.created_at.to_string(),
         }
     }
@@ -249,12 +283,41 @@ pub(crate) async fn add_target(
         address: new.address,
         platform: new.platform,
         labels: new.labels,
+        ssh: new
+            .ssh
+            .as_ref()
+            .map_or_else(|| Ok(SshTarget::default()), ssh)?,
     };
     let row = app
         .flow
         .add_target(&caller.user, &new.project, target)
         .await?;
     Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+fn ssh(given: &TargetSsh) -> Result<SshTarget, FlowError> {
+    if given.port == 0 {
+        return Err(FlowError::invalid("ssh.port", "a port is 1 to 65535"));
+    }
+    if given.host_keys.len() > HOST_KEYS_MAX {
+        let rule = format!("a target has at most {HOST_KEYS_MAX} host keys");
+        return Err(FlowError::invalid("ssh.host_keys", rule));
+    }
+    if given.sources.len() > SOURCES_MAX {
+        let rule = format!("a target has at most {SOURCES_MAX} sources");
+        return Err(FlowError::invalid("ssh.sources", rule));
+    }
+    let host_keys = given.host_keys.iter().map(|key| host_key(key));
+    let sources = given.sources.iter().map(|text| source(text));
+    Ok(SshTarget {
+        port: given.port,
+        host_keys: host_keys
+            .collect::<Result<_, _>>()
+            .map_err(|rule| FlowError::invalid("ssh.host_keys", rule))?,
+        sources: sources
+            .collect::<Result<_, _>>()
+            .map_err(|rule| FlowError::invalid("ssh.sources", rule))?,
+    })
 }
 
 /// Removes a target; what was done on it stays on record.

@@ -1,0 +1,183 @@
+//! The rules of the policy's `[ssh]` section: which targets, which kinds of credential, which accounts.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+use steward_shared::action::Ssh;
+use steward_shared::frame::Refusal;
+use steward_shared::job::Job;
+
+use super::admission::Place;
+use super::file::SshSection;
+use super::{named, refused};
+
+/// One entry of `targets`: a network or a host name, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TargetRule {
+    host: HostRule,
+    /// None is every port.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostRule {
+    Any,
+    Net(IpNet),
+    Name(String),
+}
+
+const RULE: &str =
+    "expected NETWORK:PORT, ADDRESS:PORT or NAME:PORT, with IPv6 in brackets and * for any";
+
+impl FromStr for TargetRule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(RULE)?;
+        let port = match port {
+            "*" => None,
+            port => Some(port.parse().ok().filter(|port| *port > 0).ok_or(RULE)?),
+        };
+        let bare = host
+            .strip_prefix('[')
+            .map_or(Some(host), |rest| rest.strip_suffix(']'));
+        let bare = bare.ok_or(RULE)?;
+        if bare.contains(':') && bare.len() == host.len() {
+            return Err(RULE);
+        }
+        let host = if bare == "*" {
+            HostRule::Any
+        } else if let Ok(net) = bare.parse::<IpNet>() {
+            HostRule::Net(net.trunc())
+        } else if let Ok(address) = bare.parse::<IpAddr>() {
+            HostRule::Net(address.into())
+        } else if is_name(bare) {
+            HostRule::Name(bare.to_ascii_lowercase())
+        } else {
+            return Err(RULE);
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl TargetRule {
+    fn covers(&self, address: &str, port: u16) -> bool {
+        if self.port.is_some_and(|own| own != port) {
+            return false;
+        }
+        match (&self.host, address.parse::<IpAddr>()) {
+            (HostRule::Any, _) => true,
+            (HostRule::Net(net), Ok(address)) => net.contains(&address),
+            (HostRule::Name(name), Err(_)) => address.eq_ignore_ascii_case(name),
+            // A name is never looked up here: whoever answers for it would decide what is allowed.
+            (HostRule::Net(_), Err(_)) | (HostRule::Name(_), Ok(_)) => false,
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(plain)
+}
+
+/// Applies the `[ssh]` section.
+pub(super) fn admit(
+    section: Option<&SshSection>,
+    job: &Job,
+    action: &Ssh,
+) -> Result<Place, Refusal> {
+    let Some(section) = section else {
+        return Err(refused("policy.ssh", "ssh", "has no section in the policy"));
+    };
+    let address = &job.target.address;
+    if !section
+        .targets
+        .iter()
+        .any(|rule| rule.covers(address, action.port))
+    {
+        let shown = format!("{address}:{}", action.port);
+        return Err(refused(
+            "policy.ssh.targets",
+            &shown,
+            "is not in the list of targets",
+        ));
+    }
+    let Some(login) = &job.login else {
+        return Err(refused("policy.ssh", "", "is not an account to use"));
+    };
+    if !section.credentials.contains(&login.kind) {
+        return Err(refused(
+            "policy.ssh.credentials",
+            login.kind.as_str(),
+            "is not in the list of kinds of credential",
+        ));
+    }
+    if !named(&section.accounts, &login.account) {
+        return Err(refused(
+            "policy.ssh.accounts",
+            &login.account,
+            "is not in the list of accounts",
+        ));
+    }
+    Ok(Place::Target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_covers_what_it_names_and_nothing_else() {
+        let covers = |rule: &str, address: &str, port| {
+            rule.parse::<TargetRule>().unwrap().covers(address, port)
+        };
+        for (rule, address, port) in [
+            ("10.20.0.0/16:22", "10.20.255.1", 22),
+            ("10.20.0.7:2222", "10.20.0.7", 2222),
+            ("[fd00::/8]:22", "fd12::1", 22),
+            ("NAS-1.example.org:22", "nas-1.Example.org", 22),
+            ("*:*", "anything", 1),
+            ("10.0.0.0/8:*", "10.1.2.3", 65535),
+        ] {
+            assert!(covers(rule, address, port), "{rule} {address}:{port}");
+        }
+        for (rule, address, port) in [
+            ("10.20.0.0/16:22", "10.21.0.1", 22),
+            ("10.20.0.0/16:22", "10.20.0.1", 23),
+            ("10.20.0.0/16:22", "nas-1", 22),
+            ("nas-1:22", "nas-1.example.org", 22),
+            ("nas-1:22", "xnas-1", 22),
+            ("0.0.0.0/0:22", "::1", 22),
+            ("0.0.0.0/0:22", "localhost", 22),
+        ] {
+            assert!(!covers(rule, address, port), "{rule} {address}:{port}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for text in [
+            "",
+            "10.0.0.1",
+            ":22",
+            "10.0.0.1:0",
+            "10.0.0.1:65536",
+            "fd00::1:22",
+            "a b:22",
+            "-x:22",
+            "[x:22",
+        ] {
+            assert!(text.parse::<TargetRule>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Marks of attempts that run on other machines: after a restart nobody can say what became of those.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use steward_shared::id::AttemptId;
+
+use crate::keep;
+
+/// A folder with one empty file for each attempt under way.
+#[derive(Debug, Clone)]
+pub(super) struct Marks(PathBuf);
+
+impl Marks {
+    /// Over this folder, which is made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        keep::folder(folder).map_err(io::Error::other)?;
+        Ok(Self(folder.to_owned()))
+    }
+
+    fn file(&self, attempt: AttemptId) -> PathBuf {
+        self.0.join(attempt.to_string())
+    }
+
+    /// Marks an attempt; on disk when this returns.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) async fn set(&self, attempt: AttemptId) -> io::Result<()> {
+        let (folder, file) = (self.0.clone(), self.file(attempt));
+        let written = tokio::task::spawn_blocking(move || {
+            File::create(file)?;
+            File::open(folder)?.sync_all()
+        });
+        written.await.map_err(io::Error::other)?
+    }
+
+    /// Takes an attempt's mark away; whether it had one.
+    pub(super) fn take(&self, attempt: AttemptId) -> bool {
+        match fs::remove_file(self.file(attempt)) {
+            Ok(()) => true,
+            // One that cannot be looked for may be there.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn mark_is_there_until_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (
+            AttemptId::from_bytes([1; 16]),
+            AttemptId::from_bytes([2; 16]),
+        );
+        let path = folder.path().join("marks");
+        let marks = Marks::open(&path).unwrap();
+        marks.set(one).await.unwrap();
+        assert!(!marks.take(other));
+        let after_restart = Marks::open(&path).unwrap();
+        assert!(after_restart.take(one) && !after_restart.take(one));
+        fs::remove_dir(&path).unwrap();
+        assert!(marks.set(one).await.is_err());
+    }
+}

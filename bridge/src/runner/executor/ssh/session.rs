@@ -1,0 +1,226 @@
+//! One command in one session (RFC 4254, section 6), from its start to its end.
+
+use std::sync::{Mutex, PoisonError};
+
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use steward_shared::job::Outcome;
+use steward_shared::log::Stream;
+use steward_shared::remote::Planned;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::host::Connection;
+use crate::limits::{DRAIN_GRACE, SSH_CONNECT_WITHIN, SSH_END_WITHIN};
+use crate::runner::executor::local::halted;
+use crate::runner::executor::output::OutputError;
+use crate::runner::executor::{ExecuteError, Halt, Halted, Output};
+use crate::runner::spool::SpoolError;
+
+/// How a step went.
+pub(super) enum Ended {
+    /// It was not started.
+    NotBegun(String),
+    /// It was, or may have been.
+    With(Outcome, String),
+}
+
+/// What the host said of the command's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Code(i32),
+    Signal(i32),
+}
+
+/// What has been heard of a command.
+struct Heard {
+    told: Mutex<Told>,
+    lost: Mutex<Option<OutputError>>,
+    /// Cancelled when output could not be taken.
+    full: CancellationToken,
+}
+
+/// Why a command that runs is ended from here.
+enum Stop {
+    Halted(Halted),
+    TimedOut,
+    Output,
+}
+
+/// Runs one step.
+///
+/// # Errors
+/// [`ExecuteError::Spool`] when the disk has failed.
+pub(super) async fn run(
+    connection: &Connection,
+    planned: &Planned,
+    output: &mut Output,
+    halt: &mut Halt,
+) -> Result<Ended, ExecuteError> {
+    let begun = timeout(SSH_CONNECT_WITHIN, begin(connection, planned)).await;
+    let (mut read, write) = match begun {
+        Ok(Ok(halves)) => halves,
+        Ok(Err(ended)) => return Ok(ended),
+        Err(_) => return Ok(unheard("the target did not say whether it has started it")),
+    };
+    let heard = Heard {
+        told: Mutex::new(Told::Nothing),
+        lost: Mutex::new(None),
+        full: CancellationToken::new(),
+    };
+    let limit = planned.timeout.map(|timeout| Instant::now() + timeout);
+    let draining = output.draining();
+    let stop = {
+        let mut listening = std::pin::pin!(listen(&mut read, planned, output, &heard));
+        let mut feeding = std::pin::pin!(write.data_bytes(planned.stdin.clone()));
+        let mut fed = planned.stdin.is_empty();
+        let stop = loop {
+            tokio::select! {
+                biased;
+                () = &mut listening => break None,
+                why = halt.reached() => break Some(Stop::Halted(why)),
+                () = heard.full.cancelled() => break Some(Stop::Output),
+                () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
+                    break Some(Stop::TimedOut);
+                }
+                _ = &mut feeding, if !fed => fed = true,
+            }
+        };
+        if stop.is_some() {
+            // The lifeline of the command's process group ends here: see `command_line`.
+            drop(timeout(SSH_END_WITHIN, write.eof()).await);
+            draining.cancel();
+            drop(timeout(SSH_END_WITHIN, &mut listening).await);
+        }
+        stop
+    };
+    drop(timeout(SSH_END_WITHIN, write.close()).await);
+    verdict(stop, heard, planned)
+}
+
+type Halves = (ChannelReadHalf, ChannelWriteHalf<Msg>);
+
+async fn begin(connection: &Connection, planned: &Planned) -> Result<Halves, Ended> {
+    let refused = |error| Ended::NotBegun(format!("the target begins no session: {error}"));
+    let channel = connection
+        .handle
+        .channel_open_session()
+        .await
+        .map_err(refused)?;
+    let (mut read, write) = channel.split();
+    write
+        .exec(true, planned.line.as_bytes())
+        .await
+        .map_err(refused)?;
+    loop {
+        match read.wait().await {
+            Some(ChannelMsg::Success) => return Ok((read, write)),
+            Some(ChannelMsg::Failure) => {
+                let why = "the target refuses to start the command";
+                return Err(Ended::NotBegun(why.to_owned()));
+            }
+            Some(ChannelMsg::WindowAdjusted { .. }) => {}
+            Some(_) | None => return Err(unheard("the target broke off when asked to start it")),
+        }
+    }
+}
+
+/// Takes what the host says, until it says no more; after the command's end it has [`DRAIN_GRACE`] of silence.
+async fn listen(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
+    let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    loop {
+        let message = if heard.told() == Told::Nothing {
+            read.wait().await
+        } else {
+            timeout(DRAIN_GRACE, read.wait()).await.unwrap_or(None)
+        };
+        let (stream, data) = match message {
+            Some(ChannelMsg::Data { data }) => (Stream::Stdout, data),
+            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => (Stream::Stderr, data),
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                told(Told::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+                continue;
+            }
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                told(Told::Signal(number(&signal_name)));
+                continue;
+            }
+            Some(ChannelMsg::Close) | None => return,
+            Some(_) => continue,
+        };
+        // What has no place any more is read all the same: the command's end comes after it.
+        if !heard.full.is_cancelled()
+            && let Err(error) = output.append(planned.number, stream, &data).await
+        {
+            *heard.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            heard.full.cancel();
+        }
+    }
+}
+
+impl Heard {
+    fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unheard(what: &str) -> Ended {
+    let message = format!("{what}; the command may still run on the target");
+    Ended::With(Outcome::Unknown, message)
+}
+
+fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended, ExecuteError> {
+    let told = heard.told();
+    let lost = heard
+        .lost
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(OutputError::Spool(error)) = &lost
+        && lost.as_ref().is_some_and(OutputError::is_fatal)
+    {
+        return Err(ExecuteError::Spool(error.clone()));
+    }
+    let ended = |outcome, why: String| Ok(Ended::With(outcome, why));
+    let beyond = |what: &str| ended(Outcome::LimitExceeded(what.to_owned()), String::new());
+    match (stop, told, lost) {
+        (Some(_), Told::Nothing, _) => Ok(unheard(
+            "it was to end, and the target has not said that it has",
+        )),
+        (None, Told::Nothing, _) => Ok(unheard("the connection to the target was lost")),
+        (Some(Stop::Halted(why)), ..) => {
+            let (outcome, message) = halted(why);
+            ended(outcome, message)
+        }
+        (Some(Stop::TimedOut), ..) => ended(
+            Outcome::TimedOut,
+            format!("step {} took longer than it may", planned.number + 1),
+        ),
+        (_, _, Some(OutputError::Limit)) => beyond("output"),
+        (_, _, Some(OutputError::Spool(SpoolError::Full))) => beyond("spool"),
+        (_, Told::Code(code), _) if planned.ok.contains(&code) => {
+            ended(Outcome::Succeeded(code), String::new())
+        }
+        (_, Told::Code(code), _) => ended(Outcome::Exited(code), String::new()),
+        (_, Told::Signal(signal), _) => ended(Outcome::Signalled(signal), String::new()),
+    }
+}
+
+/// Linux's number of a signal that SSH names (RFC 4254, 6.9); 0 for one without.
+fn number(signal: &Sig) -> i32 {
+    match signal {
+        Sig::ABRT => 6,
+        Sig::ALRM => 14,
+        Sig::FPE => 8,
+        Sig::HUP => 1,
+        Sig::ILL => 4,
+        Sig::INT => 2,
+        Sig::KILL => 9,
+        Sig::PIPE => 13,
+        Sig::QUIT => 3,
+        Sig::SEGV => 11,
+        Sig::TERM => 15,
+        Sig::USR1 => 10,
+        Sig::Custom(_) => 0,
+    }
+}

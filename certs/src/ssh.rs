@@ -1,0 +1,224 @@
+//! SSH certificates (OpenSSH, PROTOCOL.certkeys): an authority, and what it signs for the account of one attempt.
+//!
+//! Only the public half of the attempt's key is ever here.
+
+use ssh_key::PrivateKey;
+use ssh_key::certificate::{Builder, CertType};
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::public::{Ed25519PublicKey, KeyData};
+use steward_shared::credential::is_account;
+use steward_shared::secret::Secret;
+use steward_shared::sign::SigningKey;
+use steward_shared::time::Timestamp;
+
+/// What cannot be done; nothing of a key is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SshError {
+    /// No randomness.
+    #[error("cannot make a key")]
+    NoKey,
+    /// The bytes are no private key that can be used.
+    #[error("not a private key in OpenSSH's format, or one with a passphrase")]
+    NotAKey,
+    /// A certificate for nobody, or for more than one account.
+    #[error("a certificate is for one account, of a-z, 0-9, '_' and '-'")]
+    Account,
+    /// The certificate could not be made.
+    #[error("cannot sign a certificate")]
+    Sign,
+}
+
+/// An authority that signs user certificates.
+pub struct SshAuthority(PrivateKey);
+
+impl std::fmt::Debug for SshAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SshAuthority(…)")
+    }
+}
+
+/// What a user certificate says.
+#[derive(Debug, Clone, Copy)]
+pub struct UserCertificate<'a> {
+    /// The Ed25519 key that it is for.
+    pub public: [u8; 32],
+    /// The account: the one principal.
+    pub account: &'a str,
+    /// What servers write into their logs.
+    pub key_id: &'a str,
+    /// Its number.
+    pub serial: u64,
+    /// Not good before.
+    pub from: Timestamp,
+    /// Not good from then on.
+    pub until: Timestamp,
+    /// The only command that it allows.
+    pub command: &'a str,
+    /// The addresses and networks that it is good from; never empty.
+    pub sources: &'a [String],
+}
+
+impl SshAuthority {
+    /// A new private key.
+    ///
+    /// # Errors
+    /// [`SshError::NoKey`] when the system gives no randomness.
+    pub fn new_seed() -> Result<Secret, SshError> {
+        SigningKey::new_seed().map_err(|_| SshError::NoKey)
+    }
+
+    /// The authority with this private key.
+    ///
+    /// # Errors
+    /// [`SshError::NotAKey`] when it has not 32 bytes.
+    pub fn from_seed(seed: &Secret) -> Result<Self, SshError> {
+        private_key(seed).map(Self)
+    }
+
+    /// What servers trust, as a line of the file that `TrustedUserCAKeys` names.
+    ///
+    /// # Errors
+    /// [`SshError::NotAKey`] never, with a key that was made here.
+    pub fn public(&self) -> Result<String, SshError> {
+        shown(&self.0)
+    }
+
+    /// Signs a certificate without any extension: no terminal, no forwarding of anything, no agent.
+    ///
+    /// # Errors
+    /// [`SshError::Account`] for a principal that could be read as another or as several; [`SshError::Sign`].
+    pub fn sign(&self, what: &UserCertificate<'_>) -> Result<String, SshError> {
+        if !is_account(what.account) {
+            return Err(SshError::Account);
+        }
+        if what.sources.is_empty() {
+            return Err(SshError::Sign);
+        }
+        self.signed(what).map_err(|_| SshError::Sign)
+    }
+
+    fn signed(&self, what: &UserCertificate<'_>) -> ssh_key::Result<String> {
+        let nonce = SigningKey::new_seed().map_err(|_| ssh_key::Error::Crypto)?;
+        let key = KeyData::Ed25519(Ed25519PublicKey(what.public));
+        let seconds = |at: Timestamp| at.as_millis() / 1000;
+        let mut builder = Builder::new(
+            nonce.expose().to_vec(),
+            key,
+            seconds(what.from),
+            seconds(what.until),
+        )?;
+        builder.serial(what.serial)?;
+        builder.key_id(what.key_id)?;
+        builder.cert_type(CertType::User)?;
+        builder.valid_principal(what.account)?;
+        builder.critical_option("force-command", what.command)?;
+        builder.critical_option("source-address", what.sources.join(","))?;
+        builder.sign(&self.0)?.to_openssh()
+    }
+}
+
+/// The public half of a private key in OpenSSH's format, as a line of `authorized_keys`.
+///
+/// # Errors
+/// [`SshError::NotAKey`] when it is none, or is protected by a passphrase.
+pub fn public_half(private: &Secret) -> Result<String, SshError> {
+    let key = PrivateKey::from_openssh(private.expose()).map_err(|_| SshError::NotAKey)?;
+    if key.is_encrypted() {
+        return Err(SshError::NotAKey);
+    }
+    shown(&key)
+}
+
+fn shown(key: &PrivateKey) -> Result<String, SshError> {
+    let public = KeyData::from(key.public_key());
+    ssh_key::PublicKey::from(public)
+        .to_openssh()
+        .map_err(|_| SshError::NotAKey)
+}
+
+/// The private key with this seed.
+///
+/// # Errors
+/// [`SshError::NotAKey`] when it has not 32 bytes.
+fn private_key(seed: &Secret) -> Result<PrivateKey, SshError> {
+    let seed: &[u8; 32] = seed.expose().try_into().map_err(|_| SshError::NotAKey)?;
+    let pair = KeypairData::from(Ed25519Keypair::from_seed(seed));
+    PrivateKey::new(pair, "").map_err(|_| SshError::NotAKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_312_577_042);
+
+    fn wanted<'a>(account: &'a str, sources: &'a [String]) -> UserCertificate<'a> {
+        UserCertificate {
+            public: [7; 32],
+            account,
+            key_id: "c/j/a/alice",
+            serial: 42,
+            from: NOW.before(std::time::Duration::from_secs(60)),
+            until: NOW.after(std::time::Duration::from_secs(300)),
+            command: "exec id",
+            sources,
+        }
+    }
+
+    #[test]
+    fn certificate_says_what_was_wanted_and_nothing_else() {
+        let seed = SshAuthority::new_seed().unwrap();
+        let authority = SshAuthority::from_seed(&seed).unwrap();
+        let sources = ["10.0.0.5".to_owned(), "fd00::/8".to_owned()];
+        let text = authority.sign(&wanted("root", &sources)).unwrap();
+        let certificate = Certificate::from_openssh(&text).unwrap();
+        let trusted = PublicKey::from_openssh(&authority.public().unwrap()).unwrap();
+        let print: Fingerprint = trusted.fingerprint(HashAlg::Sha256);
+        certificate
+            .validate_at(NOW.as_millis() / 1000, [&print])
+            .unwrap();
+        assert_eq!(certificate.valid_principals(), ["root"]);
+        assert_eq!(certificate.serial(), 42);
+        assert_eq!(certificate.key_id(), "c/j/a/alice");
+        assert_eq!(certificate.cert_type(), CertType::User);
+        assert_eq!(certificate.valid_before() - certificate.valid_after(), 360);
+        assert!(certificate.extensions().is_empty());
+        let options: Vec<_> = certificate.critical_options().iter().collect();
+        let options: Vec<(&str, &str)> = options
+            .into_iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            options,
+            [
+                ("force-command", "exec id"),
+                ("source-address", "10.0.0.5,fd00::/8")
+            ]
+        );
+        let other = SshAuthority::from_seed(&SshAuthority::new_seed().unwrap()).unwrap();
+        let other = PublicKey::from_openssh(&other.public().unwrap()).unwrap();
+        let print = other.fingerprint(HashAlg::Sha256);
+        assert!(
+            certificate
+                .validate_at(NOW.as_millis() / 1000, [&print])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn certificate_is_for_one_account_from_somewhere() {
+        let authority = SshAuthority::from_seed(&SshAuthority::new_seed().unwrap()).unwrap();
+        let sources = ["10.0.0.5".to_owned()];
+        for account in ["", "deploy,root", "*", "root\n", " root", "Root", "a b"] {
+            let refused = authority.sign(&wanted(account, &sources));
+            assert_eq!(refused.unwrap_err(), SshError::Account, "{account:?}");
+        }
+        assert_eq!(
+            authority.sign(&wanted("root", &[])).unwrap_err(),
+            SshError::Sign
+        );
+        assert!(SshAuthority::from_seed(&Secret::new(vec![1; 31])).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! Certificates: an attempt's own key is let in as one account, for one command, from one place, for minutes.
+
+use std::net::IpAddr;
+
+use steward_certs::ssh::{SshAuthority, UserCertificate};
+use steward_shared::action::Action;
+use steward_shared::credential::CredentialKind;
+use steward_shared::frame::SshKey;
+use steward_shared::id::LeaseId;
+use steward_shared::job::Job;
+use steward_shared::limits::{SSH_CERTIFICATE, SSH_CERTIFICATE_EARLIER};
+use steward_shared::remote;
+use steward_shared::secret::Secret;
+use steward_shared::template::only;
+use steward_shared::time::Timestamp;
+
+use super::credentials::opened;
+use super::error::FlowError;
+use crate::limits::FORCE_COMMAND_BYTES_MAX;
+use crate::store::Tx;
+use crate::vault::Vault;
+
+/// The number of the certificate of a lease: the random part of the lease's id.
+pub(super) fn serial(lease: LeaseId) -> u64 {
+    lease
+        .as_bytes()
+        .iter()
+        .skip(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Signs the certificate of one attempt. `authority` is the value of the credential: who signs.
+///
+/// # Errors
+/// When the store fails or the vault is sealed; within, why there is no certificate, for people.
+pub(super) fn certificate(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    job: &Job,
+    authority: &Secret,
+    (key, lease): (Option<&SshKey>, LeaseId),
+    now: Timestamp,
+) -> Result<Result<Secret, String>, FlowError> {
+    let none = |why: &str| Ok(Err(why.to_owned()));
+    let (Some(login), Some(key)) = (&job.login, key) else {
+        return none("the bridge has asked for no certificate");
+    };
+    let found = match authority.expose_text() {
+        Some(id) => tx.credential(id)?,
+        None => None,
+    };
+    let Some(found) = found.filter(|found| {
+        found.kind == CredentialKind::SshAuthority && found.project_name == job.project
+    }) else {
+        return none("its authority has been removed");
+    };
+    let Some(seed) = opened(tx, vault, &found, now)? else {
+        return none("its authority has no value that can be used");
+    };
+    let command = match &job.action {
+        Action::Ssh(action) => match remote::plan(job, action) {
+            Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
+            Err(why) => return Ok(Err(why)),
+        },
+        Action::Local(_) => return none("the job is not over SSH"),
+    };
+    if command.len() > FORCE_COMMAND_BYTES_MAX {
+        let bytes = command.len();
+        return Ok(Err(format!(
+            "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
+        )));
+    }
+    let mut sources = tx.target_ssh(job.target.id)?.sources;
+    if sources.is_empty() {
+        let Ok(source) = key.source.parse::<IpAddr>() else {
+            return none("the bridge has not said which address it has");
+        };
+        sources = vec![source.to_canonical().to_string()];
+    }
+    let key_id = format!(
+        "{}/{}/{}/{}",
+        job.cluster, job.job, job.attempt, job.requester
+    );
+    let signed = SshAuthority::from_seed(&seed)?.sign(&UserCertificate {
+        public: key.public,
+        account: &login.account,
+        key_id: &key_id,
+        serial: serial(lease),
+        from: now.before(SSH_CERTIFICATE_EARLIER),
+        until: now.after(SSH_CERTIFICATE),
+        command: &command,
+        sources: &sources,
+    })?;
+    Ok(Ok(Secret::from(signed)))
+}

@@ -1,0 +1,263 @@
+//! A command for a shell on another machine: the one place where words become text again.
+
+use std::collections::BTreeMap;
+
+use crate::limits::REMOTE_TERM_GRACE;
+
+/// One word, so that a POSIX shell gives it back byte for byte and does nothing else with it.
+///
+/// Single quotes take everything but a single quote (POSIX.1-2024, Shell Command Language, 2.2.2). Words that hold
+/// a NUL cannot be passed at all; they were refused before.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// The shell of POSIX, which every command of a job is started by.
+const SHELL: &str = "exec /bin/sh -c";
+
+/// Ends the command's process group once the session's standard input ends: when the connection is lost, when the
+/// job is to end, and when the command has ended and left something behind. It outlives its own `TERM`.
+fn watch() -> String {
+    let grace = REMOTE_TERM_GRACE.as_secs();
+    format!(
+        "{{ trap '' HUP INT TERM; cat <&3; kill -s TERM -- -$$; sleep {grace}; kill -s KILL -- -$$; }} \
+         >/dev/null 2>&1 &"
+    )
+}
+
+/// A command line of these words, with these variables, in this directory, with so many bytes of standard input.
+///
+/// The session's standard input goes on after those bytes and is a lifeline: a target ends the command's process
+/// group by itself when it ends. The server must begin a process group for each session, as OpenSSH does.
+pub fn command_line(
+    words: &[String],
+    environment: &BTreeMap<String, String>,
+    directory: Option<&str>,
+    stdin: usize,
+) -> String {
+    let mut line = String::new();
+    if let Some(directory) = directory {
+        line += &format!("cd {} && ", quoted(directory));
+    }
+    let watch = watch();
+    let wrapper = if stdin == 0 {
+        format!("exec 3<&0; {watch} exec \"$@\" </dev/null 3<&-")
+    } else {
+        // A shell that waits cannot become the command; it must not die before it either.
+        format!(
+            "n=$1; shift; exec 3<&0; trap : HUP INT TERM; \
+             {{ head -c \"$n\" <&3; {watch} }} | \"$@\" 3<&-"
+        )
+    };
+    line += &format!("{SHELL} {} steward", quoted(&wrapper));
+    if stdin > 0 {
+        line += &format!(" {stdin}");
+    }
+    if !environment.is_empty() {
+        line += " env";
+        for (name, value) in environment {
+            line += &format!(" {}", quoted(&format!("{name}={value}")));
+        }
+    }
+    for word in words {
+        line.push(' ');
+        line += &quoted(word);
+    }
+    line
+}
+
+/// A command that runs each of these command lines when it is asked for, and nothing else: what a certificate
+/// forces. Servers give what was asked for in `SSH_ORIGINAL_COMMAND` (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+pub fn only(lines: &[String]) -> String {
+    if let [line] = lines {
+        return line.clone();
+    }
+    let mut wrapper = "case \"$SSH_ORIGINAL_COMMAND\" in ".to_owned();
+    for line in lines {
+        // It is evaluated only where it is, byte for byte, what stands here.
+        wrapper += &format!("{}) eval \"$SSH_ORIGINAL_COMMAND\";; ", quoted(line));
+    }
+    wrapper += "*) exit 126;; esac";
+    format!("{SHELL} {} steward", quoted(&wrapper))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Child, Command, Output, Stdio};
+    use std::sync::mpsc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A session as OpenSSH's server begins it: the account's shell, in a process group of its own.
+    fn session(line: &str) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(line).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// A session to its end; its standard input does not end before it.
+    fn whole(line: &str, stdin: &[u8]) -> Output {
+        let mut child = session(line);
+        let mut lifeline = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            let (ended, end) = mpsc::channel();
+            scope.spawn(move || {
+                // A command need not read it.
+                drop(lifeline.write_all(stdin));
+                end.recv().unwrap();
+            });
+            let output = child.wait_with_output().unwrap();
+            ended.send(()).unwrap();
+            output
+        })
+    }
+
+    fn words(line: &str) -> Vec<u8> {
+        let output = whole(line, b"");
+        assert!(output.status.success(), "{line}: {output:?}");
+        output.stdout
+    }
+
+    fn echoed(all: &[String]) -> Vec<u8> {
+        all.iter()
+            .flat_map(|word| format!("{word}\0").into_bytes())
+            .collect()
+    }
+
+    fn plain(words: &[&str], stdin: usize) -> String {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        command_line(&words, &BTreeMap::new(), None, stdin)
+    }
+
+    #[test]
+    fn shell_gives_back_every_word() {
+        let hostile = [
+            "",
+            " ",
+            "a b",
+            "'",
+            "''",
+            "\"",
+            "$HOME",
+            "`id`",
+            "$(id)",
+            ";id",
+            "&",
+            "|",
+            ">x",
+            "*",
+            "?",
+            "[a]",
+            "~",
+            "#",
+            "\\",
+            "\n",
+            "\t",
+            "!",
+            "{a,b}",
+            "\u{a0}",
+            "ü",
+            "-n",
+            "--",
+            "a=b",
+            "\u{1b}[31m",
+            "%s",
+            "\r",
+        ];
+        let all: Vec<String> = hostile.iter().map(|word| (*word).to_owned()).collect();
+        let mut command = vec!["/usr/bin/printf", "%s\\0"];
+        command.extend(hostile);
+        assert_eq!(words(&plain(&command, 0)), echoed(&all));
+        let lines = [plain(&["true"], 0), plain(&command, 0)];
+        let forced = format!(
+            "SSH_ORIGINAL_COMMAND={} {}",
+            quoted(&lines[1]),
+            only(&lines).trim_start_matches("exec ")
+        );
+        assert_eq!(words(&forced), echoed(&all));
+    }
+
+    #[test]
+    fn what_was_not_signed_is_not_run() {
+        let lines = [plain(&["true"], 0), plain(&["echo", "it's"], 0)];
+        for other in ["", "true", "echo it's", "*", &lines[1][1..]] {
+            let mut command = Command::new("/bin/sh");
+            command
+                .arg("-c")
+                .arg(only(&lines))
+                .env("SSH_ORIGINAL_COMMAND", other);
+            let output = command.output().unwrap();
+            assert_eq!(
+                (output.status.code(), &output.stdout[..]),
+                (Some(126), &b""[..])
+            );
+        }
+        assert_eq!(only(&lines[..1]), lines[0]);
+    }
+
+    #[test]
+    fn variables_and_directory_reach_the_command() {
+        let environment = BTreeMap::from([("note".to_owned(), "it's $HOME".to_owned())]);
+        let command = ["/bin/sh", "-c", "printf '%s|%s' \"$note\" \"$PWD\""].map(str::to_owned);
+        let line = command_line(&command, &environment, Some("/usr/bin"), 0);
+        assert_eq!(words(&line), b"it's $HOME|/usr/bin");
+    }
+
+    #[test]
+    fn standard_input_is_what_was_meant_for_it() {
+        let given = "one\ntwo\0".repeat(50_000);
+        for (command, wanted) in [("cat", given.as_bytes()), ("true", b"")] {
+            let output = whole(&plain(&[command], given.len()), given.as_bytes());
+            assert!(
+                output.status.success() && output.stdout == wanted,
+                "{command}"
+            );
+        }
+        let output = whole(&plain(&["/bin/sh", "-c", "cat; exit 7"], 2), b"ab");
+        assert_eq!(
+            (output.status.code(), &output.stdout[..]),
+            (Some(7), &b"ab"[..])
+        );
+    }
+
+    #[test]
+    fn command_dies_with_its_lifeline() {
+        for stdin in [0, 2] {
+            // What it has begun in its group dies with it.
+            let script = "echo up; sleep 600 & wait; echo late";
+            let mut child = session(&plain(&["/bin/sh", "-c", script], stdin));
+            let mut lifeline = child.stdin.take().unwrap();
+            lifeline.write_all(&vec![b' '; stdin]).unwrap();
+            let mut up = [0; 3];
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+            drop(lifeline);
+            let output = child.wait_with_output().unwrap();
+            let ended = (output.status.signal(), output.status.code());
+            assert!(
+                ended == (Some(15), None) || ended == (None, Some(143)),
+                "{output:?}"
+            );
+            assert_eq!(output.stdout, b"");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_word_survives(all in prop::collection::vec("[^\0]{0,20}", 0..6)) {
+            let mut command = vec!["/usr/bin/printf".to_owned(), "%s\\0".to_owned()];
+            command.extend(all.iter().cloned());
+            let expected = if all.is_empty() { b"\0".to_vec() } else { echoed(&all) };
+            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, 0)), expected);
+        }
+    }
+}
