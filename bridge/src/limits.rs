@@ -69,6 +69,12 @@ pub const SSH_WINDOW_BYTES: u32 = 1024 * 1024;
 /// [`steward_shared::limits::REMOTE_TERM_GRACE`].
 pub const SSH_END_WITHIN: Duration = Duration::from_secs(8);
 
+/// Bytes of a secret that is masked in output: a shorter one would mask what is none.
+pub const MASKED_BYTES_MIN: usize = 6;
+
+/// Bytes of a line of a secret that is masked by itself.
+pub const MASKED_LINE_BYTES_MIN: usize = 8;
+
 /// How long the death of a killed tree is waited for.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 

@@ -72,6 +72,16 @@ impl Canary {
         &self.text
     }
 
+    /// Every form of it that programs print.
+    #[must_use]
+    pub fn forms(&self) -> Vec<Vec<u8>> {
+        let printed = self
+            .forms
+            .iter()
+            .filter(|(name, _)| name != "a list of numbers");
+        printed.map(|(_, form)| form.clone()).collect()
+    }
+
     /// Makes sure that bytes do not hold it.
     ///
     /// # Errors

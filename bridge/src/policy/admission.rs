@@ -8,6 +8,7 @@ use steward_shared::frame::Refusal;
 use steward_shared::template::{Piece, Step, StepKind, Word};
 
 use super::account::Account;
+use super::environment::Variables;
 use super::file::LocalSection;
 use super::{program, quoted, refused};
 
@@ -45,31 +46,6 @@ pub enum Place {
     Target,
 }
 
-const ENVIRONMENT: &str = "policy.local.environment";
-
-/// Names that decide which code runs; `*` does not cover them.
-const POWERFUL: [&str; 14] = [
-    "BASH_ENV",
-    "CDPATH",
-    "ENV",
-    "GCONV_PATH",
-    "GLOBIGNORE",
-    "HOME",
-    "IFS",
-    "LOCPATH",
-    "LOGNAME",
-    "NODE_OPTIONS",
-    "PATH",
-    "PS4",
-    "SHELLOPTS",
-    "USER",
-];
-
-/// Beginnings of such names.
-const POWERFUL_PREFIXES: [&str; 10] = [
-    "BASH_", "DYLD_", "GIT_", "GLIBC_", "LD_", "LUA_", "MALLOC_", "PERL", "PYTHON", "RUBY",
-];
-
 /// Applies the `[local]` section.
 pub(super) fn local(section: Option<&LocalSection>, action: &Local) -> Result<Place, Refusal> {
     let Some(section) = section else {
@@ -80,7 +56,11 @@ pub(super) fn local(section: Option<&LocalSection>, action: &Local) -> Result<Pl
         ));
     };
     let account = account(section, action.run_as.as_deref())?;
-    environment(section, action)?;
+    let variables = Variables {
+        listed: &section.environment,
+        clause: "policy.local.environment",
+    };
+    variables.admit(&action.environment, &action.values, &action.steps)?;
     let programs = action
         .steps
         .iter()
@@ -112,57 +92,6 @@ fn account(section: &LocalSection, run_as: Option<&str>) -> Result<Account, Refu
         },
     };
     Account::find(name).map_err(|why| refused(CLAUSE, name, &format!("is listed, but {why}")))
-}
-
-fn environment(section: &LocalSection, action: &Local) -> Result<(), Refusal> {
-    for (name, value) in &action.environment {
-        if !is_name(name) || value.contains('\0') {
-            return Err(refused(ENVIRONMENT, name, "is not an environment variable"));
-        }
-        listed(section, name)?;
-    }
-    let scripted = action
-        .steps
-        .iter()
-        .any(|step| matches!(step.kind, StepKind::Script { .. }));
-    for (name, value) in action.values.iter().filter(|_| scripted) {
-        if !is_name(name) || value.to_string().contains('\0') {
-            return Err(refused(ENVIRONMENT, name, "cannot be given to a script"));
-        }
-        // A lower-case name means nothing to a loader or an interpreter, so a script's inputs
-        // need no list; any other name is one that programs may listen to.
-        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            listed(section, name)?;
-        }
-    }
-    Ok(())
-}
-
-fn listed(section: &LocalSection, name: &str) -> Result<(), Refusal> {
-    if name.starts_with("STEWARD_") {
-        return Err(refused(ENVIRONMENT, name, "is set by the bridge alone"));
-    }
-    let powerful = POWERFUL.contains(&name)
-        || POWERFUL_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
-    let wanted = |listed: &String| listed == name || (listed == "*" && !powerful);
-    if section.environment.iter().any(wanted) {
-        return Ok(());
-    }
-    Err(refused(
-        ENVIRONMENT,
-        name,
-        "is not in the list of environment variables",
-    ))
-}
-
-fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|byte| byte == b'_' || byte.is_ascii_alphabetic())
-        && bytes.all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
 }
 
 fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {

@@ -61,6 +61,8 @@ pub(super) struct SshSection {
     pub(super) targets: Vec<TargetRule>,
     pub(super) credentials: Vec<CredentialKind>,
     pub(super) accounts: Vec<String>,
+    #[serde(default)]
+    pub(super) environment: Vec<String>,
 }
 
 /// One entry of `binaries`.

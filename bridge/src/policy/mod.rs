@@ -6,6 +6,7 @@
 
 mod account;
 mod admission;
+mod environment;
 mod file;
 mod hours;
 mod program;

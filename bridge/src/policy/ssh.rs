@@ -10,6 +10,7 @@ use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 
 use super::admission::Place;
+use super::environment::Variables;
 use super::file::SshSection;
 use super::{named, refused};
 
@@ -129,6 +130,11 @@ pub(super) fn admit(
             "is not in the list of accounts",
         ));
     }
+    let variables = Variables {
+        listed: &section.environment,
+        clause: "policy.ssh.environment",
+    };
+    variables.admit(&action.environment, &action.values, &action.steps)?;
     Ok(Place::Target)
 }
 

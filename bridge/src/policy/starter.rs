@@ -56,6 +56,7 @@ environment = [\"*\"]
 targets = [\"*:*\"]
 credentials = [\"password\", \"ssh-key\", \"ssh-certificate\"]
 accounts = [\"*\"]
+environment = [\"*\"]
 "
     )
 }

@@ -6,6 +6,8 @@ pub mod room;
 pub mod spawn;
 pub mod spool;
 
+pub mod redact;
+
 pub mod executor;
 
 pub mod attempt;

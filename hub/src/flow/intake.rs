@@ -298,7 +298,7 @@ impl Arrived {
         if tx.bridge(&self.bridge.to_string())?.is_none_or(revoked) {
             return Err(FlowError::Misbehaved("a start request of a revoked bridge"));
         }
-        let again = row.nonce.is_some() && row.nonce == self.note.nonce;
+        let again = row.state == AttemptState::Starting && row.nonce == self.note.nonce;
         if refused_permit(row, &self.note, self.now).is_some() && !again {
             return Ok(Decided::NotNeeded);
         }

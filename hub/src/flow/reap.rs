@@ -10,8 +10,9 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::error::FlowError;
 use super::hello::record;
+use super::release;
 use super::transition::{self, Note};
-use crate::limits::{IDEMPOTENCY_KEPT, LOOK_EVERY, OFFER_ANSWERED_WITHIN, UNKNOWN_AFTER};
+use crate::limits::{IDEMPOTENCY_KEPT, LOOK_EVERY, OFFER_ANSWERED_WITHIN, PAGE_MAX, UNKNOWN_AFTER};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::model::job::JobState;
 use crate::store::{AttemptRow, StoreError};
@@ -54,6 +55,7 @@ pub async fn reap_once(
             mark_unreachable(flow, row, now).await?;
         }
     }
+    end_leases(flow, now).await?;
     if now.since(*forgotten) >= FORGET_EVERY {
         *forgotten = now;
         let old = flow
@@ -143,7 +145,7 @@ async fn mark_unreachable(flow: &Flow, row: AttemptRow, now: Timestamp) -> Resul
         .store
         .write(move |tx| {
             let Some(row) = tx.attempt(row.id)? else {
-                return Ok::<_, StoreError>(());
+                return Ok::<_, FlowError>(());
             };
             if row.unreachable || !row.state.is_permitted() {
                 return Ok(());
@@ -151,7 +153,8 @@ async fn mark_unreachable(flow: &Flow, row: AttemptRow, now: Timestamp) -> Resul
             let mut to = row.clone();
             to.unreachable = true;
             tx.change_attempt(row.state, &to)?;
-            record(tx, &row, "attempt.unreachable", now)
+            record(tx, &row, "attempt.unreachable", now)?;
+            release::end(tx, &row, "the hub has lost contact with the bridge", now)
         })
         .await;
     marked?;
@@ -178,4 +181,26 @@ async fn close_windows(flow: &Flow, now: Timestamp) -> Result<(), FlowError> {
         flow.runs.ring(run);
     }
     Ok(())
+}
+
+/// Ends the leases whose time is over, whatever became of their attempts.
+async fn end_leases(flow: &Flow, now: Timestamp) -> Result<(), FlowError> {
+    let past: Result<_, StoreError> = flow
+        .store
+        .read(move |tx| tx.leases_past(now, PAGE_MAX))
+        .await;
+    let past = past?;
+    if past.is_empty() {
+        return Ok(());
+    }
+    flow.store
+        .write(move |tx| {
+            for lease in &past {
+                if let Some(row) = tx.attempt(lease.attempt)? {
+                    release::end(tx, &row, "its time is over", now)?;
+                }
+            }
+            Ok::<_, FlowError>(())
+        })
+        .await
 }

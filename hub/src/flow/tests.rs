@@ -12,18 +12,24 @@ use futures_util::future::join;
 use rusqlite::Connection;
 use steward_certs::key::Key;
 use steward_shared::action::ActionKind;
-use steward_shared::frame::{Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Start, ToBridge};
+use steward_shared::codec;
+use steward_shared::frame::{
+    AttemptKeys, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Released, Start, ToBridge,
+};
 use steward_shared::hex;
 use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId, StartId};
 use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
-use steward_shared::limits::UNREACHABLE_AFTER;
+use steward_shared::limits::{BODY_BYTES_MAX, UNREACHABLE_AFTER};
 use steward_shared::random::SystemRandom;
+use steward_shared::seal::{Binding, OpeningKey};
+use steward_shared::secret::Secret;
 use steward_shared::sign::{Signed, SigningKey, Verifier};
 use steward_shared::template::SshTarget;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bridges::Wish;
+use super::credentials::NewCredential;
 use super::documents::Wanted;
 use super::error::FlowError;
 use super::presence::Arrival;
@@ -35,11 +41,13 @@ use super::*;
 use crate::limits::{OFFER_BATCH, UNKNOWN_AFTER};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::model::job::JobState;
+use crate::model::kek::KekSource;
 use crate::model::run::RunState;
 use crate::store::{
     AttemptRow, BridgeRow, BridgeStatus, EventRow, JobRow, NewBridge, ProjectRow, RunRow,
     StoreError, Tx,
 };
+use crate::vault::kek::{Kek, stretching};
 
 const USER: &str = "m.okafor";
 const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
@@ -1104,6 +1112,132 @@ async fn dispatch_offers_nothing_after_the_window_and_nothing_that_a_bridge_cann
 }
 
 #[tokio::test]
+async fn credential_is_released_with_the_permit_under_one_lease() {
+    let hub = Bench::new().await;
+    let (job, key) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&job, ReceiptEvent::Accepted).await.unwrap();
+    hub.say(&job, request_with(1, &key)).await.unwrap();
+    let released = hub.releases(&job, 1);
+    assert_eq!(hub.opens(&job, &key, &released), b"hunter2 hunter2");
+    // The permit was lost on its way: the same lease, sealed anew, for the key that is asked with now.
+    let later = OpeningKey::generate().unwrap();
+    hub.say(&job, request_with(1, &later)).await.unwrap();
+    let again = hub.releases(&job, 1);
+    assert_eq!(again.lease, released.lease);
+    assert_eq!(hub.opens(&job, &later, &again), b"hunter2 hunter2");
+    assert_eq!(hub.leases().await, ["lease.opened"]);
+    hub.say(&job, request_with(2, &key)).await.unwrap();
+    hub.refuses(2);
+    hub.say(&job, ReceiptEvent::Started).await.unwrap();
+    hub.say(&job, exited(Outcome::Succeeded(0), b""))
+        .await
+        .unwrap();
+    hub.drain();
+    hub.say(&job, request_with(1, &key)).await.unwrap();
+    hub.refuses(1);
+    assert_eq!(hub.leases().await, ["lease.opened", "lease.ended"]);
+}
+
+#[tokio::test]
+async fn credential_that_is_not_what_was_signed_is_kept() {
+    let hub = Bench::new().await;
+    for change in [
+        "account = 'root'",
+        "kind = 'token'",
+        "removed_at = 1, name = 'gone', version = 0",
+    ] {
+        let (job, key) = hub.offer_over_ssh("deploy-password").await;
+        hub.say(&job, ReceiptEvent::Accepted).await.unwrap();
+        hub.tamper(&format!(
+            "UPDATE credentials SET {change} WHERE name = 'deploy-password'"
+        ));
+        hub.say(&job, request_with(1, &key)).await.unwrap();
+        hub.refuses(1);
+        assert_eq!(
+            hub.row(&job).await.state,
+            AttemptState::Accepted,
+            "{change}"
+        );
+        assert_eq!(hub.leases().await, Vec::<String>::new(), "{change}");
+        hub.say(&job, not_started()).await.unwrap();
+        hub.drain();
+        hub.tamper(
+            "UPDATE credentials SET account = 'deploy', kind = 'password', removed_at = NULL, version = 1,
+             name = 'deploy-password' WHERE name IN ('gone', 'deploy-password')",
+        );
+    }
+    // A bridge that sends no key for it gets neither a credential nor a permit.
+    let (job, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&job, request(1)).await.unwrap();
+    hub.refuses(1);
+    assert_eq!(hub.leases().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn lease_ends_by_cancel_by_silence_and_by_time() {
+    let hub = Bench::new().await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let (job, key) = hub.offer_over_ssh("deploy-password").await;
+        hub.say(&job, request_with(1, &key)).await.unwrap();
+        hub.say(&job, ReceiptEvent::Started).await.unwrap();
+        jobs.push(job);
+    }
+    let run = jobs[0].run.to_string();
+    hub.flow.cancel_run(USER, &run).await.unwrap();
+    assert_eq!(
+        hub.leases()
+            .await
+            .iter()
+            .filter(|one| *one == "lease.ended")
+            .count(),
+        1
+    );
+    hub.clock
+        .pass(Duration::from_millis(jobs[1].runtime_ms) + Duration::from_secs(61));
+    hub.reap().await;
+    assert_eq!(
+        hub.leases()
+            .await
+            .iter()
+            .filter(|one| *one == "lease.ended")
+            .count(),
+        3
+    );
+    assert_eq!(
+        hub.row(&jobs[1]).await.state,
+        AttemptState::Running,
+        "its verdict is another matter"
+    );
+    let (job, key) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&job, request_with(1, &key)).await.unwrap();
+    hub.say(&job, ReceiptEvent::Started).await.unwrap();
+    hub.leave().await;
+    hub.clock.pass(UNREACHABLE_AFTER + Duration::from_millis(1));
+    hub.reap().await;
+    assert!(hub.row(&job).await.unreachable);
+    assert_eq!(
+        hub.leases()
+            .await
+            .iter()
+            .filter(|one| *one == "lease.ended")
+            .count(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn what_a_target_did_not_take_is_not_offered_to_it_again() {
+    let hub = Bench::new().await;
+    let (job, key) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&job, request_with(1, &key)).await.unwrap();
+    hub.say(&job, ReceiptEvent::Started).await.unwrap();
+    hub.say(&job, not_started()).await.unwrap();
+    assert_eq!(hub.job(&job).await.state, JobState::Failed);
+    hub.nothing_is_offered().await;
+}
+
+#[tokio::test]
 async fn silence_before_a_permit_frees_the_job_and_after_it_proves_nothing() {
     let hub = Bench::new().await;
     let run = hub.run(&["one", "two"]).await;
@@ -1377,6 +1511,89 @@ impl Bench {
         assert_eq!(permit.valid_for_ms, 10_000);
     }
 
+    /// A vault that is open, a password in it, and an attempt that uses it on the first target.
+    async fn offer_over_ssh(&self, credential: &str) -> (Job, OpeningKey) {
+        if self.flow.vault.keyring().sealed().is_some() {
+            let source = KekSource::File(self.folder.path().join("kek"));
+            let kek = Kek::create(&source, &stretching().unwrap(), None).unwrap();
+            self.flow.vault.keyring().unseal(kek);
+            let new = NewCredential {
+                name: credential.to_owned(),
+                kind: "password".to_owned(),
+                account: "deploy".to_owned(),
+                authority: None,
+            };
+            self.flow
+                .add_credential(USER, "default", new)
+                .await
+                .unwrap();
+            let value = Secret::from("hunter2 hunter2".to_owned());
+            self.flow
+                .set_credential_value(USER, credential, value)
+                .await
+                .unwrap();
+            let documents = "template: remote\nexecutor: ssh\nsteps: [ { run: id } ]\ntimeout: 10s\n---\n\
+                             task: remote\ntemplate: remote\nlogin: { credential: deploy-password }\n\
+                             targets: { names: [one] }\n";
+            self.flow
+                .apply_documents(USER, "default", documents, Wanted::Any)
+                .await
+                .unwrap();
+        }
+        let request = RunRequest {
+            task: "remote".to_owned(),
+            ..request_for(&["one"])
+        };
+        self.run_with(request).await;
+        let job = self.offer().await;
+        assert_eq!(job.login.as_ref().unwrap().name, credential);
+        (job, OpeningKey::generate().unwrap())
+    }
+
+    /// The credential that the permit for this request brings.
+    fn releases(&self, job: &Job, nonce: u8) -> Released {
+        let frame = self.frame();
+        let ToBridge::Permit(permit) = &frame else {
+            panic!("{frame:?}")
+        };
+        let permit = permit.verify([&self.key]).unwrap();
+        assert_eq!((permit.attempt, permit.nonce), (job.attempt, [nonce; 16]));
+        permit.released.expect("a permit brings the credential")
+    }
+
+    fn opens(&self, job: &Job, key: &OpeningKey, released: &Released) -> Vec<u8> {
+        let body = codec::encode(job, BODY_BYTES_MAX).unwrap();
+        let binding = Binding {
+            cluster: job.cluster,
+            bridge: job.bridge,
+            job: job.job,
+            attempt: job.attempt,
+            fence: job.fence,
+            lease: released.lease,
+            body: Digest::of(&body),
+        };
+        key.open(&released.sealed, &binding)
+            .unwrap()
+            .expose()
+            .to_vec()
+    }
+
+    /// What has happened to leases, in order.
+    async fn leases(&self) -> Vec<String> {
+        let events: Result<Vec<EventRow>, StoreError> =
+            self.flow.store.read(|tx| tx.events(0, 1000)).await;
+        let actions = events.unwrap().into_iter().map(|event| event.action);
+        actions
+            .filter(|action| action.starts_with("lease."))
+            .collect()
+    }
+
+    /// Somebody writes to the database behind the hub's back.
+    fn tamper(&self, sql: &str) {
+        let database = Connection::open(self.folder.path().join("hub.db")).unwrap();
+        assert!(database.execute(sql, []).unwrap() > 0);
+    }
+
     fn refuses(&self, nonce: u8) {
         let frame = self.frame();
         let ToBridge::PermitRefused(refused) = &frame else {
@@ -1491,7 +1708,7 @@ impl Bench {
             boot_id: [0; 16],
             wall: self.clock.now(),
             version: "0.1.0".to_owned(),
-            executors: vec![ActionKind::Local],
+            executors: vec![ActionKind::Local, ActionKind::Ssh],
             policy: Some(Digest([0; 32])),
             locked: false,
             concurrent: 64,
@@ -1651,7 +1868,7 @@ async fn enter_at(
         pin,
         journal,
         receipt_key: receipts.digest(),
-        executors: vec![ActionKind::Local],
+        executors: vec![ActionKind::Local, ActionKind::Ssh],
         concurrent: 64,
         active: true,
         locked: false,
@@ -1686,6 +1903,16 @@ fn request(nonce: u8) -> ReceiptEvent {
     ReceiptEvent::StartRequest {
         nonce: [nonce; 16],
         keys: None,
+    }
+}
+
+fn request_with(nonce: u8, key: &OpeningKey) -> ReceiptEvent {
+    ReceiptEvent::StartRequest {
+        nonce: [nonce; 16],
+        keys: Some(AttemptKeys {
+            seal_to: key.public(),
+            ssh: None,
+        }),
     }
 }
 

@@ -20,12 +20,15 @@ pub fn quoted(word: &str) -> String {
 const SHELL: &str = "exec /bin/sh -c";
 
 /// Ends the command's process group once the session's standard input ends: when the connection is lost, when the
-/// job is to end, and when the command has ended and left something behind. It outlives its own `TERM`.
+/// job is to end, and when the command has ended and left something behind. It outlives its own `TERM`, and gives
+/// the command so many seconds; what is left without it gets none. While the group has a member its number, which
+/// is the command's, is nobody else's.
 fn watch() -> String {
     let grace = REMOTE_TERM_GRACE.as_secs();
     format!(
-        "{{ trap '' HUP INT TERM; cat <&3; kill -s TERM -- -$$; sleep {grace}; kill -s KILL -- -$$; }} \
-         >/dev/null 2>&1 &"
+        "{{ trap '' HUP INT TERM; cat <&3; kill -s TERM -- -$$; i=0; \
+         while kill -s 0 $$ && [ $i -lt {grace} ]; do sleep 1; i=$((i+1)); done; \
+         kill -s KILL -- -$$; }} >/dev/null 2>&1 &"
     )
 }
 

@@ -393,6 +393,7 @@ async fn canary_scan() -> Result<()> {
         bridge.link()?.stderr().contains("TRACE"),
         "the bridge logs little"
     );
+    leak(&world, &hub, &key).await?;
     // The part of the key that is nowhere public.
     let secret = key.lines().rev().nth(2).context("a key of several lines")?;
     for canary in [Canary::new(PASSWORD), Canary::new(secret)] {
@@ -412,4 +413,26 @@ async fn canary_scan() -> Result<()> {
         );
     }
     world.passed().await
+}
+
+/// A command prints the secrets that it was let in with, in several forms: nothing of them comes through.
+async fn leak(world: &World, hub: &Hub, key: &str) -> Result<()> {
+    let api = hub.api()?;
+    for (credential, secret) in [("root-key", key), ("deploy-password", PASSWORD)] {
+        let forms = Canary::new(secret.trim_end()).forms().join(&b" | "[..]);
+        let file = world.path("leak");
+        fs::write(&file, [&b"begin "[..], &forms, b" end"].concat())?;
+        let step = format!("run: dd bs=7 if={}", file.display());
+        hub.apply(&over_ssh("leak", credential, &step)).await?;
+        let run = api.run("leak").await?;
+        api.end(&run).await?;
+        fs::remove_file(&file)?;
+        let printed = printed(&api, &run, "stdout").await?;
+        ensure!(printed.starts_with("begin [masked] | "), "{printed}");
+        ensure!(printed.ends_with(" end"), "{printed}");
+        let job = api.job(&run).await?.to_string();
+        ensure!(job.contains("masked in its output: "), "{job}");
+        Canary::new(secret.trim_end()).absent("the output", printed.as_bytes())?;
+    }
+    Ok(())
 }

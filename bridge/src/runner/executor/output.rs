@@ -1,9 +1,11 @@
 //! An attempt's way to its log: stamps what was read, and holds the job's own limit.
 
 use steward_shared::log::Stream;
+use steward_shared::secret::Secret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::runner::redact::Redactor;
 use crate::runner::spool::{Extents, SpoolError, Writer};
 
 /// Takes the output of one attempt.
@@ -11,6 +13,7 @@ pub struct Output {
     writer: Writer,
     started: Instant,
     left: u64,
+    redactor: Option<Redactor>,
 }
 
 /// Why output was not taken.
@@ -41,7 +44,26 @@ impl Output {
             writer,
             started,
             left: bytes_max,
+            redactor: None,
         }
+    }
+
+    /// Masks this secret in everything that is added from now on.
+    pub fn mask(&mut self, secret: &Secret) {
+        self.redactor = Redactor::of(secret);
+    }
+
+    /// A text without what is masked.
+    pub fn redacted(&mut self, text: String) -> String {
+        match &mut self.redactor {
+            Some(redactor) => redactor.text(&text),
+            None => text,
+        }
+    }
+
+    /// How often something was masked.
+    pub fn masked(&self) -> u64 {
+        self.redactor.as_ref().map_or(0, Redactor::masked)
     }
 
     /// Adds what was read; waits while the spool is full.
@@ -54,6 +76,33 @@ impl Output {
         stream: Stream,
         bytes: &[u8],
     ) -> Result<(), OutputError> {
+        match self
+            .redactor
+            .as_mut()
+            .map(|redactor| redactor.push(stream, bytes))
+        {
+            Some(shown) => self.add(step, stream, &shown).await,
+            None => self.add(step, stream, bytes).await,
+        }
+    }
+
+    /// Adds what was held back because it could have become a secret; for the end of a step.
+    ///
+    /// # Errors
+    /// As [`Output::append`].
+    pub async fn release(&mut self, step: u16) -> Result<(), OutputError> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(rest) = self.redactor.as_mut().map(|redactor| redactor.end(stream)) {
+                self.add(step, stream, &rest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, step: u16, stream: Stream, bytes: &[u8]) -> Result<(), OutputError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let allowed = bytes.get(..left).unwrap_or(bytes);

@@ -234,6 +234,17 @@ pub(crate) enum TargetVerb {
         /// What it is: linux, for example
         #[arg(long)]
         platform: Option<String>,
+        /// Where its SSH server listens, if it is not 22
+        #[arg(long, value_name = "PORT")]
+        ssh_port: Option<u16>,
+        /// A host key that its SSH server may show, as in its /etc/ssh/ssh_host_*_key.pub; may be given several
+        /// times
+        #[arg(long = "host-key", value_name = "KEY")]
+        host_keys: Vec<String>,
+        /// From where it sees its bridge, where that is not the bridge's own address: an address or network; may
+        /// be given several times
+        #[arg(long = "source", value_name = "NETWORK")]
+        sources: Vec<String>,
         /// A label; may be given several times
         #[arg(short, long = "label", value_name = "LABEL=VALUE")]
         labels: Vec<Pair>,

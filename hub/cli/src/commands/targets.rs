@@ -17,14 +17,23 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             site,
             address,
             platform,
+            ssh_port,
+            host_keys,
+            sources,
             labels,
             project,
         } => {
+            let ssh = body(&[
+                ("port", json!(ssh_port)),
+                ("host_keys", json!(host_keys)),
+                ("sources", json!(sources)),
+            ]);
             let body = body(&[
                 ("name", json!(name)),
                 ("site", json!(site)),
                 ("address", json!(address)),
                 ("platform", json!(platform)),
+                ("ssh", ssh),
                 ("labels", map(&labels)?),
                 ("project", json!(project)),
             ]);

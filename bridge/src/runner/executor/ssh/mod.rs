@@ -121,6 +121,9 @@ impl SshExecutor {
             .as_ref()
             .ok_or_else(|| not_started("the job says not whose account it uses"))?;
         let secret = opened(work, login, &opening)?;
+        if login.kind != CredentialKind::SshCertificate {
+            output.mask(&secret);
+        }
         tokio::select! {
             biased;
             why = halt.reached() => {
@@ -129,7 +132,7 @@ impl SshExecutor {
                 return Err(not_started(if message.is_empty() { before } else { &message }));
             }
             signed_in = login::sign_in(&mut connection, login, own_key, &secret) => {
-                signed_in.map_err(ExecuteError::NotStarted)?;
+                signed_in.map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
             }
         }
         drop((secret, opening));
@@ -163,7 +166,9 @@ async fn steps(
     for (at, planned) in planned.iter().enumerate() {
         step = planned.number;
         verdict = match session::run(connection, planned, output, halt).await? {
-            session::Ended::NotBegun(why) if at == 0 => return Err(not_started(why)),
+            session::Ended::NotBegun(why) if at == 0 => {
+                return Err(not_started(output.redacted(why)));
+            }
             session::Ended::NotBegun(why) => (Outcome::Interrupted, why),
             session::Ended::With(outcome, why) => (outcome, why),
         };
@@ -171,12 +176,20 @@ async fn steps(
             break;
         }
     }
+    let mut message = output.redacted(verdict.1);
+    match output.masked() {
+        0 => {}
+        count => {
+            let before = if message.is_empty() { "" } else { "; " };
+            message += &format!("{before}masked in its output: {count}");
+        }
+    }
     Ok(End {
         outcome: verdict.0,
         step,
         // What a command has left behind on another machine nobody can see from here.
         all_dead: false,
-        message: verdict.1,
+        message,
     })
 }
 

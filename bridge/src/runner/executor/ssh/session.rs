@@ -95,6 +95,8 @@ pub(super) async fn run(
         }
         stop
     };
+    // Where the host was not heard to its end.
+    drop(timeout(SSH_END_WITHIN, let_go(planned, output, &heard)).await);
     drop(timeout(SSH_END_WITHIN, write.close()).await);
     verdict(stop, heard, planned)
 }
@@ -126,8 +128,23 @@ async fn begin(connection: &Connection, planned: &Planned) -> Result<Halves, End
     }
 }
 
-/// Takes what the host says, until it says no more; after the command's end it has [`DRAIN_GRACE`] of silence.
+/// Takes what the host says, until it says no more.
 async fn listen(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
+    hear(read, planned, output, heard).await;
+    let_go(planned, output, heard).await;
+}
+
+/// Adds what was held back because it could have become a secret.
+async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard) {
+    if !heard.full.is_cancelled()
+        && let Err(error) = output.release(planned.number).await
+    {
+        heard.lost(error);
+    }
+}
+
+/// As [`listen`]; after the command's end the host has [`DRAIN_GRACE`] of silence.
+async fn hear(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
     let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
     loop {
         let message = if heard.told() == Told::Nothing {
@@ -153,8 +170,7 @@ async fn listen(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Outp
         if !heard.full.is_cancelled()
             && let Err(error) = output.append(planned.number, stream, &data).await
         {
-            *heard.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            heard.full.cancel();
+            heard.lost(error);
         }
     }
 }
@@ -162,6 +178,12 @@ async fn listen(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Outp
 impl Heard {
     fn told(&self) -> Told {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Output could not be taken, and is not taken any more.
+    fn lost(&self, error: OutputError) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.full.cancel();
     }
 }
 
