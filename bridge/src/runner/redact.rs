@@ -164,7 +164,12 @@ fn derive(value: &[u8], forms: &mut Vec<Secret>) {
     // Where it stands in what is encoded decides which letters it becomes; those that hold bits of what is before
     // or behind it are left out.
     for skip in 0..3_usize {
-        let padded = Secret::new([&[b' '; 2][..skip.min(2)], value].concat());
+        let padding: &[u8] = match skip {
+            0 => b"",
+            1 => b" ",
+            _ => b"  ",
+        };
+        let padded = Secret::new([padding, value].concat());
         let (from, to) = ((skip * 8).div_ceil(6), padded.expose().len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let encoded = Secret::from(engine.encode(padded.expose()));
