@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use steward_bridge::runner::executor::Unprepared;
+use steward_bridge::runner::gate::Admitted;
 use steward_bridge::runner::judge::{Deed, Judgement, Matter};
 use steward_bridge::runner::session::StopWhy;
+use steward_shared::frame::{AttemptKeys, Refusal};
 use steward_shared::id::AttemptId;
 use steward_shared::job::Outcome;
+use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::time::Clock;
 
 use super::bridge::{Around, Log, Work, exit, short, words};
 use super::flaw::Flaw;
 use super::pool::copy;
 use super::seat::Guest;
-use super::setting::setting;
+use super::setting::{SECRET, setting};
 use super::wire::{Lane, Parcel};
 use super::witness::Start;
 use super::world::{Event, World};
@@ -205,10 +209,19 @@ impl World {
                     self.flush(at, attempt);
                 }
             }
-            // Its jobs have no target that is reached beforehand.
-            Deed::Prepare(_) | Deed::Abandon(_) => unreachable!("no job of these needs it"),
+            Deed::Prepare(job) => {
+                let life = self.bridges[at].life;
+                let soon = self.dice.below(4_000);
+                self.after(soon, Event::Prepared(at, life, job.attempt));
+            }
+            Deed::Abandon(attempt) => drop(runner.keys.remove(&attempt)),
             Deed::Start(attempt, admitted) => match admitted {
                 Some(admitted) if !self.dice.chance(20) => {
+                    let key = runner.keys.remove(&attempt);
+                    if let Err(text) = proven(&admitted, key.as_ref()) {
+                        self.witness
+                            .fail("I13", format!("{} {text}", short(attempt)));
+                    }
                     let runtime = u64::try_from(admitted.admission.runtime.as_millis()).unwrap();
                     self.start(at, attempt, runtime);
                 }
@@ -235,6 +248,27 @@ impl World {
                 self.bridges[at].disk.logs.remove(&attempt);
             }
         }
+    }
+
+    /// A target shows its key, or another one, or nothing.
+    pub(crate) fn prepared(&mut self, at: usize, attempt: AttemptId) {
+        let ready = match self.dice.below(10) {
+            0 => Err(Unprepared::NotStarted("unreachable".to_owned())),
+            1 => Err(Unprepared::Refused(Refusal {
+                clause: "host-key".to_owned(),
+                message: "another key".to_owned(),
+            })),
+            _ => Ok(OpeningKey::generate().unwrap()),
+        };
+        let Some(runner) = &mut self.bridges[at].alive else {
+            return;
+        };
+        let ready = ready.map(|key| {
+            let seal_to = key.public();
+            runner.keys.insert(attempt, key);
+            AttemptKeys { seal_to, ssh: None }
+        });
+        self.arrived(at, Matter::Prepared(attempt, ready));
     }
 
     /// The hub says what it has on disk.
@@ -400,4 +434,28 @@ impl World {
         let pause = self.dice.between(100, 10_000);
         self.after(pause, Event::StartBridge(at));
     }
+}
+
+/// A job with a login starts only with its credential, which this attempt's key opens; one without has none.
+fn proven(admitted: &Admitted, key: Option<&OpeningKey>) -> Result<(), &'static str> {
+    let job = &admitted.job;
+    let (login, released, key) = match (&job.login, &admitted.released, key) {
+        (None, None, None) => return Ok(()),
+        (Some(login), Some(released), Some(key)) => (login, released, key),
+        _ => return Err("starts without its credential, or with one that it does not need"),
+    };
+    let binding = Binding {
+        cluster: job.cluster,
+        bridge: job.bridge,
+        job: job.job,
+        attempt: job.attempt,
+        fence: job.fence,
+        lease: released.lease,
+        body: admitted.body,
+    };
+    let value = key.open(&released.sealed, &binding);
+    let is_right = value.is_ok_and(|value| value.expose() == SECRET.as_bytes());
+    (is_right && released.credential == login.credential)
+        .then_some(())
+        .ok_or("starts with a credential that it cannot open")
 }

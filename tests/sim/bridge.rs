@@ -13,6 +13,7 @@ use steward_bridge::runner::spool::Recovered;
 use steward_shared::action::ActionKind;
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Digest, Exit, Extent, Outcome};
+use steward_shared::seal::OpeningKey;
 use steward_shared::time::Clock;
 
 use super::clock::Clocks;
@@ -60,6 +61,8 @@ pub(crate) struct Runner {
     book: Option<Book>,
     pub(crate) inbox: VecDeque<Matter>,
     pub(crate) works: BTreeMap<AttemptId, Work>,
+    /// The keys of attempts whose targets were reached.
+    pub(crate) keys: BTreeMap<AttemptId, OpeningKey>,
     pub(crate) connection: Option<ConnectionId>,
     /// The journal before its last commit, where that is lost in a crash.
     pub(crate) before: Option<Connection>,
@@ -184,7 +187,7 @@ impl Bridge {
             trust: Arc::clone(&self.enrolled.trust),
             journal: book.id(),
             boot_id: self.boot_id,
-            executors: vec![ActionKind::Local],
+            executors: vec![ActionKind::Local, ActionKind::Ssh],
             commits,
             starts: contents.starts,
         };
@@ -194,6 +197,7 @@ impl Bridge {
             book: Some(book),
             inbox: VecDeque::new(),
             works: BTreeMap::new(),
+            keys: BTreeMap::new(),
             connection: None,
             before: None,
             streams: BTreeMap::new(),

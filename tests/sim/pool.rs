@@ -13,7 +13,8 @@ thread_local! {
 }
 
 /// The tables of a hub that a world changes.
-const CHANGED: [&str; 9] = [
+const CHANGED: [&str; 10] = [
+    "leases",
     "segments",
     "attempts",
     "jobs",

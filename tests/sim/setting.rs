@@ -13,12 +13,16 @@ use steward_bridge::policy::{Account, Policy, PolicyError};
 use steward_bridge::runner::trust::Trust;
 use steward_certs::fingerprint::Pin;
 use steward_hub::flow::Flow;
+use steward_hub::flow::credentials::NewCredential;
 use steward_hub::flow::documents::Wanted;
+use steward_hub::model::kek::KekSource;
 use steward_hub::store::{Driver, NewBridge, ProjectRow, Segments, Store, StoreError};
 use steward_hub::vault::Vault;
+use steward_hub::vault::kek::{Kek, stretching};
 use steward_shared::hex;
 use steward_shared::id::{BridgeId, ClusterId, ProjectId};
 use steward_shared::random::Random;
+use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, Verifier};
 use steward_shared::time::Clock;
 
@@ -31,6 +35,12 @@ pub(crate) const USER: &str = "m.okafor";
 
 /// The tasks of the documents: one that has time, one that has little.
 pub(crate) const TASKS: [&str; 2] = ["work", "brief"];
+
+/// A task on other machines, with a credential.
+pub(crate) const REMOTE: &str = "remote";
+
+/// Its credential's value.
+pub(crate) const SECRET: &str = "hunter2 hunter2";
 
 const SITES: [&str; 3] = ["site-1", "site-1", "site-2"];
 
@@ -70,6 +80,17 @@ executor: local
 steps:
   - run: /bin/true
 timeout: 4s
+---
+template: remote
+executor: ssh
+steps:
+  - run: /bin/true
+timeout: 30s
+---
+task: remote
+template: remote
+login: { credential: deploy-password }
+targets: { names: [one, two, three, four, five] }
 ---
 task: work
 template: work
@@ -114,7 +135,9 @@ impl Setting {
         let time = Time::default();
         let clock = Arc::new(Clocks::new(time));
         let vault = Vault::create(folder.path(), ClusterId::random(), clock.now()).unwrap();
-        let vault = Arc::new(vault);
+        let kek = KekSource::File(folder.path().join("kek"));
+        let kek = Kek::create(&kek, &stretching().unwrap(), None);
+        let vault = Arc::new(vault.with_kek(kek));
         let bridges: Vec<Enrolled> = (0..SITES.len()).map(|at| enrolled(&vault, at)).collect();
         let database = Arc::new(Mutex::new(Connection::open_in_memory().unwrap()));
         let (store, mut driver) = Store::driven(Arc::clone(&database)).unwrap();
@@ -224,6 +247,19 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
     };
     let added: Result<(), StoreError> = flow.store.write(move |tx| tx.add_project(&project)).await;
     added.unwrap();
+    let credential = NewCredential {
+        name: "deploy-password".to_owned(),
+        kind: "password".to_owned(),
+        account: "deploy".to_owned(),
+        authority: None,
+    };
+    flow.add_credential(USER, "default", credential)
+        .await
+        .unwrap();
+    let value = Secret::from(SECRET.to_owned());
+    flow.set_credential_value(USER, "deploy-password", value)
+        .await
+        .unwrap();
     flow.apply_documents(USER, "default", DOCUMENTS, Wanted::Any)
         .await
         .unwrap();

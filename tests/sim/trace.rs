@@ -46,6 +46,7 @@ impl Trace {
             Event::Snapshot(_) => 14,
             Event::Calm => 15,
             Event::Check => 16,
+            Event::Prepared(..) => 17,
         };
         self.digest = (self.digest ^ kind ^ (now << 16)).wrapping_mul(0x0100_0000_01b3);
     }

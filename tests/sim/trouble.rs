@@ -7,7 +7,7 @@ use steward_hub::flow::bridges::Wish;
 use steward_hub::flow::runs::RunRequest;
 
 use super::faults::Fault;
-use super::setting::{TASKS, USER, setting};
+use super::setting::{REMOTE, TASKS, USER, setting};
 use super::wire::Parcel;
 use super::world::{Event, SETTLED_WITHIN, World};
 
@@ -212,8 +212,13 @@ impl World {
         let count = self.dice.place(TARGETS.len()) + 1;
         let first = self.dice.place(TARGETS.len());
         let targets = (first..first + count).map(|at| TARGETS[at % TARGETS.len()].to_owned());
+        let task = if self.remote && self.dice.chance(300) {
+            REMOTE
+        } else {
+            TASKS[self.dice.place(TASKS.len())]
+        };
         let request = RunRequest {
-            task: TASKS[self.dice.place(TASKS.len())].to_owned(),
+            task: task.to_owned(),
             inputs: std::collections::BTreeMap::new(),
             targets: targets.collect(),
             labels: std::collections::BTreeMap::new(),
