@@ -75,6 +75,9 @@ pub const MASKED_BYTES_MIN: usize = 6;
 /// Bytes of a line of a secret that is masked by itself.
 pub const MASKED_LINE_BYTES_MIN: usize = 8;
 
+/// After a command's end: how long a target may be silent before it has said that there is no more output.
+pub const SSH_DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the death of a killed tree is waited for.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 

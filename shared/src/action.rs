@@ -56,6 +56,8 @@ pub struct Ssh {
     /// The host keys that the target may show, in OpenSSH's format without a comment: nothing is offered to a host
     /// that shows another one.
     pub host_keys: Vec<String>,
+    /// The addresses and networks from which a certificate is good; the bridge's own address when empty.
+    pub sources: Vec<String>,
 }
 
 impl Action {

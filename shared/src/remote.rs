@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::action::Ssh;
+use crate::credential::CredentialKind;
 use crate::job::Job;
-use crate::template::{Step, StepKind, Value, Values, argv, command_line};
+use crate::template::{Stdin, Step, StepKind, Value, Values, argv, command_line};
 
 /// One step that will run.
 #[derive(Debug)]
@@ -39,15 +40,25 @@ pub fn plan(job: &Job, action: &Ssh) -> Result<Vec<Planned>, String> {
             continue;
         }
         let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
+        // A certificate is for what was signed, and for nothing else that could be sent.
+        let exact = job
+            .login
+            .as_ref()
+            .is_some_and(|login| login.kind == CredentialKind::SshCertificate);
         planned.push(
-            one(number, step, action, &names)
+            one(number, step, action, (&names, exact))
                 .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?,
         );
     }
     Ok(planned)
 }
 
-fn one(number: u16, step: &Step, action: &Ssh, names: &Values) -> Result<Planned, String> {
+fn one(
+    number: u16,
+    step: &Step,
+    action: &Ssh,
+    (names, exact): (&Values, bool),
+) -> Result<Planned, String> {
     let mut environment: BTreeMap<String, String> = action.environment.clone();
     let (words, stdin) = match &step.kind {
         StepKind::Run { words, stdin } => {
@@ -72,8 +83,14 @@ fn one(number: u16, step: &Step, action: &Ssh, names: &Values) -> Result<Planned
         &words,
         &environment,
         action.directory.as_deref(),
-        stdin.len(),
+        Stdin {
+            bytes: &stdin,
+            exact,
+        },
     );
+    if stdin.contains(&0) {
+        return Err("the standard input has a NUL".to_owned());
+    }
     if line.contains('\0') {
         return Err("a word has a NUL".to_owned());
     }

@@ -76,7 +76,9 @@ impl TargetRule {
         if self.port.is_some_and(|own| own != port) {
             return false;
         }
-        match (&self.host, address.parse::<IpAddr>()) {
+        // An IPv4 address in IPv6's clothes is the IPv4 address: the system connects to that.
+        let ip = address.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        match (&self.host, ip) {
             (HostRule::Any, _) => true,
             (HostRule::Net(net), Ok(address)) => net.contains(&address),
             (HostRule::Name(name), Err(_)) => address.eq_ignore_ascii_case(name),
@@ -164,6 +166,7 @@ mod tests {
             ("nas-1:22", "nas-1.example.org", 22),
             ("nas-1:22", "xnas-1", 22),
             ("0.0.0.0/0:22", "::1", 22),
+            ("[::/0]:22", "::ffff:10.0.0.1", 22),
             ("0.0.0.0/0:22", "localhost", 22),
         ] {
             assert!(!covers(rule, address, port), "{rule} {address}:{port}");

@@ -289,12 +289,11 @@ impl Former<'_> {
         journal: &mut Journal,
         spool: &Spool,
     ) -> Result<u64, RunnerError> {
-        // Nothing that ran before the machine was started anew can be alive.
         let rebooted = keep::read(&self.boot_file)?
             .is_some_and(|before| before != self.boot && self.boot != [0; 16]);
         let mut dead = BTreeSet::new();
         for attempt in aftermath::were_running(self.held) {
-            if rebooted || attempts.recover(attempt).await {
+            if attempts.recover(attempt, rebooted).await {
                 dead.insert(attempt);
             }
         }

@@ -7,6 +7,7 @@ CREATE TABLE leases (
     attempt TEXT NOT NULL UNIQUE REFERENCES attempts (id),
     credential TEXT NOT NULL REFERENCES credentials (id),
     version INTEGER NOT NULL,
+    keys TEXT NOT NULL,
     opened_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     ended_at INTEGER,

@@ -17,7 +17,7 @@ use steward_shared::time::Timestamp;
 use super::credentials::opened;
 use super::error::FlowError;
 use crate::limits::FORCE_COMMAND_BYTES_MAX;
-use crate::store::Tx;
+use crate::store::{LeaseRow, Tx};
 use crate::vault::Vault;
 
 /// The number of the certificate of a lease: the random part of the lease's id.
@@ -38,7 +38,7 @@ pub(super) fn certificate(
     vault: &Vault,
     job: &Job,
     authority: &Secret,
-    (key, lease): (Option<&SshKey>, LeaseId),
+    (key, lease): (Option<&SshKey>, &LeaseRow),
     now: Timestamp,
 ) -> Result<Result<Secret, String>, FlowError> {
     let none = |why: &str| Ok(Err(why.to_owned()));
@@ -57,12 +57,12 @@ pub(super) fn certificate(
     let Some(seed) = opened(tx, vault, &found, now)? else {
         return none("its authority has no value that can be used");
     };
-    let command = match &job.action {
-        Action::Ssh(action) => match remote::plan(job, action) {
-            Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
-            Err(why) => return Ok(Err(why)),
-        },
-        Action::Local(_) => return none("the job is not over SSH"),
+    let Action::Ssh(action) = &job.action else {
+        return none("the job is not over SSH");
+    };
+    let command = match remote::plan(job, action) {
+        Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
+        Err(why) => return Ok(Err(why)),
     };
     if command.len() > FORCE_COMMAND_BYTES_MAX {
         let bytes = command.len();
@@ -70,7 +70,7 @@ pub(super) fn certificate(
             "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
         )));
     }
-    let mut sources = tx.target_ssh(job.target.id)?.sources;
+    let mut sources = action.sources.clone();
     if sources.is_empty() {
         let Ok(source) = key.source.parse::<IpAddr>() else {
             return none("the bridge has not said which address it has");
@@ -85,9 +85,10 @@ pub(super) fn certificate(
         public: key.public,
         account: &login.account,
         key_id: &key_id,
-        serial: serial(lease),
-        from: now.before(SSH_CERTIFICATE_EARLIER),
-        until: now.after(SSH_CERTIFICATE),
+        serial: serial(lease.id),
+        // However often it is asked for.
+        from: lease.opened_at.before(SSH_CERTIFICATE_EARLIER),
+        until: lease.opened_at.after(SSH_CERTIFICATE),
         command: &command,
         sources: &sources,
     })?;

@@ -413,7 +413,9 @@ fn action(
         }),
         Executor::Ssh => {
             let SshTarget {
-                port, host_keys, ..
+                port,
+                host_keys,
+                sources,
             } = tx.target_ssh(row.target)?;
             Action::Ssh(Ssh {
                 steps: manifest.steps.clone(),
@@ -422,6 +424,7 @@ fn action(
                 directory: manifest.directory.clone(),
                 port,
                 host_keys,
+                sources,
             })
         }
     })

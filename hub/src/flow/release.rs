@@ -7,6 +7,7 @@ use serde_json::json;
 use steward_shared::codec;
 use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::{AttemptKeys, Released};
+use steward_shared::hex;
 use steward_shared::id::LeaseId;
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{FRAME_BYTES_MAX, LEASE_BEYOND_RUNTIME};
@@ -18,9 +19,9 @@ use steward_shared::time::Timestamp;
 use super::certificate::{certificate, serial};
 use super::credentials::opened;
 use super::error::FlowError;
-use crate::store::{AttemptRow, CredentialRow, Event, LeaseRow, StoreError, Tx};
-use crate::vault::Vault;
+use crate::store::{AttemptRow, CredentialRow, Event, LeaseRow, Tx};
 use crate::vault::keyring::SecretError;
+use crate::vault::{Vault, VaultError};
 
 /// What became of a request for a credential.
 #[derive(Debug)]
@@ -48,8 +49,11 @@ pub(super) fn release(
     if tx.run_credential(row.run)?.is_none() {
         return Ok(Decided::NotNeeded);
     }
-    let (job, body) = signed_job(tx, vault, row)?;
     let kept = |why: &str| Ok(Decided::Kept(format!("credential: {why}")));
+    let Some((job, body)) = signed_job(tx, vault, row)? else {
+        tracing::error!(attempt = %row.id, "a signed job is not its attempt's: somebody has written to the database");
+        return kept("the job is not what was signed");
+    };
     let Some(login) = &job.login else {
         return Ok(Decided::NotNeeded);
     };
@@ -60,11 +64,11 @@ pub(super) fn release(
         Ok(credential) => credential,
         Err(why) => return kept(&why),
     };
-    let lease = match lease(tx, row, &job, &credential, now)? {
+    let lease = match lease(tx, row, &job, (&credential, keys), now)? {
         Ok(lease) => lease,
         Err(why) => return kept(&why),
     };
-    let proof = match proof(tx, vault, &job, &credential, (keys, lease.id), now) {
+    let proof = match proof(tx, vault, &job, &credential, (keys, &lease), now) {
         Ok(Ok(proof)) => proof,
         Ok(Err(why)) => return kept(&why),
         Err(FlowError::Secret(error @ SecretError::Sealed { .. })) => {
@@ -124,15 +128,18 @@ fn lease(
     tx: &mut Tx<'_>,
     row: &AttemptRow,
     job: &Job,
-    credential: &CredentialRow,
+    (credential, keys): (&CredentialRow, &AttemptKeys),
     now: Timestamp,
 ) -> Result<Result<LeaseRow, String>, FlowError> {
+    let encoded = codec::encode(keys, FRAME_BYTES_MAX).map_err(VaultError::Codec)?;
+    let keys = hex::encode(&Digest::of(&encoded).0);
     let Some(lease) = tx.lease_of(row.id)? else {
         return Ok(Ok(LeaseRow {
             id: LeaseId::by_time(),
             attempt: row.id,
             credential: credential.id,
             version: credential.version,
+            keys,
             opened_at: now,
             expires_at: now.after(Duration::from_millis(job.runtime_ms) + LEASE_BEYOND_RUNTIME),
             ended_at: None,
@@ -141,6 +148,9 @@ fn lease(
     };
     if lease.ended_at.is_some() || lease.expires_at < now {
         return Ok(Err("its lease has ended".to_owned()));
+    }
+    if lease.keys != keys {
+        return Ok(Err("it was asked for with other keys before".to_owned()));
     }
     if lease.version != credential.version {
         return Ok(Err(format!("{} has got another value", credential.name)));
@@ -154,7 +164,7 @@ fn proof(
     vault: &Vault,
     job: &Job,
     credential: &CredentialRow,
-    (keys, lease): (&AttemptKeys, LeaseId),
+    (keys, lease): (&AttemptKeys, &LeaseRow),
     now: Timestamp,
 ) -> Result<Result<Secret, String>, FlowError> {
     let Some(value) = opened(tx, vault, credential, now)? else {
@@ -169,25 +179,32 @@ fn proof(
     certificate(tx, vault, job, &value, (keys.ssh.as_ref(), lease), now)
 }
 
-/// The job of an attempt as the hub has signed it, and the digest of its body.
+/// The job of an attempt as the hub has signed it, and the digest of its body; none where what is kept is not that.
 fn signed_job(
     tx: &mut Tx<'_>,
     vault: &Vault,
     row: &AttemptRow,
-) -> Result<(Job, Digest), FlowError> {
-    let corrupt = || StoreError::Corrupt {
-        table: "attempts",
-        column: "envelope",
+) -> Result<Option<(Job, Digest)>, FlowError> {
+    let Some(envelope) = tx.envelope(row.id)? else {
+        return Ok(None);
     };
-    let envelope = tx.envelope(row.id)?.ok_or_else(corrupt)?;
-    let signed: Signed<Job> = codec::decode(&envelope, FRAME_BYTES_MAX).map_err(|_| corrupt())?;
+    let Ok(signed) = codec::decode::<Signed<Job>>(&envelope, FRAME_BYTES_MAX) else {
+        return Ok(None);
+    };
     let trusted: Vec<_> = vault
         .job_keys()
         .iter()
         .filter_map(|key| Verifier::new(key).ok())
         .collect();
-    let job = signed.verify(&trusted).map_err(|_| corrupt())?;
-    Ok((job, Digest::of(signed.body())))
+    let Ok(job) = signed.verify(&trusted) else {
+        return Ok(None);
+    };
+    let is_its = job.attempt == row.id
+        && job.job == row.job
+        && job.run == row.run
+        && job.bridge == row.bridge
+        && job.fence == row.fence;
+    Ok(is_its.then(|| (job, Digest::of(signed.body()))))
 }
 
 fn record(

@@ -1119,12 +1119,14 @@ async fn credential_is_released_with_the_permit_under_one_lease() {
     hub.say(&job, request_with(1, &key)).await.unwrap();
     let released = hub.releases(&job, 1);
     assert_eq!(hub.opens(&job, &key, &released), b"hunter2 hunter2");
-    // The permit was lost on its way: the same lease, sealed anew, for the key that is asked with now.
-    let later = OpeningKey::generate().unwrap();
-    hub.say(&job, request_with(1, &later)).await.unwrap();
+    // The permit was lost on its way: the same lease, sealed anew, for the same key and for no other.
+    hub.say(&job, request_with(1, &key)).await.unwrap();
     let again = hub.releases(&job, 1);
     assert_eq!(again.lease, released.lease);
-    assert_eq!(hub.opens(&job, &later, &again), b"hunter2 hunter2");
+    assert_eq!(hub.opens(&job, &key, &again), b"hunter2 hunter2");
+    let other = OpeningKey::generate().unwrap();
+    hub.say(&job, request_with(1, &other)).await.unwrap();
+    hub.refuses(1);
     assert_eq!(hub.leases().await, ["lease.opened"]);
     hub.say(&job, request_with(2, &key)).await.unwrap();
     hub.refuses(2);

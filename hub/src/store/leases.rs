@@ -17,6 +17,8 @@ pub struct LeaseRow {
     pub credential: CredentialId,
     /// The version of its value; 0 where there is none.
     pub version: u32,
+    /// Digest of the attempt's keys that it was opened for.
+    pub keys: String,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it ends at the latest.
@@ -34,6 +36,7 @@ fn lease(r: &Row<'_>) -> Result<LeaseRow, StoreError> {
         attempt: row::parsed(r, T, "attempt")?,
         credential: row::parsed(r, T, "credential")?,
         version: row::count(r, T, "version")?,
+        keys: row::get(r, T, "keys")?,
         opened_at: row::instant(r, T, "opened_at")?,
         expires_at: row::instant(r, T, "expires_at")?,
         ended_at: row::instant_maybe(r, T, "ended_at")?,
@@ -46,13 +49,14 @@ impl Tx<'_> {
     pub fn open_lease(&mut self, lease: &LeaseRow) -> Result<(), StoreError> {
         self.execute_one(
             "open a lease",
-            "INSERT INTO leases (id, attempt, credential, version, opened_at, expires_at, why)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, '')",
+            "INSERT INTO leases (id, attempt, credential, version, keys, opened_at, expires_at, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '')",
             &[
                 &lease.id.to_string(),
                 &lease.attempt.to_string(),
                 &lease.credential.to_string(),
                 &i64::from(lease.version),
+                &lease.keys,
                 &row::kept(lease.opened_at),
                 &row::kept(lease.expires_at),
             ],

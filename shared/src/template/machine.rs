@@ -87,7 +87,8 @@ impl SshDraft {
 /// # Errors
 /// A sentence that says what a source is.
 pub fn source(text: &str) -> Result<String, &'static str> {
-    const RULE: &str = "a source is an IP address, or a network as ADDRESS/BITS";
+    const RULE: &str =
+        "a source is an IP address, or a network as ADDRESS/BITS whose other bits are 0";
     let (address, bits) = text
         .split_once('/')
         .map_or((text, None), |(address, bits)| (address, Some(bits)));
@@ -95,7 +96,9 @@ pub fn source(text: &str) -> Result<String, &'static str> {
     let most = if address.is_ipv4() { 32 } else { 128 };
     match bits.map(str::parse::<u8>) {
         None => Ok(address.to_string()),
-        Some(Ok(bits)) if bits <= most => Ok(format!("{address}/{bits}")),
+        Some(Ok(bits)) if bits <= most && is_network(address, bits) => {
+            Ok(format!("{address}/{bits}"))
+        }
         Some(_) => Err(RULE),
     }
 }
@@ -129,4 +132,43 @@ pub fn host_key(text: &str) -> Result<String, &'static str> {
         return Err(RULE);
     }
     Ok(format!("{algorithm} {key}"))
+}
+
+/// OpenSSH refuses a network with bits beyond its own.
+fn is_network(address: IpAddr, bits: u8) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_shl(bits.into()).unwrap_or(0) == 0,
+        IpAddr::V6(v6) => v6.to_bits().checked_shl(bits.into()).unwrap_or(0) == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_is_an_address_or_a_network() {
+        for good in [
+            "10.0.0.5",
+            "10.0.0.0/8",
+            "10.0.0.5/32",
+            "::/0",
+            "fd00::/8",
+            "0.0.0.0/0",
+        ] {
+            assert_eq!(source(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "10.0.0.5/8",
+            "10.0.0.0/33",
+            "fd00::1/8",
+            "host",
+            "10.0.0.0/",
+            "*",
+            "1.2.3.4,::/0",
+        ] {
+            assert!(source(bad).is_err(), "{bad}");
+        }
+    }
 }

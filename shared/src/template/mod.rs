@@ -27,7 +27,7 @@ pub use input::{Input, InputCode, InputError, Pattern, PatternError};
 pub use kind::InputKind;
 pub use machine::{SshTarget, host_key, source};
 pub use manifest::{Executor, Limits, Manifest};
-pub use remote::{command_line, only, quoted};
+pub use remote::{Stdin, command_line, only, quoted};
 pub use step::{Step, StepKind, When};
 pub use task::{SiteDocument, TargetDocument, Task, TaskRules, TaskTargets};
 pub use value::{Value, Values};

@@ -2,18 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::hex;
 use crate::limits::REMOTE_TERM_GRACE;
 
-/// One word, so that a POSIX shell gives it back byte for byte and does nothing else with it.
+/// One word, so that a shell gives it back byte for byte and does nothing else with it.
 ///
-/// Single quotes take everything but a single quote (POSIX.1-2024, Shell Command Language, 2.2.2). Words that hold
-/// a NUL cannot be passed at all; they were refused before.
+/// Single quotes take everything but a single quote (POSIX.1-2024, Shell Command Language, 2.2.2). An account's
+/// login shell sees it first and need not be one of POSIX: where others differ, in a backslash between single
+/// quotes and in a word that begins with a sign, a form is taken that all read alike. Words that hold a NUL cannot
+/// be passed at all; they were refused before.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    let begins = |c: char| c.is_ascii_alphanumeric() || "-./_".contains(c);
+    if word.starts_with(begins) && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', "'\\''"))
+    let inner = word.replace('\\', "\0").replace('\'', "'\"'\"'");
+    format!("'{}'", inner.replace('\0', "'\"\\\\\"'"))
+}
+
+/// What a command reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Stdin<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// The target takes no others, by their SHA-256.
+    pub exact: bool,
 }
 
 /// The shell of POSIX, which every command of a job is started by.
@@ -32,34 +48,40 @@ fn watch() -> String {
     )
 }
 
-/// A command line of these words, with these variables, in this directory, with so many bytes of standard input.
+/// A command line of these words, with these variables, in this directory, with this standard input.
 ///
 /// The session's standard input goes on after those bytes and is a lifeline: a target ends the command's process
-/// group by itself when it ends. The server must begin a process group for each session, as OpenSSH does.
+/// group by itself when it ends. The server must begin a process group for each session, as OpenSSH does. Nothing
+/// is started before all that the command reads has arrived; 126 is the end where it does not, where it is not what
+/// was meant, and where the directory is not there.
 pub fn command_line(
     words: &[String],
     environment: &BTreeMap<String, String>,
     directory: Option<&str>,
-    stdin: usize,
+    stdin: Stdin<'_>,
 ) -> String {
     let mut line = String::new();
     if let Some(directory) = directory {
-        line += &format!("cd {} && ", quoted(directory));
+        line += &format!("cd {} || exit 126; ", quoted(directory));
     }
     let watch = watch();
-    let wrapper = if stdin == 0 {
+    let (length, mut given) = (stdin.bytes.len(), String::new());
+    let wrapper = if length == 0 {
         format!("exec 3<&0; {watch} exec \"$@\" </dev/null 3<&-")
     } else {
+        given = format!(" {length}");
+        let mut checks = "n=$1; shift; exec 3<&0; d=$(head -c \"$n\" <&3; echo .); d=${d%.}; \
+                          [ \"$(printf %s \"$d\" | wc -c)\" -eq \"$n\" ] || exit 126; "
+            .to_owned();
+        if stdin.exact {
+            given += &format!(" {}", hex::encode(digest(&SHA256, stdin.bytes).as_ref()));
+            checks += "h=$1; shift; s=$(printf %s \"$d\" | { sha256sum || sha256 -q; } 2>/dev/null); \
+                       [ \"${s%% *}\" = \"$h\" ] || exit 126; ";
+        }
         // A shell that waits cannot become the command; it must not die before it either.
-        format!(
-            "n=$1; shift; exec 3<&0; trap : HUP INT TERM; \
-             {{ head -c \"$n\" <&3; {watch} }} | \"$@\" 3<&-"
-        )
+        format!("{checks}trap : HUP INT TERM; {watch} printf %s \"$d\" | \"$@\" 3<&-")
     };
-    line += &format!("{SHELL} {} steward", quoted(&wrapper));
-    if stdin > 0 {
-        line += &format!(" {stdin}");
-    }
+    line += &format!("{SHELL} {} steward{given}", quoted(&wrapper));
     if !environment.is_empty() {
         line += " env";
         for (name, value) in environment {
@@ -136,8 +158,17 @@ mod tests {
             .collect()
     }
 
-    fn plain(words: &[&str], stdin: usize) -> String {
+    const NOTHING: Stdin<'_> = Stdin {
+        bytes: b"",
+        exact: false,
+    };
+
+    fn plain(words: &[&str], bytes: &[u8]) -> String {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let stdin = Stdin {
+            bytes,
+            exact: bytes.len() % 2 == 0,
+        };
         command_line(&words, &BTreeMap::new(), None, stdin)
     }
 
@@ -179,8 +210,8 @@ mod tests {
         let all: Vec<String> = hostile.iter().map(|word| (*word).to_owned()).collect();
         let mut command = vec!["/usr/bin/printf", "%s\\0"];
         command.extend(hostile);
-        assert_eq!(words(&plain(&command, 0)), echoed(&all));
-        let lines = [plain(&["true"], 0), plain(&command, 0)];
+        assert_eq!(words(&plain(&command, b"")), echoed(&all));
+        let lines = [plain(&["true"], b""), plain(&command, b"")];
         let forced = format!(
             "SSH_ORIGINAL_COMMAND={} {}",
             quoted(&lines[1]),
@@ -191,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_was_not_signed_is_not_run() {
-        let lines = [plain(&["true"], 0), plain(&["echo", "it's"], 0)];
+        let lines = [plain(&["true"], b""), plain(&["echo", "it's"], b"")];
         for other in ["", "true", "echo it's", "*", &lines[1][1..]] {
             let mut command = Command::new("/bin/sh");
             command
@@ -211,21 +242,21 @@ mod tests {
     fn variables_and_directory_reach_the_command() {
         let environment = BTreeMap::from([("note".to_owned(), "it's $HOME".to_owned())]);
         let command = ["/bin/sh", "-c", "printf '%s|%s' \"$note\" \"$PWD\""].map(str::to_owned);
-        let line = command_line(&command, &environment, Some("/usr/bin"), 0);
+        let line = command_line(&command, &environment, Some("/usr/bin"), NOTHING);
         assert_eq!(words(&line), b"it's $HOME|/usr/bin");
     }
 
     #[test]
     fn standard_input_is_what_was_meant_for_it() {
-        let given = "one\ntwo\0".repeat(50_000);
+        let given = "one\ntwo\\\n\n".repeat(50_000);
         for (command, wanted) in [("cat", given.as_bytes()), ("true", b"")] {
-            let output = whole(&plain(&[command], given.len()), given.as_bytes());
+            let output = whole(&plain(&[command], given.as_bytes()), given.as_bytes());
             assert!(
                 output.status.success() && output.stdout == wanted,
                 "{command}"
             );
         }
-        let output = whole(&plain(&["/bin/sh", "-c", "cat; exit 7"], 2), b"ab");
+        let output = whole(&plain(&["/bin/sh", "-c", "cat; exit 7"], b"ab"), b"ab");
         assert_eq!(
             (output.status.code(), &output.stdout[..]),
             (Some(7), &b"ab"[..])
@@ -233,13 +264,45 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_started_by_a_part_or_by_something_else() {
+        let script = b"echo started; cd /; echo more of it".as_slice();
+        let other = b"echo started; cd /; echo less of it".as_slice();
+        for length in 0..script.len() {
+            let mut child = session(&plain(&["/bin/sh", "-s"], script));
+            let mut stdin = child.stdin.take().unwrap();
+            drop(stdin.write_all(&script[..length]));
+            drop(stdin);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                (output.status.code(), output.stdout),
+                (Some(126), Vec::new())
+            );
+        }
+        let exact = Stdin {
+            bytes: script,
+            exact: true,
+        };
+        let shell = ["/bin/sh".to_owned(), "-s".to_owned()];
+        let line = command_line(&shell, &BTreeMap::new(), None, exact);
+        assert_eq!(whole(&line, script).stdout, b"started\nmore of it\n");
+        let output = whole(&line, other);
+        assert_eq!(
+            (output.status.code(), output.stdout),
+            (Some(126), Vec::new())
+        );
+        let lost = command_line(&shell, &BTreeMap::new(), Some("/no/such"), NOTHING);
+        assert_eq!(whole(&lost, b"").status.code(), Some(126));
+    }
+
+    #[test]
     fn command_dies_with_its_lifeline() {
-        for stdin in [0, 2] {
+        let unread = vec![b' '; 300_000];
+        for stdin in [&b""[..], b"ab", &unread] {
             // What it has begun in its group dies with it.
             let script = "echo up; sleep 600 & wait; echo late";
             let mut child = session(&plain(&["/bin/sh", "-c", script], stdin));
             let mut lifeline = child.stdin.take().unwrap();
-            lifeline.write_all(&vec![b' '; stdin]).unwrap();
+            lifeline.write_all(stdin).unwrap();
             let mut up = [0; 3];
             std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
             drop(lifeline);
@@ -260,7 +323,7 @@ mod tests {
             let mut command = vec!["/usr/bin/printf".to_owned(), "%s\\0".to_owned()];
             command.extend(all.iter().cloned());
             let expected = if all.is_empty() { b"\0".to_vec() } else { echoed(&all) };
-            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, 0)), expected);
+            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, NOTHING)), expected);
         }
     }
 }

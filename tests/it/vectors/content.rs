@@ -265,6 +265,7 @@ pub(super) fn remote_job() -> Result<Job> {
             directory: None,
             port: 2222,
             host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
+            sources: vec![text("192.0.2.0/28")],
         }),
         ..full
     })

@@ -74,8 +74,8 @@ impl Attempts {
 
     /// After a restart: ends what is left of an attempt. True when it is proven that nothing is left:
     /// it is interrupted then, else unknown.
-    pub async fn recover(&self, attempt: AttemptId) -> bool {
-        self.executors.recover(attempt).await
+    pub async fn recover(&self, attempt: AttemptId, rebooted: bool) -> bool {
+        self.executors.recover(attempt, rebooted).await
     }
 
     /// Runs the attempt until it has ended, by itself, at its deadline, or because a reason to stop was
@@ -97,11 +97,13 @@ impl Attempts {
             .ok_or_else(|| not_started(format!("this bridge has no executor {}", kind.as_str())))?;
         let attempt = work.job.attempt;
         failpoint!("runner.start.before");
-        let writer = self
-            .spool
-            .create(attempt, work.job.on_full)
-            .await
-            .map_err(|error| not_started(format!("no output log: {error}")))?;
+        let writer = match self.spool.create(attempt, work.job.on_full).await {
+            Ok(writer) => writer,
+            Err(error) => {
+                self.abandon(attempt);
+                return Err(not_started(format!("no output log: {error}")));
+            }
+        };
         // Nobody may be waiting for it: then nobody is connected.
         opened.send(()).ok();
         let started = Instant::now();

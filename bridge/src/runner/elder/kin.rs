@@ -317,7 +317,7 @@ impl Care {
         for attempt in &self.elder.attempts {
             let log = spool.adopt(*attempt).await?;
             if self.open.contains(attempt) {
-                let dead = attempts.recover(*attempt).await;
+                let dead = attempts.recover(*attempt, false).await;
                 let exit = aftermath::interrupted(dead, log.as_ref());
                 drop(inbox.send(Inbound::Ended(*attempt, Ok(exit))).await);
             }

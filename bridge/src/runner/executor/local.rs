@@ -210,9 +210,10 @@ impl Executor for LocalExecutor {
         })
     }
 
-    fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
+    fn recover(&self, attempt: AttemptId, rebooted: bool) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let dead = self.trees.recover(attempt).await;
+            // Nothing that ran before the machine was started anew can be alive.
+            let dead = rebooted || self.trees.recover(attempt).await;
             let removed = remove(self.own(attempt));
             drop(tokio::time::timeout(Duration::from_secs(60), removed).await);
             dead

@@ -98,8 +98,8 @@ pub trait Executor: Send + Sync {
     ) -> BoxFuture<'a, Result<End, ExecuteError>>;
 
     /// After a restart: ends what an attempt of the runner before may have left. True when it is
-    /// proven that nothing is left.
-    fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool>;
+    /// proven that nothing is left; `rebooted` is whether this machine was started anew since.
+    fn recover(&self, attempt: AttemptId, rebooted: bool) -> BoxFuture<'_, bool>;
 }
 
 /// The executors of this bridge, by the kind of action that each can do.
@@ -128,10 +128,10 @@ impl Executors {
 
     /// After a restart: has every executor end what is left of an attempt. True when it is proven that
     /// nothing is left.
-    pub async fn recover(&self, attempt: AttemptId) -> bool {
+    pub async fn recover(&self, attempt: AttemptId, rebooted: bool) -> bool {
         let mut dead = true;
         for executor in self.0.values() {
-            dead &= executor.recover(attempt).await;
+            dead &= executor.recover(attempt, rebooted).await;
         }
         dead
     }

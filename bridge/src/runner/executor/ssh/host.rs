@@ -1,13 +1,13 @@
 //! The host: reached, and known by its key before anything is offered to it.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Disconnect, Preferred, SshId};
+use russh::{Disconnect, Preferred, SshId, cipher};
 use steward_shared::frame::Refusal;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +20,17 @@ pub(super) struct Connection {
     pub(super) handle: Handle<Host>,
     /// The address that this machine has on it.
     pub(super) own: IpAddr,
+    _closer: Closer,
+}
+
+/// Ends a TCP connection for whoever still holds it: the library's own task may wait for a host for ever.
+struct Closer(std::net::TcpStream);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        // It may be closed already.
+        drop(self.0.shutdown(Shutdown::Both));
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -95,9 +106,16 @@ pub(super) async fn reach(
         let stream = TcpStream::connect((address, port)).await?;
         stream.set_nodelay(true)?;
         let own = stream.local_addr()?.ip();
+        let stream = stream.into_std()?;
+        let closer = Closer(stream.try_clone()?);
+        let stream = TcpStream::from_std(stream)?;
         let config = Arc::new(config(&known));
         let handle = client::connect_stream(config, stream, host).await?;
-        Ok::<_, russh::Error>(Connection { handle, own })
+        Ok::<_, russh::Error>(Connection {
+            handle,
+            own,
+            _closer: closer,
+        })
     };
     let unreachable =
         |why: String| Unprepared::NotStarted(format!("unreachable: {address} port {port}: {why}"));
@@ -145,6 +163,14 @@ fn config(known: &[PublicKey]) -> client::Config {
             .cloned()
             .collect(),
     );
+    // Without ChaCha20-Poly1305, which is sound only with strict key exchange (Terrapin, CVE-2023-48795), and the
+    // library does not insist on that.
+    preferred.cipher = Cow::Borrowed(&[
+        cipher::AES_256_GCM,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+    ]);
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Steward")),
         preferred,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use russh::MethodKind;
 use russh::client::{AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
+use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::secret::Secret;
 use steward_shared::sign::SigningKey;
@@ -13,6 +13,9 @@ use tokio::time::timeout;
 
 use super::host::Connection;
 use crate::limits::SSH_SIGN_IN_WITHIN;
+
+/// What nobody here can answer; a password is no answer to it.
+const MORE: &str = "the target asks for more than a password";
 
 /// Rounds of questions that a host may ask before it has its answer.
 const ROUNDS_MAX: usize = 8;
@@ -96,11 +99,11 @@ async fn key(connection: &mut Connection, account: &str, secret: &Secret) -> Res
     // What the library says of a key that it cannot read is not repeated: it may hold parts of it.
     let key = PrivateKey::from_openssh(secret.expose())
         .map_err(|_| "the stored key is none, or needs a passphrase".to_owned())?;
-    let hash = if key.algorithm().is_rsa() {
-        let hash = connection.handle.best_supported_rsa_hash().await;
-        hash.map_err(|error| told(&error))?.flatten()
-    } else {
-        None
+    // Never SHA-1: a server that does not say what it takes is offered the newer one.
+    let hash = key.algorithm().is_rsa().then_some(HashAlg::Sha512);
+    let hash = match connection.handle.best_supported_rsa_hash().await {
+        Ok(Some(Some(best))) => hash.map(|_| best),
+        Ok(Some(None) | None) | Err(_) => hash,
     };
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
     let answer = connection.handle.authenticate_publickey(account, key).await;
@@ -121,11 +124,15 @@ async fn password(
         .await
         .map_err(|error| told(&error))?;
     let AuthResult::Failure {
-        remaining_methods, ..
+        remaining_methods,
+        partial_success,
     } = answer
     else {
         return Ok(true);
     };
+    if partial_success {
+        return Err(MORE.to_owned());
+    }
     // A password that was refused as one is not tried a second time: accounts are locked for less.
     if remaining_methods.contains(&MethodKind::Password)
         || !remaining_methods.contains(&MethodKind::KeyboardInteractive)
@@ -135,7 +142,7 @@ async fn password(
     asked(connection, account, password).await
 }
 
-/// Answers every question that is asked without an echo with the password, once.
+/// Answers one question that is asked without an echo with the password, once.
 async fn asked(connection: &mut Connection, account: &str, password: &str) -> Result<bool, String> {
     let mut answer = connection
         .handle
@@ -149,8 +156,9 @@ async fn asked(connection: &mut Connection, account: &str, password: &str) -> Re
             KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
             KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
         };
-        if prompts.iter().any(|prompt| prompt.echo) || (given && !prompts.is_empty()) {
-            return Err("the target asks for more than a password".to_owned());
+        let again = given && !prompts.is_empty();
+        if prompts.len() > 1 || again || prompts.iter().any(|prompt| prompt.echo) {
+            return Err(MORE.to_owned());
         }
         given |= !prompts.is_empty();
         let answers = prompts.iter().map(|_| password.to_owned()).collect();

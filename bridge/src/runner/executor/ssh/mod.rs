@@ -170,6 +170,13 @@ async fn steps(
                 return Err(not_started(output.redacted(why)));
             }
             session::Ended::NotBegun(why) => (Outcome::Interrupted, why),
+            session::Ended::Stopped(why) if at == 0 => {
+                return Err(not_started(format!(
+                    "stopped before it was started: {}",
+                    halted(why).1
+                )));
+            }
+            session::Ended::Stopped(why) => halted(why),
             session::Ended::With(outcome, why) => (outcome, why),
         };
         if !matches!(verdict.0, Outcome::Succeeded(_)) {
@@ -250,8 +257,8 @@ impl Executor for SshExecutor {
         })
     }
 
-    /// What was under way on a target nobody can know any more.
-    fn recover(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
+    /// What was under way on a target nobody can know any more, whatever became of this machine.
+    fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(!self.marks.take(attempt)))
     }
 }

@@ -1,5 +1,6 @@
 //! One command in one session (RFC 4254, section 6), from its start to its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use russh::client::Msg;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Connection;
-use crate::limits::{DRAIN_GRACE, SSH_CONNECT_WITHIN, SSH_END_WITHIN};
+use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN};
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
 use crate::runner::executor::{ExecuteError, Halt, Halted, Output};
@@ -21,6 +22,8 @@ use crate::runner::spool::SpoolError;
 pub(super) enum Ended {
     /// It was not started.
     NotBegun(String),
+    /// It was not started, because the attempt was to end.
+    Stopped(Halted),
     /// It was, or may have been.
     With(Outcome, String),
 }
@@ -36,6 +39,8 @@ enum Told {
 /// What has been heard of a command.
 struct Heard {
     told: Mutex<Told>,
+    /// The host has said that nothing more will come.
+    closed: AtomicBool,
     lost: Mutex<Option<OutputError>>,
     /// Cancelled when output could not be taken.
     full: CancellationToken,
@@ -58,7 +63,7 @@ pub(super) async fn run(
     output: &mut Output,
     halt: &mut Halt,
 ) -> Result<Ended, ExecuteError> {
-    let begun = timeout(SSH_CONNECT_WITHIN, begin(connection, planned)).await;
+    let begun = timeout(SSH_CONNECT_WITHIN, begin(connection, planned, halt)).await;
     let (mut read, write) = match begun {
         Ok(Ok(halves)) => halves,
         Ok(Err(ended)) => return Ok(ended),
@@ -66,6 +71,7 @@ pub(super) async fn run(
     };
     let heard = Heard {
         told: Mutex::new(Told::Nothing),
+        closed: AtomicBool::new(false),
         lost: Mutex::new(None),
         full: CancellationToken::new(),
     };
@@ -103,7 +109,11 @@ pub(super) async fn run(
 
 type Halves = (ChannelReadHalf, ChannelWriteHalf<Msg>);
 
-async fn begin(connection: &Connection, planned: &Planned) -> Result<Halves, Ended> {
+async fn begin(
+    connection: &Connection,
+    planned: &Planned,
+    halt: &mut Halt,
+) -> Result<Halves, Ended> {
     let refused = |error| Ended::NotBegun(format!("the target begins no session: {error}"));
     let channel = connection
         .handle
@@ -111,6 +121,10 @@ async fn begin(connection: &Connection, planned: &Planned) -> Result<Halves, End
         .await
         .map_err(refused)?;
     let (mut read, write) = channel.split();
+    // Asked before, and not while the start is under way: what was begun must be known.
+    if let Some(why) = halt.is_reached().await {
+        return Err(Ended::Stopped(why));
+    }
     write
         .exec(true, planned.line.as_bytes())
         .await
@@ -143,14 +157,14 @@ async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard) {
     }
 }
 
-/// As [`listen`]; after the command's end the host has [`DRAIN_GRACE`] of silence.
+/// As [`listen`]; after the command's end the host may be silent for [`SSH_DRAIN_WITHIN`].
 async fn hear(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
     let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
     loop {
         let message = if heard.told() == Told::Nothing {
             read.wait().await
         } else {
-            timeout(DRAIN_GRACE, read.wait()).await.unwrap_or(None)
+            timeout(SSH_DRAIN_WITHIN, read.wait()).await.unwrap_or(None)
         };
         let (stream, data) = match message {
             Some(ChannelMsg::Data { data }) => (Stream::Stdout, data),
@@ -163,7 +177,11 @@ async fn hear(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output
                 told(Told::Signal(number(&signal_name)));
                 continue;
             }
-            Some(ChannelMsg::Close) | None => return,
+            Some(ChannelMsg::Close) => {
+                heard.closed.store(true, Ordering::Relaxed);
+                return;
+            }
+            None => return,
             Some(_) => continue,
         };
         // What has no place any more is read all the same: the command's end comes after it.
@@ -194,6 +212,7 @@ fn unheard(what: &str) -> Ended {
 
 fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended, ExecuteError> {
     let told = heard.told();
+    let closed = heard.closed.load(Ordering::Relaxed);
     let lost = heard
         .lost
         .into_inner()
@@ -203,6 +222,12 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
     {
         return Err(ExecuteError::Spool(error.clone()));
     }
+    // The end of a command comes on its own way, and may come before the last of its output.
+    let cut = if closed {
+        String::new()
+    } else {
+        "the target has not said that this is all of its output".to_owned()
+    };
     let ended = |outcome, why: String| Ok(Ended::With(outcome, why));
     let beyond = |what: &str| ended(Outcome::LimitExceeded(what.to_owned()), String::new());
     match (stop, told, lost) {
@@ -221,10 +246,10 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         (_, _, Some(OutputError::Limit)) => beyond("output"),
         (_, _, Some(OutputError::Spool(SpoolError::Full))) => beyond("spool"),
         (_, Told::Code(code), _) if planned.ok.contains(&code) => {
-            ended(Outcome::Succeeded(code), String::new())
+            ended(Outcome::Succeeded(code), cut)
         }
-        (_, Told::Code(code), _) => ended(Outcome::Exited(code), String::new()),
-        (_, Told::Signal(signal), _) => ended(Outcome::Signalled(signal), String::new()),
+        (_, Told::Code(code), _) => ended(Outcome::Exited(code), cut),
+        (_, Told::Signal(signal), _) => ended(Outcome::Signalled(signal), cut),
     }
 }
 
