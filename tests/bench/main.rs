@@ -14,6 +14,7 @@ mod machine;
 mod output;
 mod peer;
 mod phases;
+mod remote;
 mod scale;
 mod throughput;
 
@@ -36,7 +37,7 @@ impl Scale {
     }
 }
 
-const NAMES: [&str; 3] = ["dispatch", "throughput", "output"];
+const NAMES: [&str; 4] = ["dispatch", "throughput", "output", "ssh"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -68,6 +69,7 @@ async fn main() -> Result<()> {
             "dispatch" => dispatch::measure(&world, scale).await?,
             "throughput" => throughput::measure(&world, scale).await?,
             "output" => output::measure(&world, scale).await?,
+            "ssh" => remote::measure(&world, scale).await?,
             name => scale::measure(name, &world, scale).await?,
         };
         for figure in &figures {

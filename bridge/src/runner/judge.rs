@@ -32,9 +32,21 @@ pub struct Judge {
     /// What the hub was told last of the operator's word.
     told: Option<Word>,
     admitted: BTreeMap<AttemptId, Admitted>,
-    /// Attempts that are made ready: their keys, once they are.
-    prepared: BTreeMap<AttemptId, Option<AttemptKeys>>,
+    /// Attempts that are made ready.
+    prepared: BTreeMap<AttemptId, Readiness>,
 }
+
+/// How far the preparation of an attempt is.
+#[derive(Debug, PartialEq, Eq)]
+enum Readiness {
+    /// It is under way; for the second time, where its permit has been asked for already.
+    Begun { again: bool },
+    /// Done; the nonce is that of the request that was made with these keys.
+    Ready(AttemptKeys, Option<[u8; 16]>),
+}
+
+/// A start request must wait.
+struct NotYet;
 
 /// One turn while it is judged.
 struct Turn<'a> {
@@ -101,7 +113,7 @@ impl Judge {
             }
             Matter::Prepared(attempt, Ok(keys)) => {
                 if let Some(waits) = self.prepared.get_mut(&attempt) {
-                    *waits = Some(keys);
+                    *waits = Readiness::Ready(keys, None);
                     self.handle(Event::Prepared(attempt), turn);
                 } else {
                     turn.deeds.push(Deed::Abandon(attempt));
@@ -110,7 +122,14 @@ impl Judge {
             // Nobody waits for it any more.
             Matter::Prepared(attempt, Err(_)) if !self.prepared.contains_key(&attempt) => {}
             Matter::Prepared(attempt, Err(Unprepared::Refused(refusal))) => {
-                self.handle(Event::Unfit(attempt, refusal), turn);
+                let again = Some(&Readiness::Begun { again: true });
+                let event = if self.prepared.get(&attempt) == again {
+                    // The hub may have given the permit meanwhile: after that nothing is refused any more.
+                    Event::NotStarted(attempt, format!("{}: {}", refusal.clause, refusal.message))
+                } else {
+                    Event::Unfit(attempt, refusal)
+                };
+                self.handle(event, turn);
             }
             Matter::Prepared(attempt, Err(Unprepared::NotStarted(reason))) => {
                 self.handle(Event::NotStarted(attempt, reason), turn);
@@ -368,19 +387,10 @@ impl Judge {
                             judgement.deeds.push(Deed::Abandon(attempt));
                         }
                     }
-                    if let ReceiptEvent::StartRequest { keys, .. } = &mut event
-                        && let Some(admitted) = self.admitted.get(&attempt)
-                        && admitted.prepares()
-                    {
-                        match self.prepared.get(&attempt) {
-                            Some(Some(ready)) => *keys = Some(ready.clone()),
-                            Some(None) => continue,
-                            None => {
-                                self.prepared.insert(attempt, None);
-                                let job = Box::new(admitted.job.clone());
-                                judgement.deeds.push(Deed::Prepare(job));
-                                continue;
-                            }
+                    if let ReceiptEvent::StartRequest { nonce, keys } = &mut event {
+                        match self.keys(attempt, *nonce, &mut judgement.deeds) {
+                            Ok(ready) => *keys = ready,
+                            Err(NotYet) => continue,
                         }
                     }
                     // What cannot be sent is not kept: the journal tells at the next connection.
@@ -411,6 +421,36 @@ impl Judge {
             judgement.deeds.push(deed);
         }
         Ok(judgement)
+    }
+
+    /// The keys that a start request is made with; none where the attempt needs none. Where they are not there
+    /// yet, what must be done for them.
+    fn keys(
+        &mut self,
+        attempt: AttemptId,
+        nonce: [u8; 16],
+        deeds: &mut Vec<Deed>,
+    ) -> Result<Option<AttemptKeys>, NotYet> {
+        let admitted = self.admitted.get(&attempt);
+        let Some(admitted) = admitted.filter(|admitted| admitted.prepares()) else {
+            return Ok(None);
+        };
+        let again = match self.prepared.get_mut(&attempt) {
+            Some(Readiness::Begun { .. }) => return Err(NotYet),
+            Some(Readiness::Ready(ready, asked)) if asked.is_none_or(|asked| asked == nonce) => {
+                *asked = Some(nonce);
+                return Ok(Some(ready.clone()));
+            }
+            // A target that has waited for so long may be waiting no more.
+            Some(Readiness::Ready(..)) => {
+                deeds.push(Deed::Abandon(attempt));
+                true
+            }
+            None => false,
+        };
+        deeds.push(Deed::Prepare(Box::new(admitted.job.clone())));
+        self.prepared.insert(attempt, Readiness::Begun { again });
+        Err(NotYet)
     }
 
     fn sign<T: Payload>(&self, message: &T) -> Result<Signed<T>, CodecError> {

@@ -167,7 +167,7 @@ mod tests {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let stdin = Stdin {
             bytes,
-            exact: bytes.len() % 2 == 0,
+            exact: bytes.len().is_multiple_of(2),
         };
         command_line(&words, &BTreeMap::new(), None, stdin)
     }

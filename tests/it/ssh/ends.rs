@@ -1,11 +1,13 @@
 //! How commands on other machines end: by a kill, by a connection that is lost, by a server that does not behave.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use steward_tests::{Api, Sshd, World, is_alive, until};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::{key_login, machine, over_ssh, printed, said, target, trusting};
@@ -111,12 +113,18 @@ async fn ssh_hostile_servers() -> Result<()> {
     let (mut huge, _) = listener.accept().await?;
     huge.write_all(b"SSH-2.0-huge\r\n\xff\xff\xff\xff\x00\x14")
         .await?;
+    let (mut mute, _) = listener.accept().await?;
+    mute.write_all(b"SSH-2.0-mute\r\n").await?;
     drop(listener);
     let job = ended(&run).await?;
     ensure!(
         job["attempt"]["number"] == 5 && job.to_string().contains("unreachable"),
         "{job}"
     );
+    // Nothing of the bridge hangs on to a server that says no more.
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), mute.read_to_end(&mut rest)).await;
+    ensure!(closed.is_ok(), "the connection is still there");
     drop((silent, flood, huge));
     // A server that is killed while a command runs: nobody knows what became of it.
     target(&hub, &sshd).await?;

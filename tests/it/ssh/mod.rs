@@ -318,6 +318,37 @@ async fn ssh_wrong_password_is_offered_once() -> Result<()> {
     world.passed().await
 }
 
+/// A password is no answer to a second factor: where one is asked for, nothing more is said.
+#[tokio::test]
+async fn ssh_second_factor_is_not_given_the_password() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let _bridge = hub.dmz().await?;
+    let both = "AuthenticationMethods password,keyboard-interactive\nPasswordAuthentication yes\n\
+                KbdInteractiveAuthentication yes\nUsePAM yes";
+    let sshd = Sshd::with_accounts(&world, "sshd", both, &[("deploy", PASSWORD)]).await?;
+    target(&hub, &sshd).await?;
+    add(&hub, "deploy-password", "password", "deploy").await?;
+    set(&world, &hub, "deploy-password", PASSWORD).await?;
+    hub.apply(&over_ssh("who", "deploy-password", "run: id -un"))
+        .await?;
+    let api = hub.api()?;
+    let run = api.run("who").await?;
+    api.end(&run).await?;
+    let job = api.job(&run).await?;
+    ensure!(
+        job.to_string().contains("asks for more than a password"),
+        "{job}"
+    );
+    let log = sshd.log();
+    ensure!(log.contains("Partial password for deploy"), "{log}");
+    ensure!(
+        !log.contains("keyboard-interactive/pam for deploy"),
+        "{log}"
+    );
+    world.passed().await
+}
+
 /// A machine that shows another host key than the one on record is offered nothing: the job is refused by the name
 /// of `host-key`, the server has seen nobody try to sign in, and no lease was opened.
 #[tokio::test]
