@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::Unprepared;
+use super::told;
 use crate::limits::{SSH_CONNECT_WITHIN, SSH_KEEPALIVE, SSH_WINDOW_BYTES};
 
 /// A connection to a host that has shown one of its keys.
@@ -130,7 +131,7 @@ pub(super) async fn reach(
         Ok(Err(russh::Error::UnknownKey)) => Err(wrong_host(format!(
             "{address} port {port} shows no host key that is on record"
         ))),
-        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Ok(Err(error)) => Err(unreachable(told(&error))),
         Err(_) => Err(unreachable(format!(
             "no answer within {} s",
             SSH_CONNECT_WITHIN.as_secs()

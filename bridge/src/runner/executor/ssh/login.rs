@@ -12,6 +12,7 @@ use steward_shared::sign::SigningKey;
 use tokio::time::timeout;
 
 use super::host::Connection;
+use super::told;
 use crate::limits::SSH_SIGN_IN_WITHIN;
 
 /// What nobody here can answer; a password is no answer to it.
@@ -169,8 +170,4 @@ async fn asked(connection: &mut Connection, account: &str, password: &str) -> Re
             .map_err(|error| told(&error))?;
     }
     Ok(false)
-}
-
-fn told(error: &russh::Error) -> String {
-    error.to_string()
 }

@@ -19,6 +19,7 @@ use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::{AttemptKeys, Refusal, SshKey};
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
+use steward_shared::limits::TEXT_CHARS_MAX;
 use steward_shared::remote::{self, Planned};
 use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::secret::Secret;
@@ -142,15 +143,24 @@ impl SshExecutor {
             .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
         let ended = steps(&connection, &planned, output, halt).await;
         connection.close().await;
+        let unheard = match &ended {
+            Ok(end) => end.outcome == Outcome::Unknown,
+            Err(ExecuteError::NotStarted(_)) => false,
+            Err(ExecuteError::Spool(_)) => true,
+        };
         // Of a command that nobody heard the end of, a restart knows no more either.
-        if ended
-            .as_ref()
-            .is_ok_and(|end| end.outcome != Outcome::Unknown)
-        {
+        if !unheard {
             self.marks.take(work.job.attempt);
         }
         ended
     }
+}
+
+/// What a host, or the library, has said of an error, as it can be passed on.
+fn told(error: &russh::Error) -> String {
+    let text = error.to_string();
+    let legal = text.chars().filter(|c| !c.is_control());
+    legal.take(TEXT_CHARS_MAX).collect()
 }
 
 /// Runs the steps in order, until one is no success.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Connection;
+use super::told;
 use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN};
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
@@ -114,7 +115,10 @@ async fn begin(
     planned: &Planned,
     halt: &mut Halt,
 ) -> Result<Halves, Ended> {
-    let refused = |error| Ended::NotBegun(format!("the target begins no session: {error}"));
+    let refused = |error| {
+        let why = format!("the target begins no session: {}", told(&error));
+        Ended::NotBegun(why)
+    };
     let channel = connection
         .handle
         .channel_open_session()
