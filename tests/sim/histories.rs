@@ -46,6 +46,10 @@ const FAILED_ONCE: &[(u64, &str)] = &[
         4_294_969_172,
         "a journal that had gone back, and had as many commits again since, was not noticed",
     ),
+    (
+        1522,
+        "a journal that had gone back denied the start of an attempt that had told its end, unknown, before",
+    ),
 ];
 
 /// Says something that is shown when the test passes, too.

@@ -260,7 +260,9 @@ impl Arrived {
         if refused || matches!(released, Decided::Kept(_)) {
             return Ok(Taken::Row(Box::new(row), None, released));
         }
-        if self.event == AttemptEvent::NotStarted && was_given_up(&row) {
+        // What has told its end was started, whatever a journal says that went back since.
+        let denied = was_given_up(&row) || row.exit.is_some();
+        if self.event == AttemptEvent::NotStarted && denied {
             return Ok(Taken::Row(Box::new(row), None, released));
         }
         // A refusal need not be in the journal: a job for another journal is not.

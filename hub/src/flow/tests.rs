@@ -893,6 +893,23 @@ async fn late_exit_resolves_an_unknown_attempt_and_is_kept_beside_a_persons_word
 }
 
 #[tokio::test]
+async fn start_of_what_has_told_its_end_cannot_be_denied() {
+    let hub = Bench::new().await;
+    hub.run(&["one"]).await;
+    let job = hub.offer().await;
+    hub.start(&job).await;
+    hub.say(&job, exited(Outcome::Unknown, b"")).await.unwrap();
+    assert_eq!(hub.row(&job).await.state, AttemptState::Unknown);
+    // Its journal is put back to before the start.
+    hub.say(&job, not_started()).await.unwrap();
+    let row = hub.row(&job).await;
+    assert!(
+        row.state == AttemptState::Unknown && row.resolution.is_none(),
+        "{row:?}"
+    );
+}
+
+#[tokio::test]
 async fn request_with_a_key_makes_one_run() {
     let hub = Bench::new().await;
     let once = |key: &str, body: &[u8]| {
