@@ -13,7 +13,7 @@ use steward_tests::{Api, Canary, Hub, World, report, until};
 
 const SECRET: &str = "Kanari \"7\"/Vogel-ümlaut";
 
-async fn credential(world: &World, hub: &Hub, name: &str, value: &str) -> Result<()> {
+async fn credential(hub: &Hub, name: &str, value: &str) -> Result<()> {
     hub.cli(&[
         "credentials",
         "add",
@@ -25,18 +25,11 @@ async fn credential(world: &World, hub: &Hub, name: &str, value: &str) -> Result
     ])
     .await?
     .succeeded()?;
-    set(world, hub, name, value).await
+    set(hub, name, value).await
 }
 
-async fn set(world: &World, hub: &Hub, name: &str, value: &str) -> Result<()> {
-    let file = world.path("value");
-    fs::write(&file, format!("{value}\n"))?;
-    let path = file.to_str().context("a path that is text")?;
-    let set = hub
-        .cli(&["credentials", "set", name, "--file", path])
-        .await?;
-    fs::remove_file(&file)?;
-    set.succeeded().map(drop)
+async fn set(hub: &Hub, name: &str, value: &str) -> Result<()> {
+    hub.set_credential(name, &format!("{value}\n")).await
 }
 
 async fn send(api: &Api, name: &str, value: &str) -> Result<steward_tests::Answer> {
@@ -54,7 +47,7 @@ async fn credential_is_shown_nowhere() -> Result<()> {
     hub.program().stop().await?;
     let talkative = hub.start_as(hub.serving()?.env("STEWARD_LOG", "trace"))?;
     talkative.line("ready").await?;
-    credential(&world, &hub, "deploy", SECRET).await?;
+    credential(&hub, "deploy", SECRET).await?;
     ensure!(talkative.stderr().contains("TRACE"), "it says little");
     let api = hub.api()?;
     let mut answers = 0;
@@ -78,7 +71,7 @@ async fn credential_is_shown_nowhere() -> Result<()> {
         let output = hub.cli(words).await?.succeeded()?;
         canary.absent("the client's output", output.stdout.as_bytes())?;
     }
-    set(&world, &hub, "deploy", &format!("{SECRET} anew")).await?;
+    set(&hub, "deploy", &format!("{SECRET} anew")).await?;
     // A value that is refused is not told either.
     let refused = send(&api, "deploy", &format!("{SECRET}\nsecond line")).await?;
     refused.problem(422, "invalid")?;
@@ -98,7 +91,7 @@ async fn vault_stays_sealed_without_its_key() -> Result<()> {
     let world = World::new()?;
     world.expect_error("the vault is sealed");
     let hub = world.hub().await?;
-    credential(&world, &hub, "deploy", SECRET).await?;
+    credential(&hub, "deploy", SECRET).await?;
     let (kek, kept) = (hub.data().join("keys/kek"), world.path("kek"));
     let other = format!("steward-kek-1 {}\n", "7".repeat(64));
     let wrong: [Option<&str>; 4] = [None, Some(""), Some("nonsense"), Some(&other)];
@@ -130,7 +123,7 @@ async fn vault_stays_sealed_without_its_key() -> Result<()> {
     }
     fs::rename(&kept, &kek)?;
     hub.start_again().await?;
-    set(&world, &hub, "deploy", "another value").await?;
+    set(&hub, "deploy", "another value").await?;
     let shown = hub.api()?.object("credentials/deploy").await?;
     ensure!(shown["version"] == 2, "{shown}");
     world.passed().await
@@ -188,7 +181,7 @@ async fn vault_changes_its_keys() -> Result<()> {
     world.expect_error("the vault is sealed");
     let hub = world.hub().await?;
     for name in ["one", "two", "three"] {
-        credential(&world, &hub, name, SECRET).await?;
+        credential(&hub, name, SECRET).await?;
     }
     let before = hub.api()?.object("vault").await?["kek"].clone();
     let refused = world
@@ -337,7 +330,7 @@ async fn stolen_database() -> Result<()> {
         "renamed",
         "untouched",
     ] {
-        credential(&world, &hub, name, &format!("{SECRET} {name}")).await?;
+        credential(&hub, name, &format!("{SECRET} {name}")).await?;
     }
     hub.program().stop().await?;
     let canary = Canary::new(SECRET);
@@ -383,7 +376,7 @@ async fn stolen_database() -> Result<()> {
         "{metrics:?}"
     );
     // A new value is good again.
-    set(&world, &hub, "edited", SECRET).await?;
+    set(&hub, "edited", SECRET).await?;
     let looked = hub.cli(&["vault", "verify", "-o", "json"]).await?;
     ensure!(
         serde_json::from_str::<Value>(&looked.stdout)?["good"] == 2,

@@ -244,6 +244,21 @@ impl Hub {
         self.apply_any(documents).await?.succeeded().map(drop)
     }
 
+    /// Gives a credential a value, from a file that is gone afterwards.
+    ///
+    /// # Errors
+    /// When the hub does not take it.
+    pub async fn set_credential(&self, name: &str, value: &str) -> Result<()> {
+        let file = self.world.path("value");
+        fs::write(&file, value)?;
+        let path = file.to_str().context("a path that is text")?;
+        let set = self
+            .cli(&["credentials", "set", name, "--file", path])
+            .await;
+        fs::remove_file(&file)?;
+        set?.succeeded().map(drop)
+    }
+
     /// Makes a site with these targets.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ async fn ssh_command_dies_with_its_job() -> Result<()> {
     let bridge = hub.dmz().await?;
     let sshd = trusting(&world, &hub, "").await?;
     target(&hub, &sshd).await?;
-    key_login(&world, &hub, &sshd).await?;
+    key_login(&hub, &sshd).await?;
     let api = hub.api()?;
     let step = "run: sh -c 'sleep 600 & echo $$ $!; wait'";
     let read = "script: |\n      sleep 600 & echo $$ $!; wait";
@@ -89,7 +89,7 @@ async fn ssh_hostile_servers() -> Result<()> {
     let hub = world.hub().await?;
     let bridge = hub.dmz().await?;
     let sshd = Sshd::start(&world, "sshd", "").await?;
-    key_login(&world, &hub, &sshd).await?;
+    key_login(&hub, &sshd).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     hub.apply(&machine(port, &sshd.host_key()?)).await?;

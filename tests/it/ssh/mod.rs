@@ -45,24 +45,13 @@ async fn add(hub: &Hub, name: &str, kind: &str, account: &str) -> Result<()> {
     hub.cli(&words).await?.succeeded().map(drop)
 }
 
-async fn set(world: &World, hub: &Hub, name: &str, value: &str) -> Result<()> {
-    let file = world.path("value");
-    fs::write(&file, value)?;
-    let path = file.to_str().context("a path that is text")?;
-    let set = hub
-        .cli(&["credentials", "set", name, "--file", path])
-        .await?;
-    fs::remove_file(&file)?;
-    set.succeeded().map(drop)
-}
-
 /// A key that the server lets in as root, which only the vault has then; the text of its private half.
-async fn key_login(world: &World, hub: &Hub, sshd: &Sshd) -> Result<String> {
+async fn key_login(hub: &Hub, sshd: &Sshd) -> Result<String> {
     add(hub, "root-key", "ssh-key", "root").await?;
     let key = sshd.key("login")?;
     let text = fs::read_to_string(&key)?;
     fs::remove_file(key)?;
-    set(world, hub, "root-key", &text).await?;
+    hub.set_credential("root-key", &text).await?;
     Ok(text)
 }
 
@@ -198,7 +187,7 @@ async fn story_ssh_certificate() -> Result<()> {
     let once = ["lease.opened", "lease.ended"].map(|action| (action.to_owned(), 1));
     ensure!(counted == BTreeMap::from(once), "{counted:?}");
     // Nobody but the hub makes such values, and an authority that is needed stays.
-    let set = set(&world, &hub, "site-ca", "x").await;
+    let set = hub.set_credential("site-ca", "x").await;
     ensure!(set.is_err(), "an authority's value is the hub's to make");
     hub.cli(&["credentials", "remove", "site-ca", "--yes"])
         .await?
@@ -236,9 +225,9 @@ async fn story_ssh_password_and_key() -> Result<()> {
     let asked = "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes";
     let asks = Sshd::with_accounts(&world, "sshd-asks", asked, &accounts).await?;
     target(&hub, &sshd).await?;
-    key_login(&world, &hub, &sshd).await?;
+    key_login(&hub, &sshd).await?;
     add(&hub, "deploy-password", "password", "deploy").await?;
-    set(&world, &hub, "deploy-password", PASSWORD).await?;
+    hub.set_credential("deploy-password", PASSWORD).await?;
     let api = hub.api()?;
     let script = "script: |\n      echo out; echo err >&2; exit 3";
     for (credential, account) in [("root-key", "root"), ("deploy-password", "deploy")] {
@@ -301,7 +290,8 @@ async fn ssh_wrong_password_is_offered_once() -> Result<()> {
     let sshd = Sshd::with_accounts(&world, "sshd", typed, &[("deploy", PASSWORD)]).await?;
     target(&hub, &sshd).await?;
     add(&hub, "deploy-password", "password", "deploy").await?;
-    set(&world, &hub, "deploy-password", "not this one").await?;
+    hub.set_credential("deploy-password", "not this one")
+        .await?;
     hub.apply(&over_ssh("who", "deploy-password", "run: id -un"))
         .await?;
     let api = hub.api()?;
@@ -329,7 +319,7 @@ async fn ssh_second_factor_is_not_given_the_password() -> Result<()> {
     let sshd = Sshd::with_accounts(&world, "sshd", both, &[("deploy", PASSWORD)]).await?;
     target(&hub, &sshd).await?;
     add(&hub, "deploy-password", "password", "deploy").await?;
-    set(&world, &hub, "deploy-password", PASSWORD).await?;
+    hub.set_credential("deploy-password", PASSWORD).await?;
     hub.apply(&over_ssh("who", "deploy-password", "run: id -un"))
         .await?;
     let api = hub.api()?;
@@ -358,7 +348,7 @@ async fn story_host_key_changed() -> Result<()> {
     let _bridge = hub.dmz().await?;
     let mut sshd = Sshd::start(&world, "sshd", "").await?;
     target(&hub, &sshd).await?;
-    key_login(&world, &hub, &sshd).await?;
+    key_login(&hub, &sshd).await?;
     hub.apply(&over_ssh("who", "root-key", "run: id -un"))
         .await?;
     let api = hub.api()?;
@@ -407,9 +397,9 @@ async fn canary_scan() -> Result<()> {
     let typed = "PasswordAuthentication yes";
     let sshd = Sshd::with_accounts(&world, "sshd", typed, &[("deploy", PASSWORD)]).await?;
     target(&hub, &sshd).await?;
-    let key = key_login(&world, &hub, &sshd).await?;
+    let key = key_login(&hub, &sshd).await?;
     add(&hub, "deploy-password", "password", "deploy").await?;
-    set(&world, &hub, "deploy-password", PASSWORD).await?;
+    hub.set_credential("deploy-password", PASSWORD).await?;
     let api = hub.api()?;
     for credential in ["root-key", "deploy-password"] {
         hub.apply(&over_ssh("who", credential, "run: id -un"))
