@@ -50,6 +50,14 @@ impl CredentialKind {
         }
     }
 
+    /// Whether its value is something that a command can read.
+    pub const fn is_text(self) -> bool {
+        match self {
+            Self::Password | Self::SshKey | Self::Token => true,
+            Self::SshCertificate | Self::SshAuthority => false,
+        }
+    }
+
     /// Whether an account on a target is proven by it over SSH.
     pub const fn signs_in_over_ssh(self) -> bool {
         match self {
@@ -97,6 +105,19 @@ pub struct Login {
     pub kind: CredentialKind,
     /// The account's name on the target.
     pub account: String,
+}
+
+/// A secret that the steps of a job read, by the name that they call it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSecret {
+    /// What the steps call it.
+    pub name: String,
+    /// The credential whose value it is.
+    pub credential: CredentialId,
+    /// That credential's name, for people.
+    pub of: String,
+    /// That credential's kind.
+    pub kind: CredentialKind,
 }
 
 #[cfg(test)]

@@ -196,17 +196,21 @@ pub struct Permit {
     pub nonce: [u8; 16],
     /// How long after the request the start is allowed, by the bridge's own boot clock.
     pub valid_for_ms: u64,
-    /// The credential of the job's login; absent when the job has none.
-    pub released: Option<Released>,
+    /// The credentials of the job: one for its login, one for each of its secrets.
+    pub released: Vec<Released>,
 }
 
 /// A credential on its way to one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
+    /// The secret's name in the job; empty for the login's credential.
+    pub name: String,
     /// The credential.
     pub credential: CredentialId,
     /// The lease under which it is handed out.
     pub lease: LeaseId,
+    /// The account that it is for, where there is one.
+    pub account: String,
     /// How long it may be used, from the request on.
     pub valid_for_ms: u64,
     /// Its value, which only the attempt's key opens; a certificate for the attempt's SSH key where the login is
@@ -313,7 +317,7 @@ pub enum ReceiptEvent {
     StartRequest {
         /// Random; used for this request only.
         nonce: [u8; 16],
-        /// The attempt's keys; absent when its job has no login.
+        /// The attempt's keys; absent when its job needs no credential.
         keys: Option<AttemptKeys>,
     },
     /// The start is in the journal; the command is about to be started.

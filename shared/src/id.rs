@@ -107,6 +107,8 @@ ids! {
     ProjectId;
     /// One version of the key that protects a project's secrets.
     ProjectKeyId;
+    /// One change of a credential's value, or one check of it, on all its targets.
+    RotationId;
     /// One request to execute something.
     RunId;
     /// An isolated network, served by bridges.

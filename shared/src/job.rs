@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::action::Action;
-use crate::credential::Login;
+use crate::credential::{JobSecret, Login};
 use crate::hex;
 use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId};
 use crate::time::Timestamp;
@@ -103,6 +103,8 @@ pub struct Job {
     pub target: TargetRef,
     /// The account that it uses there; absent when it needs none.
     pub login: Option<Login>,
+    /// What its steps read besides; at most [`SECRETS_MAX`](crate::limits::SECRETS_MAX).
+    pub secrets: Vec<JobSecret>,
     /// What it does.
     pub action: Action,
     /// What it may use up.
@@ -117,6 +119,13 @@ pub struct Job {
     pub reason: String,
     /// The ticket that covers it; empty when there is none.
     pub ticket: String,
+}
+
+impl Job {
+    /// Whether credentials come with its permit, sealed to a key that is made for the attempt.
+    pub const fn needs_credentials(&self) -> bool {
+        self.login.is_some() || !self.secrets.is_empty()
+    }
 }
 
 /// The template version that a job was made from.

@@ -29,6 +29,9 @@ pub const WORDS_MAX: usize = 256;
 /// Inputs of a template.
 pub const INPUTS_MAX: usize = 64;
 
+/// Secrets of a template.
+pub const SECRETS_MAX: usize = 8;
+
 /// Bytes of one value given to a template.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::action::Ssh;
-use crate::credential::CredentialKind;
+use crate::credential::{CredentialKind, JobSecret};
 use crate::job::Job;
-use crate::template::{Stdin, Step, StepKind, Value, Values, argv, command_line};
+use crate::secret::Secret;
+use crate::template::{
+    Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, command_line,
+};
 
 /// One step that will run.
 #[derive(Debug)]
@@ -17,19 +20,19 @@ pub struct Planned {
     pub number: u16,
     /// What the account's shell is given.
     pub line: String,
-    /// What the command reads.
-    pub stdin: Vec<u8>,
+    /// What the session's standard input begins with; without its secrets where they are not known.
+    pub stdin: Secret,
     /// Exit codes that are a success.
     pub ok: Vec<i32>,
     /// The longest it may take.
     pub timeout: Option<Duration>,
 }
 
-/// Renders the steps whose conditions hold.
+/// Renders the steps whose conditions hold. The lines are the same without the secrets, which only the bridge has.
 ///
 /// # Errors
 /// Why the attempt cannot run, for people.
-pub fn plan(job: &Job, action: &Ssh) -> Result<Vec<Planned>, String> {
+pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Planned>, String> {
     let mut names = action.values.clone();
     let text = |text: &str| Value::Text(text.to_owned());
     names.insert("target.address".to_owned(), text(&job.target.address));
@@ -45,30 +48,50 @@ pub fn plan(job: &Job, action: &Ssh) -> Result<Vec<Planned>, String> {
             .login
             .as_ref()
             .is_some_and(|login| login.kind == CredentialKind::SshCertificate);
+        let given = Given {
+            names: &names,
+            exact,
+            named: &job.secrets,
+            secrets,
+        };
         planned.push(
-            one(number, step, action, (&names, exact))
+            one(number, step, action, &given)
                 .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?,
         );
     }
     Ok(planned)
 }
 
-fn one(
-    number: u16,
-    step: &Step,
-    action: &Ssh,
-    (names, exact): (&Values, bool),
-) -> Result<Planned, String> {
+/// What steps are rendered with.
+struct Given<'a> {
+    names: &'a Values,
+    exact: bool,
+    named: &'a [JobSecret],
+    secrets: Option<&'a Secrets>,
+}
+
+impl Given<'_> {
+    /// A standard input; `None` where it has a secret that is not known here.
+    fn input(&self, word: &Word) -> Result<(bool, Option<Secret>), String> {
+        let is_secret = word.has_secret(self.named.iter().map(|secret| secret.name.as_str()));
+        let none = Secrets::default();
+        let rendered = match (is_secret, self.secrets) {
+            (true, None) => return Ok((true, None)),
+            (_, secrets) => word.render_input(self.names, secrets.unwrap_or(&none)),
+        };
+        let input = rendered.map_err(|why| why.to_string())?;
+        Ok((is_secret, Some(input)))
+    }
+}
+
+fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Planned, String> {
     let mut environment: BTreeMap<String, String> = action.environment.clone();
-    let (words, stdin) = match &step.kind {
+    let nothing = || (false, Some(Secret::new(Vec::new())));
+    let (words, (is_secret, stdin)) = match &step.kind {
         StepKind::Run { words, stdin } => {
-            let words = argv(words, names).map_err(|why| why.to_string())?;
-            let stdin = stdin
-                .as_ref()
-                .map(|text| text.render_text(names))
-                .transpose()
-                .map_err(|why| why.to_string())?;
-            (words, stdin.unwrap_or_default().into_bytes())
+            let words = argv(words, given.names).map_err(|why| why.to_string())?;
+            let stdin = stdin.as_ref().map(|word| given.input(word)).transpose()?;
+            (words, stdin.unwrap_or_else(nothing))
         }
         StepKind::Script { interpreter, text } => {
             for (name, value) in &action.values {
@@ -76,21 +99,30 @@ fn one(
                     .entry(name.clone())
                     .or_insert_with(|| value.to_string());
             }
-            (interpreter.clone(), text.clone().into_bytes())
+            let text = Secret::new(text.clone().into_bytes());
+            (interpreter.clone(), (false, Some(text)))
         }
     };
+    let input = stdin.as_ref().map(Secret::expose).unwrap_or_default();
+    if input.contains(&0) {
+        return Err("the standard input has a NUL".to_owned());
+    }
     let line = command_line(
         &words,
         &environment,
         action.directory.as_deref(),
-        Stdin {
-            bytes: &stdin,
-            exact,
+        match (is_secret, given.exact) {
+            (true, _) => Stdin::Secret,
+            (false, _) if input.is_empty() => Stdin::Nothing,
+            (false, true) => Stdin::Exactly(input),
+            (false, false) => Stdin::Given(input),
         },
     );
-    if stdin.contains(&0) {
-        return Err("the standard input has a NUL".to_owned());
-    }
+    let stdin = match stdin {
+        Some(input) if is_secret => announced(&input),
+        Some(input) => input,
+        None => Secret::new(Vec::new()),
+    };
     if line.contains('\0') {
         return Err("a word has a NUL".to_owned());
     }

@@ -439,9 +439,9 @@ impl World {
 /// A job with a login starts only with its credential, which this attempt's key opens; one without has none.
 fn proven(admitted: &Admitted, key: Option<&OpeningKey>) -> Result<(), &'static str> {
     let job = &admitted.job;
-    let (login, released, key) = match (&job.login, &admitted.released, key) {
-        (None, None, None) => return Ok(()),
-        (Some(login), Some(released), Some(key)) => (login, released, key),
+    let (login, released, key) = match (&job.login, admitted.released.as_slice(), key) {
+        (None, [], None) => return Ok(()),
+        (Some(login), [released], Some(key)) => (login, released, key),
         _ => return Err("starts without its credential, or with one that it does not need"),
     };
     let binding = Binding {

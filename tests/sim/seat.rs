@@ -188,7 +188,7 @@ fn permit(
         fence: receipt.fence,
         nonce,
         valid_for_ms: 10_000,
-        released: None,
+        released: Vec::new(),
     };
     flow.roster
         .send(bridge, ToBridge::Permit(flow.vault.sign(&permit)?));

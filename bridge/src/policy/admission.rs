@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use steward_shared::action::Local;
 use steward_shared::frame::Refusal;
+use steward_shared::job::Job;
 use steward_shared::template::{Piece, Step, StepKind, Word};
 
 use super::account::Account;
@@ -47,7 +48,11 @@ pub enum Place {
 }
 
 /// Applies the `[local]` section.
-pub(super) fn local(section: Option<&LocalSection>, action: &Local) -> Result<Place, Refusal> {
+pub(super) fn local(
+    section: Option<&LocalSection>,
+    job: &Job,
+    action: &Local,
+) -> Result<Place, Refusal> {
     let Some(section) = section else {
         return Err(refused(
             "policy.local",
@@ -61,12 +66,25 @@ pub(super) fn local(section: Option<&LocalSection>, action: &Local) -> Result<Pl
         clause: "policy.local.environment",
     };
     variables.admit(&action.environment, &action.values, &action.steps)?;
+    secrets("policy.local.secrets", section.secrets, job)?;
     let programs = action
         .steps
         .iter()
         .map(|step| program(section, step))
         .collect::<Result<_, _>>()?;
     Ok(Place::Local { account, programs })
+}
+
+/// Whether commands may be given secrets at all.
+pub(super) fn secrets(clause: &str, allowed: bool, job: &Job) -> Result<(), Refusal> {
+    match job.secrets.first() {
+        Some(secret) if !allowed => Err(refused(
+            clause,
+            &secret.name,
+            "is a secret for a command, and secrets are not allowed",
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn account(section: &LocalSection, run_as: Option<&str>) -> Result<Account, Refusal> {

@@ -52,6 +52,8 @@ pub(super) struct LocalSection {
     pub(super) binaries: Vec<Binary>,
     pub(super) scripts: bool,
     pub(super) environment: Vec<String>,
+    #[serde(default)]
+    pub(super) secrets: bool,
 }
 
 /// The section `[ssh]`.
@@ -63,6 +65,8 @@ pub(super) struct SshSection {
     pub(super) accounts: Vec<String>,
     #[serde(default)]
     pub(super) environment: Vec<String>,
+    #[serde(default)]
+    pub(super) secrets: bool,
 }
 
 /// One entry of `binaries`.

@@ -159,7 +159,7 @@ impl Policy {
             });
         }
         let place = match &job.action {
-            Action::Local(action) => admission::local(file.local.as_ref(), action)?,
+            Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
         };
         Ok(Admission {

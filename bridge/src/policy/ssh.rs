@@ -9,7 +9,7 @@ use steward_shared::action::Ssh;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 
-use super::admission::Place;
+use super::admission::{Place, secrets};
 use super::environment::Variables;
 use super::file::SshSection;
 use super::{named, refused};
@@ -137,6 +137,7 @@ pub(super) fn admit(
         clause: "policy.ssh.environment",
     };
     variables.admit(&action.environment, &action.values, &action.steps)?;
+    secrets("policy.ssh.secrets", section.secrets, job)?;
     Ok(Place::Target)
 }
 

@@ -51,12 +51,14 @@ run_as = [{user:?}]
 binaries = [{{ path = \"*\" }}]
 scripts = true
 environment = [\"*\"]
+secrets = true
 
 [ssh]
 targets = [\"*:*\"]
 credentials = [\"password\", \"ssh-key\", \"ssh-certificate\"]
 accounts = [\"*\"]
 environment = [\"*\"]
+secrets = true
 "
     )
 }

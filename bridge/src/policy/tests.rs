@@ -350,6 +350,7 @@ pub(crate) fn job(action: Local) -> Job {
             address: "10.20.0.11".to_owned(),
         },
         login: None,
+        secrets: Vec::new(),
         action: Action::Local(action),
         limits: JobLimits {
             output_bytes: 0,

@@ -26,14 +26,14 @@ pub struct Admitted {
     pub admission: Admission,
     /// SHA-256 of the signed body.
     pub body: Digest,
-    /// The credential that came with the permit.
-    pub released: Option<Released>,
+    /// The credentials that came with the permit.
+    pub released: Vec<Released>,
 }
 
 impl Admitted {
     /// Whether something must be made ready before the permit is asked for.
     pub const fn prepares(&self) -> bool {
-        matches!(self.admission.place, Place::Target)
+        matches!(self.admission.place, Place::Target) || self.job.needs_credentials()
     }
 }
 
@@ -144,7 +144,7 @@ pub fn admit(
         job,
         admission,
         body,
-        released: None,
+        released: Vec::new(),
     })
 }
 

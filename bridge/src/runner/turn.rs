@@ -439,7 +439,7 @@ impl Turns {
                 job: &job,
                 admission: &admission,
                 body,
-                released: released.as_ref(),
+                released: &released,
             };
             let (opened, log) = oneshot::channel();
             let tell = async {

@@ -54,13 +54,13 @@ pub(super) fn certificate(
     }) else {
         return none("its authority has been removed");
     };
-    let Some(seed) = opened(tx, vault, &found, now)? else {
+    let Some(seed) = opened(tx, vault, &found, found.version, now)? else {
         return none("its authority has no value that can be used");
     };
     let Action::Ssh(action) = &job.action else {
         return none("the job is not over SSH");
     };
-    let command = match remote::plan(job, action) {
+    let command = match remote::plan(job, action, None) {
         Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
         Err(why) => return Ok(Err(why)),
     };

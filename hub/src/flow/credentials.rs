@@ -177,7 +177,7 @@ impl Flow {
                     let why = format!("a credential of the kind {} has no public half", row.kind);
                     return Err(none(why));
                 }
-                let value = opened(tx, &vault, &row, now)?
+                let value = opened(tx, &vault, &row, row.version, now)?
                     .ok_or_else(|| none(format!("{name} has no value that can be used")))?;
                 let public = if row.kind == CredentialKind::SshKey {
                     public_half(&value)
@@ -246,7 +246,7 @@ fn put(
     record(tx, now, user, "credential.value_set", row, &key)
 }
 
-/// The value of a credential; none where it has none, or where somebody has changed it, which is told.
+/// A version of a credential's value; none where there is none, or where somebody has changed it, which is told.
 ///
 /// # Errors
 /// [`FlowError::Secret`] while the vault is sealed.
@@ -254,9 +254,10 @@ pub(super) fn opened(
     tx: &mut Tx<'_>,
     vault: &Vault,
     credential: &CredentialRow,
+    version: u32,
     now: Timestamp,
 ) -> Result<Option<Secret>, FlowError> {
-    let Some((name, of, kept, key)) = tx.value_of(credential.id)? else {
+    let Some((name, of, kept, key)) = tx.value_of(credential.id, version)? else {
         return Ok(None);
     };
     open_or_tell(tx, vault, (&name, of, &kept, &key), now)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use steward_shared::action::{Action, ActionKind, Local, Ssh};
 use steward_shared::codec;
-use steward_shared::credential::Login;
+use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
@@ -202,6 +202,7 @@ struct Shared {
     manifest: Arc<Manifest>,
     values: Values,
     login: Option<Login>,
+    secrets: Vec<JobSecret>,
 }
 
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
@@ -282,6 +283,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         Some(id) => tx.credential_shown(id)?,
         None => None,
     };
+    let secrets = tx.run_secrets(run.id)?;
     let template = TemplateRef {
         id: TemplateId::from_bytes(*template.id.as_bytes()),
         name: template.name,
@@ -294,6 +296,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         manifest,
         values,
         login,
+        secrets,
     })
 }
 
@@ -333,6 +336,7 @@ fn offer(
             address,
         },
         login: shared.login.clone(),
+        secrets: shared.secrets.clone(),
         action: action(tx, row, manifest, &shared.values)?,
         limits: JobLimits {
             output_bytes: manifest.limits.output_bytes,

@@ -279,6 +279,7 @@ fn put_task(
     let manifest = manifest_of(&template)?;
     task.check(&manifest).map_err(FlowError::Inputs)?;
     login_of(tx, task, &manifest, &author.project)?;
+    secrets_of(tx, task, &author.project)?;
     let before = tx.task(&task.name)?;
     let change = match &before {
         None => Applying::Created,
@@ -339,6 +340,32 @@ pub fn login_of(
             Ok(Some(credential))
         }
     }
+}
+
+/// The credentials whose values a task's secrets are, by the names of the secrets.
+///
+/// # Errors
+/// [`FlowError::NotFound`] when there is none of that name, [`FlowError::Invalid`] when it is nothing to read.
+pub fn secrets_of(
+    tx: &mut Tx<'_>,
+    task: &Task,
+    project: &str,
+) -> Result<Vec<(String, CredentialRow)>, FlowError> {
+    let mut all = Vec::new();
+    for (secret, name) in &task.secrets {
+        let credential = find_credential(tx, name)?;
+        if credential.project_name != project {
+            return Err(FlowError::missing("credential", name));
+        }
+        if !credential.kind.is_text() {
+            let kind = credential.kind;
+            let why =
+                format!("{name} is of the kind {kind}, which is nothing that a command can read");
+            return Err(FlowError::invalid("secrets", why));
+        }
+        all.push((secret.clone(), credential));
+    }
+    Ok(all)
 }
 
 /// A template by name and version, or an error that knows what might have been meant.

@@ -144,8 +144,8 @@ impl Flow {
                     _ if !given || row.state != AttemptState::Starting => {
                         self.refuse_permit(row, *nonce, because())
                     }
-                    Decided::NotNeeded => self.send_permit(row, *nonce, None),
-                    Decided::Released(released) => self.send_permit(row, *nonce, Some(released)),
+                    Decided::NotNeeded => self.send_permit(row, *nonce, Vec::new()),
+                    Decided::Released(released) => self.send_permit(row, *nonce, released),
                 }
             }
             ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } => {
@@ -181,7 +181,7 @@ impl Flow {
         &self,
         row: &AttemptRow,
         nonce: [u8; 16],
-        released: Option<Released>,
+        released: Vec<Released>,
     ) -> Result<(), FlowError> {
         let permit = Permit {
             cluster: self.vault.cluster(),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use steward_shared::codec;
-use steward_shared::credential::{CredentialKind, Login};
+use steward_shared::credential::CredentialKind;
 use steward_shared::frame::{AttemptKeys, Released};
 use steward_shared::hex;
-use steward_shared::id::LeaseId;
+use steward_shared::id::{CredentialId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{FRAME_BYTES_MAX, LEASE_BEYOND_RUNTIME};
 use steward_shared::seal::{self, Binding};
@@ -19,23 +19,54 @@ use steward_shared::time::Timestamp;
 use super::certificate::{certificate, serial};
 use super::credentials::opened;
 use super::error::FlowError;
+use crate::model::rotation::Trust;
 use crate::store::{AttemptRow, CredentialRow, Event, LeaseRow, Tx};
 use crate::vault::keyring::SecretError;
 use crate::vault::{Vault, VaultError};
 
-/// What became of a request for a credential.
+/// What became of a request for credentials.
 #[derive(Debug)]
 pub(super) enum Decided {
-    /// The job has no login.
+    /// The job has none.
     NotNeeded,
-    /// Here it is.
-    Released(Released),
-    /// It is not handed out, for this reason.
+    /// Here they are.
+    Released(Vec<Released>),
+    /// They are not handed out, for this reason.
     Kept(String),
 }
 
-/// Decides whether the attempt gets its job's credential, and seals it. Asked again for the same request it gives
-/// the same value under the same lease, while that lasts.
+/// One of a job's credentials, as it was signed.
+struct Asked<'a> {
+    /// The secret's name; empty for the login.
+    name: &'a str,
+    credential: CredentialId,
+    /// The credential's name, for people.
+    of: &'a str,
+    kind: CredentialKind,
+    /// The login's account.
+    account: Option<&'a str>,
+}
+
+/// One that may be handed out.
+struct Granted {
+    credential: CredentialRow,
+    lease: LeaseRow,
+    /// It has to be opened yet.
+    is_new: bool,
+    released: Released,
+}
+
+/// An attempt that asks, with its keys.
+struct Asking<'a> {
+    row: &'a AttemptRow,
+    job: &'a Job,
+    body: Digest,
+    keys: &'a AttemptKeys,
+    now: Timestamp,
+}
+
+/// Decides whether the attempt gets its job's credentials, and seals them: all or none. Asked again for the same
+/// request it gives the same values under the same leases, while those last.
 ///
 /// # Errors
 /// When the store fails, or the vault for another reason than that it is sealed.
@@ -46,7 +77,7 @@ pub(super) fn release(
     keys: Option<&AttemptKeys>,
     now: Timestamp,
 ) -> Result<Decided, FlowError> {
-    if tx.run_credential(row.run)?.is_none() {
+    if !tx.run_needs_credentials(row.run)? {
         return Ok(Decided::NotNeeded);
     }
     let kept = |why: &str| Ok(Decided::Kept(format!("credential: {why}")));
@@ -54,97 +85,184 @@ pub(super) fn release(
         tracing::error!(attempt = %row.id, "a signed job is not its attempt's: somebody has written to the database");
         return kept("the job is not what was signed");
     };
-    let Some(login) = &job.login else {
+    if !job.needs_credentials() {
         return Ok(Decided::NotNeeded);
-    };
+    }
     let Some(keys) = keys else {
         return kept("the bridge has sent no key for it");
     };
-    let credential = match usable(tx, &job, login)? {
-        Ok(credential) => credential,
-        Err(why) => return kept(&why),
+    let asking = Asking {
+        row,
+        job: &job,
+        body,
+        keys,
+        now,
     };
-    let lease = match lease(tx, row, &job, (&credential, keys), now)? {
+    let mut granted = Vec::new();
+    for asked in asked(&job) {
+        match grant(tx, vault, &asking, &asked)? {
+            Ok(one) => granted.push(one),
+            Err(why) => return kept(&why),
+        }
+    }
+    let mut released = Vec::new();
+    for one in granted {
+        if one.is_new {
+            tx.open_lease(&one.lease)?;
+            record(tx, row, &one.credential, &one.lease, now)?;
+        }
+        released.push(one.released);
+    }
+    Ok(Decided::Released(released))
+}
+
+/// The credentials of a job.
+fn asked(job: &Job) -> impl Iterator<Item = Asked<'_>> {
+    let login = job.login.iter().map(|login| Asked {
+        name: "",
+        credential: login.credential,
+        of: &login.name,
+        kind: login.kind,
+        account: Some(&login.account),
+    });
+    login.chain(job.secrets.iter().map(|secret| Asked {
+        name: &secret.name,
+        credential: secret.credential,
+        of: &secret.of,
+        kind: secret.kind,
+        account: None,
+    }))
+}
+
+/// One credential, sealed to the attempt; within, why it is not.
+fn grant(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    asking: &Asking<'_>,
+    asked: &Asked<'_>,
+) -> Result<Result<Granted, String>, FlowError> {
+    let (credential, version) = match usable(tx, asking, asked)? {
+        Ok(usable) => usable,
+        Err(why) => return Ok(Err(why)),
+    };
+    let (lease, is_new) = match lease(tx, asking, asked, (&credential, version))? {
         Ok(lease) => lease,
-        Err(why) => return kept(&why),
+        Err(why) => return Ok(Err(why)),
     };
-    let proof = match proof(tx, vault, &job, &credential, (keys, &lease), now) {
+    let proof = match proof(tx, vault, asking, &credential, &lease) {
         Ok(Ok(proof)) => proof,
-        Ok(Err(why)) => return kept(&why),
+        Ok(Err(why)) => return Ok(Err(why)),
         Err(FlowError::Secret(error @ SecretError::Sealed { .. })) => {
-            return kept(&error.to_string());
+            return Ok(Err(error.to_string()));
         }
         Err(error) => return Err(error),
     };
+    let row = asking.row;
     let binding = Binding {
-        cluster: job.cluster,
+        cluster: asking.job.cluster,
         bridge: row.bridge,
         job: row.job,
         attempt: row.id,
         fence: row.fence,
         lease: lease.id,
-        body,
+        body: asking.body,
     };
-    let Ok(sealed) = seal::seal(&proof, keys.seal_to, &binding) else {
-        return kept("the bridge's key for it is none");
+    let Ok(sealed) = seal::seal(&proof, asking.keys.seal_to, &binding) else {
+        return Ok(Err("the bridge's key for it is none".to_owned()));
     };
-    if tx.lease_of(row.id)?.is_none() {
-        tx.open_lease(&lease)?;
-        record(tx, row, &credential, &lease, now)?;
-    }
-    let valid_for = lease.expires_at.since(now);
-    Ok(Decided::Released(Released {
+    let valid_for = lease.expires_at.since(asking.now);
+    let released = Released {
+        name: asked.name.to_owned(),
         credential: credential.id,
         lease: lease.id,
+        account: credential.account.clone(),
         valid_for_ms: u64::try_from(valid_for.as_millis()).unwrap_or(0),
         sealed,
+    };
+    Ok(Ok(Granted {
+        credential,
+        lease,
+        is_new,
+        released,
     }))
 }
 
-/// The credential of a login, if it is still what was signed.
+/// The credential, if it is still what was signed, and the version of its value that is meant.
 fn usable(
     tx: &mut Tx<'_>,
-    job: &Job,
-    login: &Login,
-) -> Result<Result<CredentialRow, String>, FlowError> {
-    let Some(credential) = tx.credential(&login.credential.to_string())? else {
-        return Ok(Err(format!("{} has been removed", login.name)));
+    asking: &Asking<'_>,
+    asked: &Asked<'_>,
+) -> Result<Result<(CredentialRow, u32), String>, FlowError> {
+    let of = asked.of;
+    let Some(credential) = tx.credential(&asked.credential.to_string())? else {
+        return Ok(Err(format!("{of} has been removed")));
     };
-    let same = credential.project_name == job.project
-        && credential.kind == login.kind
-        && credential.account == login.account;
-    Ok(if same {
-        Ok(credential)
-    } else {
-        Err(format!(
-            "{} is not what it was when the job was made",
-            login.name
-        ))
+    let same = credential.project_name == asking.job.project
+        && credential.kind == asked.kind
+        && asked
+            .account
+            .is_none_or(|account| credential.account == account);
+    if !same {
+        return Ok(Err(format!(
+            "{of} is not what it was when the job was made"
+        )));
+    }
+    if asked.account.is_none() && !credential.kind.is_text() {
+        return Ok(Err(format!("{of} is nothing that a command can read")));
+    }
+    let run = asking.row.run;
+    if tx.run_rotation(run)?.is_none()
+        && tx.is_changing(credential.id, asked.account.map(|_| asking.job.target.id))?
+    {
+        return Ok(Err(format!("{of} is being changed")));
+    }
+    match tx.run_version(run, asked.name)? {
+        0 => {}
+        version => return Ok(Ok((credential, version))),
+    }
+    let place = match asked.account {
+        Some(_) => tx.place_of(credential.id, asking.job.target.id)?,
+        None => None,
+    };
+    Ok(match place {
+        Some(place) if place.trust == Trust::Unknown => Err(format!(
+            "nobody knows which value of {of} this target takes: verify it, or change it again"
+        )),
+        Some(place) => Ok((credential, place.version)),
+        None => {
+            let version = credential.version;
+            Ok((credential, version))
+        }
     })
 }
 
-/// The lease of an attempt: the one that it has, while that can be used, or a new one that is not opened yet.
+/// The lease of an attempt for this credential: the one that it has, while that can be used, or a new one that is
+/// not opened yet.
 fn lease(
     tx: &mut Tx<'_>,
-    row: &AttemptRow,
-    job: &Job,
-    (credential, keys): (&CredentialRow, &AttemptKeys),
-    now: Timestamp,
-) -> Result<Result<LeaseRow, String>, FlowError> {
-    let encoded = codec::encode(keys, FRAME_BYTES_MAX).map_err(VaultError::Codec)?;
+    asking: &Asking<'_>,
+    asked: &Asked<'_>,
+    (credential, version): (&CredentialRow, u32),
+) -> Result<Result<(LeaseRow, bool), String>, FlowError> {
+    let (row, now) = (asking.row, asking.now);
+    let encoded = codec::encode(asking.keys, FRAME_BYTES_MAX).map_err(VaultError::Codec)?;
     let keys = hex::encode(&Digest::of(&encoded).0);
-    let Some(lease) = tx.lease_of(row.id)? else {
-        return Ok(Ok(LeaseRow {
+    let mut all = tx.leases_of(row.id)?.into_iter();
+    let Some(lease) = all.find(|lease| lease.name == asked.name) else {
+        let runtime = Duration::from_millis(asking.job.runtime_ms);
+        let lease = LeaseRow {
             id: LeaseId::by_time(),
             attempt: row.id,
+            name: asked.name.to_owned(),
             credential: credential.id,
-            version: credential.version,
+            version,
             keys,
             opened_at: now,
-            expires_at: now.after(Duration::from_millis(job.runtime_ms) + LEASE_BEYOND_RUNTIME),
+            expires_at: now.after(runtime + LEASE_BEYOND_RUNTIME),
             ended_at: None,
             why: String::new(),
-        }));
+        };
+        return Ok(Ok((lease, true)));
     };
     if lease.ended_at.is_some() || lease.expires_at < now {
         return Ok(Err("its lease has ended".to_owned()));
@@ -152,22 +270,22 @@ fn lease(
     if lease.keys != keys {
         return Ok(Err("it was asked for with other keys before".to_owned()));
     }
-    if lease.version != credential.version {
+    if lease.version != version {
         return Ok(Err(format!("{} has got another value", credential.name)));
     }
-    Ok(Ok(lease))
+    Ok(Ok((lease, false)))
 }
 
 /// What proves the account: the credential's value, or a certificate.
 fn proof(
     tx: &mut Tx<'_>,
     vault: &Vault,
-    job: &Job,
+    asking: &Asking<'_>,
     credential: &CredentialRow,
-    (keys, lease): (&AttemptKeys, &LeaseRow),
-    now: Timestamp,
+    lease: &LeaseRow,
 ) -> Result<Result<Secret, String>, FlowError> {
-    let Some(value) = opened(tx, vault, credential, now)? else {
+    let now = asking.now;
+    let Some(value) = opened(tx, vault, credential, lease.version, now)? else {
         return Ok(Err(format!(
             "{} has no value that can be used",
             credential.name
@@ -176,7 +294,8 @@ fn proof(
     if credential.kind != CredentialKind::SshCertificate {
         return Ok(Ok(value));
     }
-    certificate(tx, vault, job, &value, (keys.ssh.as_ref(), lease), now)
+    let key = asking.keys.ssh.as_ref();
+    certificate(tx, vault, asking.job, &value, (key, lease), now)
 }
 
 /// The job of an attempt as the hub has signed it, and the digest of its body; none where what is kept is not that.
@@ -218,7 +337,10 @@ fn record(
     detail.insert("attempt".to_owned(), json!(row.id.to_string()));
     detail.insert("bridge".to_owned(), json!(row.bridge_name));
     detail.insert("credential".to_owned(), json!(credential.name));
-    detail.insert("version".to_owned(), json!(credential.version));
+    detail.insert("version".to_owned(), json!(lease.version));
+    if !lease.name.is_empty() {
+        detail.insert("secret".to_owned(), json!(lease.name));
+    }
     if credential.kind == CredentialKind::SshCertificate {
         detail.insert("serial".to_owned(), json!(serial(lease.id).to_string()));
     }
@@ -235,7 +357,7 @@ fn record(
     Ok(tx.record(now, &event)?)
 }
 
-/// Ends the lease of an attempt that has no more use for it.
+/// Ends the leases of an attempt that has no more use for them.
 ///
 /// # Errors
 /// When the store fails.
@@ -245,21 +367,22 @@ pub(super) fn end(
     why: &str,
     now: Timestamp,
 ) -> Result<(), FlowError> {
-    if !tx.end_lease(row.id, why, now)? {
-        return Ok(());
+    let open = |lease: &LeaseRow| lease.ended_at.is_none();
+    for lease in tx.leases_of(row.id)?.iter().filter(|lease| open(lease)) {
+        tx.end_lease(lease.id, why, now)?;
+        let mut detail = serde_json::Map::new();
+        detail.insert("attempt".to_owned(), json!(row.id.to_string()));
+        detail.insert("why".to_owned(), json!(why));
+        let event = Event {
+            actor: "hub".to_owned(),
+            action: "lease.ended",
+            object: lease.id.to_string(),
+            run: Some(row.run),
+            fence: Some(row.fence),
+            detail,
+            ..Event::default()
+        };
+        tx.record(now, &event)?;
     }
-    let mut detail = serde_json::Map::new();
-    detail.insert("attempt".to_owned(), json!(row.id.to_string()));
-    detail.insert("why".to_owned(), json!(why));
-    let lease = tx.lease_of(row.id)?;
-    let event = Event {
-        actor: "hub".to_owned(),
-        action: "lease.ended",
-        object: lease.map(|lease| lease.id.to_string()).unwrap_or_default(),
-        run: Some(row.run),
-        fence: Some(row.fence),
-        detail,
-        ..Event::default()
-    };
-    Ok(tx.record(now, &event)?)
+    Ok(())
 }

@@ -12,7 +12,7 @@ use steward_shared::template::{Task, TaskTargets};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::documents::{login_of, manifest_of, project};
+use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::memo::Memo;
 use super::targets::{find_target, text};
@@ -103,6 +103,10 @@ impl Flow {
             .write(move |tx| {
                 once_only(tx, &user, once, now, |tx| {
                     let before = find_run(tx, &name)?;
+                    if before.rotation.is_some() {
+                        let why = "it is a step of a change of a credential: change that again";
+                        return Err(FlowError::invalid("run", why));
+                    }
                     let request = again(tx, &before, failed)?;
                     create(tx, &user, &request, now)
                 })
@@ -250,6 +254,7 @@ fn create(
         .values(&manifest, &request.inputs)
         .map_err(FlowError::Inputs)?;
     let login = login_of(tx, &task, &manifest, &project.name)?;
+    let secrets = secrets_of(tx, &task, &project.name)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
     check_rules(&task, &reason, &ticket)?;
     let targets = choose(tx, &task, request)?;
@@ -267,6 +272,7 @@ fn create(
         task: row.id,
         template: template.id,
         credential: login.map(|login| login.id),
+        rotation: None,
         requester: user.to_owned(),
         reason,
         ticket,
@@ -283,6 +289,9 @@ fn create(
         total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
     };
     tx.add_run(&new, now)?;
+    for (name, credential) in &secrets {
+        tx.add_run_credential(new.id, name, credential.id, 0)?;
+    }
     for (position, target) in (0..).zip(&targets) {
         tx.add_job(JobId::by_time(), new.id, position, target.id, target.site)?;
     }

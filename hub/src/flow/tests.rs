@@ -1577,7 +1577,11 @@ impl Bench {
         };
         let permit = permit.verify([&self.key]).unwrap();
         assert_eq!((permit.attempt, permit.nonce), (job.attempt, [nonce; 16]));
-        permit.released.expect("a permit brings the credential")
+        let [released] = permit
+            .released
+            .try_into()
+            .expect("a permit brings the credential");
+        released
     }
 
     fn opens(&self, job: &Job, key: &OpeningKey, released: &Released) -> Vec<u8> {

@@ -160,7 +160,7 @@ fn end_attempt(
     })?;
     // What a target did not take once is not offered to it again and again: accounts are locked for less.
     let obeyed = state == AttemptState::NotStarted && row.started_at.is_some();
-    let tried = obeyed && tx.lease_of(row.id)?.is_some();
+    let tried = obeyed && !tx.leases_of(row.id)?.is_empty();
     let number = if tried { ATTEMPTS_MAX } else { row.number };
     let to = JobState::after(state, number, run.cancel_requested);
     change_job(tx, &job, to, &note.why, now)

@@ -6,5 +6,6 @@ pub mod job;
 pub mod kek;
 pub mod name;
 pub mod permission;
+pub mod rotation;
 pub mod run;
 pub mod sealed;

@@ -248,13 +248,17 @@ impl Tx<'_> {
         )
     }
 
-    /// The value of a credential that is in use, and the key of its project that protects it.
-    pub fn value_of(&mut self, credential: CredentialId) -> Result<Option<KeptValue>, StoreError> {
-        let sql = format!("{VALUES} AND v.credential = ?2 AND v.version = c.version LIMIT ?3");
+    /// A version of a credential's value, and the key of its project that protects it.
+    pub fn value_of(
+        &mut self,
+        credential: CredentialId,
+        version: u32,
+    ) -> Result<Option<KeptValue>, StoreError> {
+        let sql = format!("{VALUES} AND v.credential = ?2 AND v.version = ?3");
         let mut found = self.kept_values(
             "find a credential's value",
             &sql,
-            &[&"", &credential.to_string(), &1],
+            &[&"", &credential.to_string(), &i64::from(version)],
         )?;
         Ok(found.pop())
     }

@@ -1,7 +1,7 @@
 //! Leases: which credential was handed out for which attempt, and until when.
 
 use rusqlite::Row;
-use steward_shared::id::{AttemptId, CredentialId, LeaseId};
+use steward_shared::id::{AttemptId, CredentialId, LeaseId, TargetId};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -11,8 +11,11 @@ use super::{StoreError, Tx, row};
 pub struct LeaseRow {
     /// Its id.
     pub id: LeaseId,
-    /// The attempt that it was opened for; there is one for each at most.
+    /// The attempt that it was opened for.
     pub attempt: AttemptId,
+    /// Which of the attempt's credentials it is for: a secret's name, or empty for the login's. There is one lease
+    /// for each at most.
+    pub name: String,
     /// The credential.
     pub credential: CredentialId,
     /// The version of its value; 0 where there is none.
@@ -34,6 +37,7 @@ fn lease(r: &Row<'_>) -> Result<LeaseRow, StoreError> {
     Ok(LeaseRow {
         id: row::parsed(r, T, "id")?,
         attempt: row::parsed(r, T, "attempt")?,
+        name: row::get(r, T, "name")?,
         credential: row::parsed(r, T, "credential")?,
         version: row::count(r, T, "version")?,
         keys: row::get(r, T, "keys")?,
@@ -49,11 +53,12 @@ impl Tx<'_> {
     pub fn open_lease(&mut self, lease: &LeaseRow) -> Result<(), StoreError> {
         self.execute_one(
             "open a lease",
-            "INSERT INTO leases (id, attempt, credential, version, keys, opened_at, expires_at, why)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '')",
+            "INSERT INTO leases (id, attempt, name, credential, version, keys, opened_at, expires_at, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '')",
             &[
                 &lease.id.to_string(),
                 &lease.attempt.to_string(),
+                &lease.name,
                 &lease.credential.to_string(),
                 &i64::from(lease.version),
                 &lease.keys,
@@ -63,29 +68,45 @@ impl Tx<'_> {
         )
     }
 
-    /// The lease of an attempt.
-    pub fn lease_of(&mut self, attempt: AttemptId) -> Result<Option<LeaseRow>, StoreError> {
-        self.one(
-            "find a lease",
-            "SELECT * FROM leases WHERE attempt = ?1",
+    /// The leases of an attempt.
+    pub fn leases_of(&mut self, attempt: AttemptId) -> Result<Vec<LeaseRow>, StoreError> {
+        self.rows(
+            "find the leases of an attempt",
+            "SELECT * FROM leases WHERE attempt = ?1 ORDER BY name",
             &[&attempt.to_string()],
             lease,
         )
     }
 
-    /// Ends the lease of an attempt, if it has one that is open; whether it had.
-    pub fn end_lease(
-        &mut self,
-        attempt: AttemptId,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let ended = self.execute(
+    /// Ends a lease that is open.
+    pub fn end_lease(&mut self, id: LeaseId, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
             "end a lease",
-            "UPDATE leases SET ended_at = ?2, why = ?3 WHERE attempt = ?1 AND ended_at IS NULL",
-            &[&attempt.to_string(), &row::kept(now), &why],
+            "UPDATE leases SET ended_at = ?2, why = ?3 WHERE id = ?1 AND ended_at IS NULL",
+            &[&id.to_string(), &row::kept(now), &why],
+        )
+    }
+
+    /// Whether a credential was handed out for a target since then, and may still be about to be used.
+    pub fn is_leased_since(
+        &mut self,
+        credential: CredentialId,
+        target: TargetId,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 AS found FROM leases l JOIN attempts a ON a.id = l.attempt JOIN jobs j ON j.id = a.job
+                   WHERE l.credential = ?1 AND l.ended_at IS NULL AND l.opened_at >= ?3 AND j.target = ?2 LIMIT 1";
+        let found = self.one(
+            "look for fresh leases",
+            sql,
+            &[
+                &credential.to_string(),
+                &target.to_string(),
+                &row::kept(since),
+            ],
+            |r| row::get::<i64>(r, "leases", "found"),
         )?;
-        Ok(ended > 0)
+        Ok(found.is_some())
     }
 
     /// Leases that are open and past their end.

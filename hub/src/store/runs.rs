@@ -1,7 +1,7 @@
 //! Runs, with their jobs counted by state.
 
 use rusqlite::Row;
-use steward_shared::id::{CredentialId, ProjectId, RunId, TaskId, TemplateId};
+use steward_shared::id::{CredentialId, ProjectId, RotationId, RunId, TaskId, TemplateId};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -28,8 +28,10 @@ pub struct RunRow {
     pub template_version: u32,
     /// Its state.
     pub state: RunState,
-    /// The credential that its jobs use.
+    /// The credential that its jobs sign in with.
     pub credential: Option<CredentialId>,
+    /// The rotation that it is a step of.
+    pub rotation: Option<RotationId>,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -67,8 +69,10 @@ pub struct NewRun {
     pub task: TaskId,
     /// Its template version.
     pub template: TemplateId,
-    /// The credential that its jobs use.
+    /// The credential that its jobs sign in with.
     pub credential: Option<CredentialId>,
+    /// The rotation that it is a step of.
+    pub rotation: Option<RotationId>,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -106,6 +110,7 @@ fn run(r: &Row<'_>) -> Result<RunRow, StoreError> {
         template_version: row::count(r, T, "template_version")?,
         state: row::parsed(r, T, "state")?,
         credential: row::parsed_maybe(r, T, "credential")?,
+        rotation: row::parsed_maybe(r, T, "rotation")?,
         requester: row::get(r, T, "requester")?,
         reason: row::get(r, T, "reason")?,
         ticket: row::get(r, T, "ticket")?,
@@ -137,9 +142,10 @@ impl Tx<'_> {
             "add a run",
             "INSERT INTO runs (id, code, project, task, template, state, requester, reason, ticket, inputs,
                                at_once, stop_after, cancel_requested, created_at, expires_at, total, queued,
-                               active, succeeded, failed, timed_out, cancelled, expired, unknown, credential)
+                               active, succeeded, failed, timed_out, cancelled, expired, unknown, credential,
+                               rotation)
              VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?14,
-                     0, 0, 0, 0, 0, 0, 0, ?15)",
+                     0, 0, 0, 0, 0, 0, 0, ?15, ?16)",
             &[
                 &run.id.to_string(),
                 &run.code,
@@ -156,17 +162,9 @@ impl Tx<'_> {
                 &row::kept(run.expires_at),
                 &run.total,
                 &run.credential.map(|id| id.to_string()),
+                &run.rotation.map(|id| id.to_string()),
             ],
         )
-    }
-
-    /// The credential that a run's jobs use.
-    pub fn run_credential(&mut self, run: RunId) -> Result<Option<CredentialId>, StoreError> {
-        let sql = "SELECT credential FROM runs WHERE id = ?1";
-        let found = self.one("find a run's credential", sql, &[&run.to_string()], |r| {
-            row::parsed_maybe(r, "runs", "credential")
-        })?;
-        Ok(found.flatten())
     }
 
     /// A run by code or id.

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -29,6 +29,10 @@ const MIGRATIONS: [(&str, &str); 6] = [
         include_str!("../../migrations/sqlite/0005_bridge_starts.sql"),
     ),
     ("ssh", include_str!("../../migrations/sqlite/0006_ssh.sql")),
+    (
+        "rotation",
+        include_str!("../../migrations/sqlite/0007_rotation.sql"),
+    ),
 ];
 
 /// Brings the schema up to date.

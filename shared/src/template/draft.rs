@@ -14,12 +14,12 @@ use super::environment;
 use super::input::Input;
 use super::kind::InputKind;
 use super::manifest::{Executor, Limits, Manifest};
-use super::name::{OBJECT_GRAMMAR, is_object, suggestion};
+use super::name::{INPUT_GRAMMAR, OBJECT_GRAMMAR, is_input, is_object, suggestion};
 use super::quantity::{DURATION_GRAMMAR, SIZE_GRAMMAR, duration_ms, size_bytes};
 use super::steps::{Scope, StepDraft};
 use crate::limits::{
-    INPUTS_MAX, OUTPUT_BYTES_DEFAULT, OUTPUT_BYTES_MAX, RUNTIME_DEFAULT, RUNTIME_MAX, STEPS_MAX,
-    TEXT_CHARS_MAX,
+    INPUTS_MAX, OUTPUT_BYTES_DEFAULT, OUTPUT_BYTES_MAX, RUNTIME_DEFAULT, RUNTIME_MAX, SECRETS_MAX,
+    STEPS_MAX, TEXT_CHARS_MAX,
 };
 
 /// The keys of a template.
@@ -34,6 +34,8 @@ pub(super) struct Draft {
     tags: Vec<Spanned<String>>,
     #[serde(default)]
     inputs: Entries<InputDraft>,
+    #[serde(default)]
+    secrets: Vec<Spanned<String>>,
     steps: Spanned<Vec<Spanned<StepDraft>>>,
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
@@ -89,9 +91,12 @@ impl Draft {
             .map(|(name, _)| name.referenced)
             .collect();
         let inputs = inputs(self.inputs)?;
+        let secret_places: Vec<_> = self.secrets.iter().map(|name| name.referenced).collect();
+        let secrets = secrets(self.secrets, &inputs)?;
         let ok = self.ok.map_or_else(|| Ok(vec![0]), exit_codes)?;
         let mut scope = Scope {
             inputs: &inputs,
+            secrets: &secrets,
             ok: &ok,
             used: BTreeSet::new(),
         };
@@ -119,6 +124,12 @@ impl Draft {
                 return Err(TemplateError::at(place, message));
             }
         }
+        for (secret, place) in secrets.iter().zip(secret_places) {
+            if !scope.used.contains(secret) {
+                let message = format!("the secret \"{secret}\" is not used by any step");
+                return Err(TemplateError::at(place, message));
+            }
+        }
         let default_ms = u64::try_from(RUNTIME_DEFAULT.as_millis()).unwrap_or(u64::MAX);
         Ok(Manifest {
             name,
@@ -139,6 +150,7 @@ impl Draft {
                 .transpose()?,
             retry_safe: self.retry_safe,
             inputs,
+            secrets,
             steps,
         })
     }
@@ -254,6 +266,32 @@ fn inputs(entries: Entries<InputDraft>) -> Result<Vec<Input>, TemplateError> {
         .into_iter()
         .map(|(name, draft)| draft.input(name))
         .collect()
+}
+
+fn secrets(names: Vec<Spanned<String>>, inputs: &[Input]) -> Result<Vec<String>, TemplateError> {
+    let mut secrets: Vec<String> = Vec::new();
+    for name in names {
+        let place = name.referenced;
+        let refused = |message: String| Err(TemplateError::at(place, message));
+        let name = input_name(name)?;
+        if secrets.len() == SECRETS_MAX {
+            return refused(format!("more than {SECRETS_MAX} secrets"));
+        }
+        if secrets.contains(&name) || inputs.iter().any(|input| input.name == name) {
+            return refused(format!("the name \"{name}\" is given twice"));
+        }
+        secrets.push(name);
+    }
+    Ok(secrets)
+}
+
+/// The name of an input or a secret.
+pub(super) fn input_name(name: Spanned<String>) -> Result<String, TemplateError> {
+    if is_input(&name.value) {
+        return Ok(name.value);
+    }
+    let message = format!("\"{}\": {INPUT_GRAMMAR}", shown(&name.value));
+    Err(TemplateError::at(name.referenced, message))
 }
 
 fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {

@@ -31,6 +31,8 @@ pub struct Manifest {
     pub tags: Vec<String>,
     /// Its inputs, in the order of the file, which is the order of a form.
     pub inputs: Vec<Input>,
+    /// The secrets that its steps read, by the names that they call them.
+    pub secrets: Vec<String>,
     /// What it does; never empty.
     pub steps: Vec<Step>,
     /// The longest that an attempt may run, in milliseconds.
@@ -153,6 +155,10 @@ impl Manifest {
         let mut values = values.clone();
         for name in BUILT_IN {
             values.insert(name.to_owned(), Value::Text("x".to_owned()));
+        }
+        for name in &self.secrets {
+            values.insert(name.clone(), Value::Text("x".to_owned()));
+            values.insert(format!("{name}.account"), Value::Text("x".to_owned()));
         }
         for step in &self.steps {
             if step.when.as_ref().is_some_and(|when| !when.holds(&values)) {
@@ -304,7 +310,7 @@ retry_safe: true
         assert_eq!(
             String::from_utf8(manifest.canonical()).unwrap(),
             "{\"template\":\"system-info\",\"title\":null,\"help\":null,\"executor\":\"local\",\
-             \"tags\":[],\"inputs\":[],\"steps\":[{\"kind\":{\"Run\":{\"words\":[{\"pieces\":\
+             \"tags\":[],\"inputs\":[],\"secrets\":[],\"steps\":[{\"kind\":{\"Run\":{\"words\":[{\"pieces\":\
              [{\"Text\":\"uname\"}]},{\"pieces\":[{\"Text\":\"-a\"}]}],\"stdin\":null}},\"when\":null,\
              \"ok\":[0],\"timeout_ms\":0}],\"timeout_ms\":3600000,\"limits\":{\"output_bytes\":67108864,\
              \"memory_bytes\":0,\"processes\":0},\"environment\":{},\"directory\":null,\"run_as\":null,\

@@ -23,6 +23,11 @@ pub(super) fn is_input(name: &str) -> bool {
     is_name(name, b'_')
 }
 
+/// The secret whose account this names: `db.account` is that of `db`.
+pub(super) fn account_of(name: &str) -> Option<&str> {
+    name.strip_suffix(".account").filter(|name| is_input(name))
+}
+
 /// Whether this is one of the names that are always there.
 pub(super) fn is_built_in(name: &str) -> bool {
     BUILT_IN.contains(&name)

@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::hex;
 use crate::limits::REMOTE_TERM_GRACE;
+use crate::secret::Secret;
 
 /// One word, so that a shell gives it back byte for byte and does nothing else with it.
 ///
@@ -25,11 +26,23 @@ pub fn quoted(word: &str) -> String {
 
 /// What a command reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Stdin<'a> {
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// The target takes no others, by their SHA-256.
-    pub exact: bool,
+pub enum Stdin<'a> {
+    /// Nothing.
+    Nothing,
+    /// These bytes.
+    Given(&'a [u8]),
+    /// These bytes; the target takes no others, by their SHA-256.
+    Exactly(&'a [u8]),
+    /// What the line does not tell the length of, because a secret is in it: see [`announced`].
+    Secret,
+}
+
+/// A standard input for [`Stdin::Secret`]: its length goes before it, where nobody sees it.
+pub fn announced(input: &Secret) -> Secret {
+    let mut bytes = Vec::with_capacity(input.expose().len() + 24);
+    bytes.extend_from_slice(format!("{}\n", input.expose().len()).as_bytes());
+    bytes.extend_from_slice(input.expose());
+    Secret::new(bytes)
 }
 
 /// The shell of POSIX, which every command of a job is started by.
@@ -65,21 +78,27 @@ pub fn command_line(
         line += &format!("cd {} || exit 126; ", quoted(directory));
     }
     let watch = watch();
-    let (length, mut given) = (stdin.bytes.len(), String::new());
-    let wrapper = if length == 0 {
-        format!("exec 3<&0; {watch} exec \"$@\" </dev/null 3<&-")
-    } else {
-        given = format!(" {length}");
-        let mut checks = "n=$1; shift; exec 3<&0; d=$(head -c \"$n\" <&3; echo .); d=${d%.}; \
-                          [ \"$(printf %s \"$d\" | wc -c)\" -eq \"$n\" ] || exit 126; "
-            .to_owned();
-        if stdin.exact {
-            given += &format!(" {}", hex::encode(digest(&SHA256, stdin.bytes).as_ref()));
-            checks += "h=$1; shift; s=$(printf %s \"$d\" | { sha256sum || sha256 -q; } 2>/dev/null); \
-                       [ \"${s%% *}\" = \"$h\" ] || exit 126; ";
+    let mut given = String::new();
+    // A shell that waits cannot become the command; it must not die before it either.
+    let fed = format!("trap : HUP INT TERM; {watch} printf %s \"$d\" | \"$@\" 3<&-");
+    let taken = "d=$(head -c \"$n\" <&3; echo .); d=${d%.}; \
+                 [ \"$(printf %s \"$d\" | wc -c)\" -eq \"$n\" ] || exit 126; ";
+    let wrapper = match stdin {
+        Stdin::Nothing => format!("exec 3<&0; {watch} exec \"$@\" </dev/null 3<&-"),
+        Stdin::Given(bytes) => {
+            given = format!(" {}", bytes.len());
+            format!("n=$1; shift; exec 3<&0; {taken}{fed}")
         }
-        // A shell that waits cannot become the command; it must not die before it either.
-        format!("{checks}trap : HUP INT TERM; {watch} printf %s \"$d\" | \"$@\" 3<&-")
+        Stdin::Exactly(bytes) => {
+            let sha256 = hex::encode(digest(&SHA256, bytes).as_ref());
+            given = format!(" {} {sha256}", bytes.len());
+            format!(
+                "n=$1; shift; exec 3<&0; {taken}h=$1; shift; \
+                 s=$(printf %s \"$d\" | {{ sha256sum || sha256 -q; }} 2>/dev/null); \
+                 [ \"${{s%% *}}\" = \"$h\" ] || exit 126; {fed}"
+            )
+        }
+        Stdin::Secret => format!("exec 3<&0; IFS= read -r n <&3 || exit 126; {taken}{fed}"),
     };
     line += &format!("{SHELL} {} steward{given}", quoted(&wrapper));
     if !environment.is_empty() {
@@ -158,16 +177,12 @@ mod tests {
             .collect()
     }
 
-    const NOTHING: Stdin<'_> = Stdin {
-        bytes: b"",
-        exact: false,
-    };
-
     fn plain(words: &[&str], bytes: &[u8]) -> String {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let stdin = Stdin {
-            bytes,
-            exact: bytes.len().is_multiple_of(2),
+        let stdin = match bytes.len() {
+            0 => Stdin::Nothing,
+            length if length.is_multiple_of(2) => Stdin::Exactly(bytes),
+            _ => Stdin::Given(bytes),
         };
         command_line(&words, &BTreeMap::new(), None, stdin)
     }
@@ -242,7 +257,7 @@ mod tests {
     fn variables_and_directory_reach_the_command() {
         let environment = BTreeMap::from([("note".to_owned(), "it's $HOME".to_owned())]);
         let command = ["/bin/sh", "-c", "printf '%s|%s' \"$note\" \"$PWD\""].map(str::to_owned);
-        let line = command_line(&command, &environment, Some("/usr/bin"), NOTHING);
+        let line = command_line(&command, &environment, Some("/usr/bin"), Stdin::Nothing);
         assert_eq!(words(&line), b"it's $HOME|/usr/bin");
     }
 
@@ -278,10 +293,7 @@ mod tests {
                 (Some(126), Vec::new())
             );
         }
-        let exact = Stdin {
-            bytes: script,
-            exact: true,
-        };
+        let exact = Stdin::Exactly(script);
         let shell = ["/bin/sh".to_owned(), "-s".to_owned()];
         let line = command_line(&shell, &BTreeMap::new(), None, exact);
         assert_eq!(whole(&line, script).stdout, b"started\nmore of it\n");
@@ -290,8 +302,36 @@ mod tests {
             (output.status.code(), output.stdout),
             (Some(126), Vec::new())
         );
-        let lost = command_line(&shell, &BTreeMap::new(), Some("/no/such"), NOTHING);
+        let lost = command_line(&shell, &BTreeMap::new(), Some("/no/such"), Stdin::Nothing);
         assert_eq!(whole(&lost, b"").status.code(), Some(126));
+    }
+
+    #[test]
+    fn secret_input_arrives_whole_and_its_line_tells_nothing_of_it() {
+        let cat = ["cat".to_owned()];
+        let line = command_line(&cat, &BTreeMap::new(), None, Stdin::Secret);
+        for secret in ["a", "hunter2\n", "\\n \t'x'\n\n", &"long".repeat(20_000)] {
+            let input = announced(&Secret::from(secret.to_owned()));
+            assert_eq!(whole(&line, input.expose()).stdout, secret.as_bytes());
+        }
+        for (part, code) in [
+            ("", 126),
+            ("5", 126),
+            ("5\nabc", 126),
+            ("x\nabc", 126),
+            ("-1\nabc", 126),
+        ] {
+            let mut child = session(&line);
+            let mut stdin = child.stdin.take().unwrap();
+            drop(stdin.write_all(part.as_bytes()));
+            drop(stdin);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                (output.status.code(), output.stdout),
+                (Some(code), Vec::new()),
+                "{part}"
+            );
+        }
     }
 
     #[test]
@@ -323,7 +363,7 @@ mod tests {
             let mut command = vec!["/usr/bin/printf".to_owned(), "%s\\0".to_owned()];
             command.extend(all.iter().cloned());
             let expected = if all.is_empty() { b"\0".to_vec() } else { echoed(&all) };
-            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, NOTHING)), expected);
+            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, Stdin::Nothing)), expected);
         }
     }
 }

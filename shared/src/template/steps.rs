@@ -9,7 +9,7 @@ use super::character::shown;
 use super::document::{Short, TemplateError};
 use super::draft::{exit_codes, timeout_ms};
 use super::input::Input;
-use super::name::{BUILT_IN, is_built_in, suggestion};
+use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
 use super::step::{Step, StepKind, When};
 use super::word::{self, Word, split};
 use crate::limits::SCRIPT_BYTES_MAX;
@@ -44,9 +44,11 @@ struct WhenDraft {
 pub(super) struct Scope<'a> {
     /// The inputs that may be named.
     pub(super) inputs: &'a [Input],
+    /// The secrets that standard input may have.
+    pub(super) secrets: &'a [String],
     /// Exit codes for steps without their own.
     pub(super) ok: &'a [i32],
-    /// The inputs that have been named so far.
+    /// The inputs and secrets that have been named so far.
     pub(super) used: BTreeSet<String>,
 }
 
@@ -63,6 +65,7 @@ impl StepDraft {
                 let words = split(&command.value)
                     .map_err(|error| TemplateError::at(command.referenced, error.to_string()))?;
                 for word in &words {
+                    scope.check_argument(word, command.referenced)?;
                     scope.check(word, when.as_ref(), command.referenced)?;
                 }
                 let stdin = self
@@ -98,17 +101,43 @@ impl Scope<'_> {
     /// The input of this name, which is used from now on.
     fn input(&mut self, name: &str, place: Location) -> Result<&Input, TemplateError> {
         let Some(input) = self.inputs.iter().find(|input| input.name == name) else {
+            let secrets = self.secrets.iter().map(String::as_str);
             let known = self
                 .inputs
                 .iter()
                 .map(|input| input.name.as_str())
+                .chain(secrets)
                 .chain(BUILT_IN);
             let hint = suggestion(name, known);
-            let message = format!("\"{}\" is not an input of this template{hint}", shown(name));
+            let message = format!(
+                "\"{}\" is not an input or a secret of this template{hint}",
+                shown(name)
+            );
             return Err(TemplateError::at(place, message));
         };
         self.used.insert(name.to_owned());
         Ok(input)
+    }
+
+    /// The secret that this names, or whose account.
+    fn secret(&self, name: &str) -> Option<&str> {
+        let name = account_of(name).unwrap_or(name);
+        let found = self.secrets.iter().find(|secret| *secret == name);
+        found.map(String::as_str)
+    }
+
+    /// Everybody on a machine sees arguments.
+    fn check_argument(&self, word: &Word, place: Location) -> Result<(), TemplateError> {
+        match word.names().find_map(|name| self.secret(name)) {
+            None => Ok(()),
+            Some(secret) => {
+                let message = format!(
+                    "the secret \"{secret}\" stands in an argument, which everybody on the machine can see: \
+                     a secret stands in stdin only"
+                );
+                Err(TemplateError::at(place, message))
+            }
+        }
     }
 
     fn check(
@@ -118,6 +147,11 @@ impl Scope<'_> {
         place: Location,
     ) -> Result<(), TemplateError> {
         for name in word.names().filter(|name| !is_built_in(name)) {
+            if let Some(secret) = self.secret(name) {
+                let secret = secret.to_owned();
+                self.used.insert(secret);
+                continue;
+            }
             let input = self.input(name, place)?;
             // A bridge has no rule for a word without a value, so it never meets one.
             if input.optional && when.is_none_or(|when| when.input != name) {

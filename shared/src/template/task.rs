@@ -10,12 +10,12 @@ use serde_saphyr::Spanned;
 
 use super::character::shown;
 use super::document::{Entries, TemplateError, read};
-use super::draft::{description, object_name, title};
+use super::draft::{description, input_name, object_name, title};
 use super::input::{InputCode, InputError, Pattern};
 use super::kind::InputKind;
 use super::machine::{SshDraft, SshTarget};
 use super::manifest::Manifest;
-use super::name::{INPUT_GRAMMAR, is_input, suggestion};
+use super::name::suggestion;
 use super::value::Values;
 
 /// A task: a template bound to values, targets and rules.
@@ -39,6 +39,8 @@ pub struct Task {
     pub targets: TaskTargets,
     /// The credential that it uses there, by name.
     pub login: Option<String>,
+    /// The credentials whose values the template's secrets are, by name.
+    pub secrets: BTreeMap<String, String>,
     /// What a run of it must obey.
     pub rules: TaskRules,
 }
@@ -114,6 +116,10 @@ impl Task {
             }
             lock.push(name);
         }
+        let mut secrets = BTreeMap::new();
+        for (name, credential) in draft.secrets.0 {
+            secrets.insert(input_name(name)?, object_name(credential)?);
+        }
         Ok(Self {
             name: object_name(draft.task)?,
             title: title(draft.title)?,
@@ -127,6 +133,7 @@ impl Task {
                 .login
                 .map(|login| object_name(login.credential))
                 .transpose()?,
+            secrets,
             rules: draft.rules.rules()?,
         })
     }
@@ -185,11 +192,33 @@ impl Task {
                 errors.push(input.error(InputCode::Missing, "it is locked without a value"));
             }
         }
+        errors.extend(self.check_secrets(manifest));
         if errors.is_empty() {
             Ok(())
         } else {
             Err(errors)
         }
+    }
+
+    /// Each secret of the template has a credential, and there are no others.
+    fn check_secrets(&self, manifest: &Manifest) -> Vec<InputError> {
+        let mut errors = Vec::new();
+        for name in self
+            .secrets
+            .keys()
+            .filter(|name| !manifest.secrets.contains(name))
+        {
+            let known = manifest.secrets.iter().map(String::as_str);
+            let why = format!("the template has no such secret{}", suggestion(name, known));
+            errors.push(InputError::new(name, InputCode::Unknown, &why));
+        }
+        for name in &manifest.secrets {
+            if !self.secrets.contains_key(name) {
+                let why = "the task says whose value the secret is: secrets: { NAME: CREDENTIAL }";
+                errors.push(InputError::new(name, InputCode::Missing, why));
+            }
+        }
+        errors
     }
 }
 
@@ -240,6 +269,8 @@ struct TaskDraft {
     lock: Vec<Spanned<String>>,
     targets: Spanned<TargetsDraft>,
     login: Option<LoginDraft>,
+    #[serde(default)]
+    secrets: Entries<Spanned<String>>,
     #[serde(default)]
     rules: RulesDraft,
 }
@@ -356,13 +387,6 @@ fn positive(number: &Spanned<u32>) -> Result<u32, TemplateError> {
         return Err(TemplateError::at(number.referenced, "it must be 1 or more"));
     }
     Ok(number.value)
-}
-
-fn input_name(name: Spanned<String>) -> Result<String, TemplateError> {
-    if is_input(&name.value) {
-        return Ok(name.value);
-    }
-    Err(TemplateError::at(name.referenced, INPUT_GRAMMAR))
 }
 
 fn labels(entries: Entries<Spanned<String>>) -> Result<BTreeMap<String, String>, TemplateError> {

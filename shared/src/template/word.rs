@@ -205,7 +205,7 @@ pub enum SplitError {
     },
     /// What stands in the braces is no name.
     #[error(
-        "\"{text}\" at character {at} is not a name: {{{{ }}}} holds the name of an input, \
+        "\"{text}\" at character {at} is not a name: {{{{ }}}} holds the name of an input or a secret, \
          target.name or target.address; write \\{{\\{{ for plain braces"
     )]
     NoName {
@@ -350,7 +350,8 @@ impl Splitter<'_> {
             return Err(self.unclosed("the placeholder", at));
         };
         let name = text.trim_matches([' ', '\t']);
-        if !name::is_input(name) && !name::is_built_in(name) {
+        let is_name = name::is_input(name) || name::account_of(name).is_some();
+        if !is_name && !name::is_built_in(name) {
             return Err(SplitError::NoName {
                 text: shown(text.trim()),
                 at: self.position(at),

@@ -108,7 +108,7 @@ fn forge(
         fence,
         nonce,
         valid_for_ms: 10_000,
-        released: None,
+        released: Vec::new(),
     };
     let refused = PermitRefused {
         cluster,

@@ -142,6 +142,7 @@ impl Rogue {
                 address: "127.0.0.1".to_owned(),
             },
             login: None,
+            secrets: Vec::new(),
             action: Action::Local(Local {
                 steps: vec![step],
                 values: BTreeMap::new(),
@@ -201,7 +202,7 @@ impl Rogue {
                         fence,
                         nonce,
                         valid_for_ms,
-                        released: None,
+                        released: Vec::new(),
                     };
                     let permit = ToBridge::Permit(self.sign(&permit)?);
                     write(&mut self.send, &permit).await?;
@@ -240,7 +241,7 @@ impl Rogue {
                     fence: job.fence,
                     nonce,
                     valid_for_ms: 10_000,
-                    released: None,
+                    released: Vec::new(),
                 };
                 return Ok(ToBridge::Permit(self.sign(&permit)?));
             }

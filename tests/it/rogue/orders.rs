@@ -88,7 +88,7 @@ impl Address {
             fence: self.fence,
             nonce,
             valid_for_ms: 10_000,
-            released: None,
+            released: Vec::new(),
         }
     }
 

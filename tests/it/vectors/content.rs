@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use steward_shared::action::{Action, ActionKind, Local, Ssh};
-use steward_shared::credential::{CredentialKind, Login};
+use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{
     Ack, AttemptKeys, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt,
     ReceiptEvent, Released, SshKey, Start, Status,
@@ -189,6 +189,7 @@ pub(super) fn job() -> Result<Job> {
             address: text("db-1.example.org"),
         },
         login: None,
+        secrets: Vec::new(),
         action: Action::Local(Local {
             steps: steps(),
             values: values(),
@@ -228,6 +229,7 @@ pub(super) fn plain_job() -> Result<Job> {
         number: 1,
         seq: 1,
         login: None,
+        secrets: Vec::new(),
         action: Action::Local(Local {
             steps: vec![uptime],
             values: Values::new(),
@@ -258,6 +260,12 @@ pub(super) fn remote_job() -> Result<Job> {
             kind: CredentialKind::SshCertificate,
             account: text("root"),
         }),
+        secrets: vec![JobSecret {
+            name: text("new_password"),
+            credential: CREDENTIAL,
+            of: text("deploy-password"),
+            kind: CredentialKind::Password,
+        }],
         action: Action::Ssh(Ssh {
             steps: steps(),
             values: values(),
@@ -282,18 +290,24 @@ pub(super) fn attempt_keys() -> AttemptKeys {
     }
 }
 
-/// A permit that brings a credential.
+fn released(name: &str, account: &str) -> Released {
+    Released {
+        name: text(name),
+        credential: CREDENTIAL,
+        lease: LeaseId::from_bytes(counted(0x80)),
+        account: text(account),
+        valid_for_ms: 3_660_000,
+        sealed: Sealed {
+            encapsulated: counted::<32>(0x51).to_vec(),
+            ciphertext: counted::<48>(0x91).to_vec(),
+        },
+    }
+}
+
+/// A permit that brings the credential of a login and a secret.
 pub(super) fn releasing_permit() -> Permit {
     Permit {
-        released: Some(Released {
-            credential: CREDENTIAL,
-            lease: LeaseId::from_bytes(counted(0x80)),
-            valid_for_ms: 3_660_000,
-            sealed: Sealed {
-                encapsulated: counted::<32>(0x51).to_vec(),
-                ciphertext: counted::<48>(0x91).to_vec(),
-            },
-        }),
+        released: vec![released("", "root"), released("new_password", "deploy")],
         ..PERMIT
     }
 }
@@ -310,7 +324,7 @@ pub(super) const PERMIT: Permit = Permit {
     fence: FENCE,
     nonce: NONCE,
     valid_for_ms: 10_000,
-    released: None,
+    released: Vec::new(),
 };
 
 pub(super) fn permit_refused(reason: &str) -> PermitRefused {

@@ -219,7 +219,7 @@ impl All {
                 fence: fence(place),
                 nonce: [nonce; 16],
                 valid_for_ms: 10_000,
-                released: None,
+                released: Vec::new(),
             }),
             Down::Refusal(place, nonce) => Event::PermitRefused(PermitRefused {
                 cluster,

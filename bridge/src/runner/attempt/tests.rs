@@ -327,7 +327,7 @@ async fn attempt_that_cannot_start_says_so_and_leaves_nothing() {
             job: &job,
             admission: &admission,
             body: Digest([0; 32]),
-            released: None,
+            released: &[],
         };
         let error = bench
             .attempts
@@ -366,7 +366,7 @@ async fn full_spool_blocks_the_command_or_kills_it_as_the_job_says() {
             job: &block,
             admission: &admission,
             body: Digest([0; 32]),
-            released: None,
+            released: &[],
         },
         stopped,
         oneshot::channel().0,
@@ -409,7 +409,7 @@ async fn many_attempts_at_once_all_end_with_their_own_output() {
                         job: &job,
                         admission: &admission,
                         body: Digest([0; 32]),
-                        released: None,
+                        released: &[],
                     },
                     stopped,
                     oneshot::channel().0,

@@ -10,14 +10,19 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use steward_shared::action::{Action, Local};
 use steward_shared::failpoint;
+use steward_shared::frame::AttemptKeys;
 use steward_shared::id::AttemptId;
-use steward_shared::job::Outcome;
+use steward_shared::job::{Job, Outcome};
+use steward_shared::template::Secrets;
 use tokio::task::JoinHandle;
 
 use super::output::OutputError;
 use super::plan::{Planned, plan};
+use super::release::{Waiting, opened};
 use super::step::{Running, StepEnd};
-use super::{BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, StopReason, Work};
+use super::{
+    BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, StopReason, Unprepared, Work,
+};
 use crate::limits::KILL_WITHIN;
 use crate::policy::{Account, Place};
 use crate::runner::spawn::{Directory, Order, Pipes, Process, Spawner, Tree, TreeLimits, Trees};
@@ -29,6 +34,7 @@ pub struct LocalExecutor {
     spawner: Spawner,
     trees: Trees,
     folder: PathBuf,
+    waiting: Waiting,
 }
 
 /// As whom and where the steps run.
@@ -59,6 +65,7 @@ impl LocalExecutor {
             spawner: Spawner::start()?,
             trees,
             folder: folder.to_owned(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -73,7 +80,12 @@ impl LocalExecutor {
         let Place::Local { account, programs } = &work.admission.place else {
             return Err(not_started("not admitted for this machine".to_owned()));
         };
-        let steps = plan(work.job, action, account, programs).map_err(not_started)?;
+        let secrets = self.secrets(work)?;
+        for secret in secrets.values() {
+            output.mask(secret);
+        }
+        let steps = plan(work.job, action, account, programs, &secrets).map_err(not_started)?;
+        drop(secrets);
         let limits = &work.job.limits;
         let limits = TreeLimits {
             memory_bytes: Some(limits.memory_bytes).filter(|bytes| *bytes > 0),
@@ -98,6 +110,17 @@ impl LocalExecutor {
             drop(remove(own));
         }
         ended
+    }
+
+    /// What the steps read of credentials.
+    fn secrets(&self, work: Work<'_>) -> Result<Secrets, ExecuteError> {
+        if work.job.secrets.is_empty() {
+            return Ok(Secrets::default());
+        }
+        let lost =
+            || ExecuteError::NotStarted("the attempt's key is not there any more".to_owned());
+        let key = self.waiting.take(work.job.attempt).ok_or_else(lost)?;
+        Ok(opened(work, &key)?.secrets)
     }
 
     async fn steps(
@@ -194,6 +217,14 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
+    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+        Box::pin(std::future::ready(self.waiting.add(job.attempt)))
+    }
+
+    fn abandon(&self, attempt: AttemptId) {
+        drop(self.waiting.take(attempt));
+    }
+
     fn execute<'a>(
         &'a self,
         work: Work<'a>,

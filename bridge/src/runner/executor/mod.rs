@@ -8,6 +8,7 @@ mod halt;
 mod local;
 mod output;
 mod plan;
+mod release;
 mod ssh;
 mod step;
 
@@ -40,8 +41,8 @@ pub struct Work<'a> {
     pub admission: &'a Admission,
     /// SHA-256 of the signed body.
     pub body: Digest,
-    /// The credential that came with the permit.
-    pub released: Option<&'a Released>,
+    /// The credentials that came with the permit.
+    pub released: &'a [Released],
 }
 
 /// Why an attempt is not ready to ask for its permit, and will not be.

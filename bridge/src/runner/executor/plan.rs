@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use steward_shared::action::Local;
 use steward_shared::job::Job;
-use steward_shared::template::{Step, StepKind, Value, Values, argv};
+use steward_shared::secret::Secret;
+use steward_shared::template::{Secrets, Step, StepKind, Value, Values, argv};
 
 use crate::policy::{Account, SEARCH_PATH};
 use crate::runner::spawn::MARKER;
@@ -18,7 +19,7 @@ pub(super) struct Planned {
     pub(super) program: PathBuf,
     pub(super) words: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
-    pub(super) stdin: Option<Vec<u8>>,
+    pub(super) stdin: Option<Secret>,
     pub(super) ok: Vec<i32>,
     pub(super) timeout: Option<Duration>,
 }
@@ -32,6 +33,7 @@ pub(super) fn plan(
     action: &Local,
     account: &Account,
     programs: &[PathBuf],
+    secrets: &Secrets,
 ) -> Result<Vec<Planned>, String> {
     if action
         .directory
@@ -55,7 +57,7 @@ pub(super) fn plan(
         }
         let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
         let program = programs.get(at).ok_or("a step has no program")?.clone();
-        let (words, stdin) = command(step, &names)
+        let (words, stdin) = command(step, &names, secrets)
             .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?;
         let mut environment = environment.clone();
         if matches!(step.kind, StepKind::Script { .. }) {
@@ -81,20 +83,23 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-fn command(step: &Step, names: &Values) -> Result<(Vec<String>, Option<Vec<u8>>), String> {
+fn command(
+    step: &Step,
+    names: &Values,
+    secrets: &Secrets,
+) -> Result<(Vec<String>, Option<Secret>), String> {
     match &step.kind {
         StepKind::Run { words, stdin } => {
             let words = argv(words, names).map_err(|why| why.to_string())?;
             let stdin = stdin
                 .as_ref()
-                .map(|text| text.render_text(names))
+                .map(|text| text.render_input(names, secrets))
                 .transpose()
-                .map_err(|why| why.to_string())?
-                .map(String::into_bytes);
+                .map_err(|why| why.to_string())?;
             Ok((words, stdin))
         }
         StepKind::Script { interpreter, text } => {
-            Ok((interpreter.clone(), Some(text.clone().into_bytes())))
+            Ok((interpreter.clone(), Some(Secret::from(text.clone()))))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitStatus;
 
 use steward_shared::log::Stream;
+use steward_shared::secret::Secret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -117,7 +118,14 @@ async fn traffic(planned: &Planned, pipes: Pipes, output: &mut Output) -> Result
         stdout,
         stderr,
     } = pipes;
-    let mut feed = std::pin::pin!(feed(pipe, planned.stdin.as_deref().unwrap_or_default()));
+    let mut feed = std::pin::pin!(feed(
+        pipe,
+        planned
+            .stdin
+            .as_ref()
+            .map(Secret::expose)
+            .unwrap_or_default()
+    ));
     let mut out = Source::new(stdout);
     let mut err = Source::new(stderr);
     let mut fed = false;

@@ -806,7 +806,7 @@ fn permit(offered: &Offered, nonce: [u8; 16]) -> Permit {
         fence: offered.fence,
         nonce,
         valid_for_ms: 10_000,
-        released: None,
+        released: Vec::new(),
     }
 }
 

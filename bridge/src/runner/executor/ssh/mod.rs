@@ -21,11 +21,12 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::limits::TEXT_CHARS_MAX;
 use steward_shared::remote::{self, Planned};
-use steward_shared::seal::{Binding, OpeningKey};
-use steward_shared::secret::Secret;
+use steward_shared::seal::OpeningKey;
 
 use super::{
-    BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work, local::halted,
+    BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work,
+    local::halted,
+    release::{Opened, opened},
 };
 use host::Connection;
 use marks::Marks;
@@ -115,13 +116,21 @@ impl SshExecutor {
         } = self
             .take(work.job.attempt)
             .ok_or_else(|| not_started("the connection to the target is not there any more"))?;
-        let planned = remote::plan(work.job, action).map_err(ExecuteError::NotStarted)?;
+        let Opened {
+            login: secret,
+            secrets,
+        } = opened(work, &opening)?;
+        let planned = remote::plan(work.job, action, Some(&secrets))
+            .map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
         let login = work
             .job
             .login
             .as_ref()
             .ok_or_else(|| not_started("the job says not whose account it uses"))?;
-        let secret = opened(work, login, &opening)?;
+        let secret = secret.ok_or_else(|| not_started("the permit brought no credential"))?;
+        for secret in secrets.values() {
+            output.mask(secret);
+        }
         if login.kind != CredentialKind::SshCertificate {
             output.mask(&secret);
         }
@@ -136,7 +145,7 @@ impl SshExecutor {
                 signed_in.map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
             }
         }
-        drop((secret, opening));
+        drop((secret, secrets, opening));
         self.marks
             .set(work.job.attempt)
             .await
@@ -208,26 +217,6 @@ async fn steps(
         all_dead: false,
         message,
     })
-}
-
-/// The credential that came with the permit.
-fn opened(work: Work<'_>, login: &Login, key: &OpeningKey) -> Result<Secret, ExecuteError> {
-    let not_started = |why: &str| ExecuteError::NotStarted(why.to_owned());
-    let released = work
-        .released
-        .filter(|released| released.credential == login.credential)
-        .ok_or_else(|| not_started("the permit brought no credential"))?;
-    let binding = Binding {
-        cluster: work.job.cluster,
-        bridge: work.job.bridge,
-        job: work.job.job,
-        attempt: work.job.attempt,
-        fence: work.job.fence,
-        lease: released.lease,
-        body: work.body,
-    };
-    key.open(&released.sealed, &binding)
-        .map_err(|error| not_started(&error.to_string()))
 }
 
 impl Executor for SshExecutor {

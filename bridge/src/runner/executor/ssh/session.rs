@@ -80,8 +80,8 @@ pub(super) async fn run(
     let draining = output.draining();
     let stop = {
         let mut listening = std::pin::pin!(listen(&mut read, planned, output, &heard));
-        let mut feeding = std::pin::pin!(write.data_bytes(planned.stdin.clone()));
-        let mut fed = planned.stdin.is_empty();
+        let mut feeding = std::pin::pin!(write.data_bytes(planned.stdin.expose().to_vec()));
+        let mut fed = planned.stdin.expose().is_empty();
         let stop = loop {
             tokio::select! {
                 biased;
