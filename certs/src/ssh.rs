@@ -2,10 +2,10 @@
 //!
 //! Only the public half of the attempt's key is ever here.
 
-use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::public::{Ed25519PublicKey, KeyData};
+use ssh_key::{LineEnding, PrivateKey};
 use steward_shared::credential::is_account;
 use steward_shared::secret::Secret;
 use steward_shared::sign::SigningKey;
@@ -127,6 +127,18 @@ pub fn public_half(private: &Secret) -> Result<String, SshError> {
         return Err(SshError::NotAKey);
     }
     shown(&key)
+}
+
+/// A new Ed25519 key of a user, in OpenSSH's format, without a passphrase.
+///
+/// # Errors
+/// [`SshError::NoKey`] when the system gives no randomness.
+pub fn new_user_key() -> Result<Secret, SshError> {
+    let seed = SigningKey::new_seed().map_err(|_| SshError::NoKey)?;
+    let text = private_key(&seed)?
+        .to_openssh(LineEnding::LF)
+        .map_err(|_| SshError::NoKey)?;
+    Ok(Secret::new(text.as_bytes().to_vec()))
 }
 
 fn shown(key: &PrivateKey) -> Result<String, SshError> {

@@ -19,7 +19,7 @@ use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
 use crate::flow::error::FlowError;
-use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, unseal};
+use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, rotation, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
@@ -208,6 +208,7 @@ pub(crate) fn assemble(
         attempts: Arc::default(),
         runs: Arc::default(),
         queued: Arc::default(),
+        rotating: Arc::default(),
         arriving: Arc::new(outputs::Arriving::default()),
         addresses: Arc::new(addresses),
     })
@@ -289,6 +290,7 @@ impl Hub {
         stop.run(dispatch::run(flow.clone(), stop.clone()));
         stop.run(reap::run(flow.clone(), stop.clone()));
         stop.run(reseal::run(flow.clone(), stop.clone()));
+        stop.run(rotation::run(flow.clone(), stop.clone()));
         stop.run(renew(
             flow.clone(),
             config.names.clone(),

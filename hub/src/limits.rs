@@ -152,6 +152,40 @@ pub const SEQ_MAX: u64 = 1 << 62;
 /// Enrolment requests from one address in a minute.
 pub const ENROL_PER_MINUTE: u32 = 20;
 
+/// Rotations that are driven in one turn.
+pub const ROTATIONS_AT_ONCE: u32 = 64;
+
+/// Targets of one rotation.
+pub const ROTATION_TARGETS_MAX: usize = 500;
+
+/// Credentials that are changed after their parent.
+pub const ROTATION_CHILDREN_MAX: u32 = 1000;
+
+/// Ancestors of a credential.
+pub const ROTATION_ANCESTORS_MAX: usize = 16;
+
+/// Values that are kept of one credential, so many at the least that one of them may be what a target takes.
+pub const CREDENTIAL_VALUES_MAX: u32 = 8;
+
+/// How long a step of a rotation waits for a bridge.
+pub const ROTATION_STEP_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// From the handing out of a credential to the end of the sign-in that it is for, at the latest: before that its
+/// value is not changed on the target.
+pub const SIGN_IN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a step of a rotation that has told nothing is tried.
+pub const ROTATION_TRIES_MAX: u32 = 12;
+
+/// How often a check that has told nothing is tried.
+pub const CHECK_TRIES_MAX: u32 = 3;
+
+/// The longest pause between two of those tries; the first is a second, and each is twice the one before.
+pub const ROTATION_PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How soon a value that is as old as it may be is changed again when that has failed.
+pub const ROTATION_RETRY: Duration = Duration::from_secs(60 * 60);
+
 /// How often the loops look even when nobody wakes them.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 

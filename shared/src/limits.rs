@@ -32,6 +32,15 @@ pub const INPUTS_MAX: usize = 64;
 /// Secrets of a template.
 pub const SECRETS_MAX: usize = 8;
 
+/// Characters of a password that the hub makes.
+pub const SECRET_LENGTH: std::ops::RangeInclusive<u32> = 12..=128;
+
+/// The shortest time after which a value is changed by itself.
+pub const ROTATION_PERIOD_MIN: Duration = Duration::from_secs(60);
+
+/// The longest time after which a value is changed by itself.
+pub const ROTATION_PERIOD_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
 /// Bytes of one value given to a template.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 

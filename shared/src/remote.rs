@@ -13,6 +13,9 @@ use crate::template::{
     Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, command_line,
 };
 
+/// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
+pub const DENIED: &str = "auth-failed: the target does not let ";
+
 /// One step that will run.
 #[derive(Debug)]
 pub struct Planned {

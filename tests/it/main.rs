@@ -26,6 +26,7 @@ mod refusals;
 mod requests;
 #[cfg(test)]
 mod rogue;
+mod rotation;
 #[cfg(test)]
 mod scale;
 mod ssh;

@@ -94,6 +94,14 @@ impl Sshd {
         self.folder.join(name)
     }
 
+    /// Gives an account another password.
+    ///
+    /// # Errors
+    /// When `chpasswd` does not take it.
+    pub fn set_password(&self, account: &str, password: &str) -> Result<()> {
+        set_passwords(&self.folder, &format!("{account}:{password}\n"))
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.program.stderr()
@@ -171,12 +179,17 @@ fn etc(folder: &Path, accounts: &[(&str, &str)]) -> Result<()> {
         append("shadow", format!("{name}:*:20000:0:99999:7:::"))?;
         passwords += &format!("{name}:{password}\n");
     }
+    set_passwords(folder, &passwords)
+}
+
+/// Sets passwords as `chpasswd` reads them, in the folder's `/etc`.
+fn set_passwords(folder: &Path, passwords: &str) -> Result<()> {
     let list = folder.join("passwords");
     fs::write(&list, passwords)?;
     let script = "mount --bind \"$1\" /etc && exec chpasswd";
     let set = Command::new("unshare")
         .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(&etc)
+        .arg(folder.join("etc"))
         .stdin(fs::File::open(&list)?)
         .output()?;
     ensure!(set.status.success(), "{set:?}");

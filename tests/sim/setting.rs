@@ -191,6 +191,7 @@ pub(crate) fn flow(
         attempts: Arc::default(),
         runs: Arc::default(),
         queued: Arc::default(),
+        rotating: Arc::default(),
         arriving: Arc::default(),
         addresses: Arc::default(),
     }

@@ -50,13 +50,33 @@ impl Redactor {
                 forms.push(Secret::new(line.to_vec()));
             }
         }
-        // Where several begin at one place, the longest is taken.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
-        Some(Self {
+        let mut redactor = Self {
             forms,
             held: [Held(Secret::new(Vec::new())), Held(Secret::new(Vec::new()))],
             masked: 0,
-        })
+        };
+        redactor.order();
+        Some(redactor)
+    }
+
+    /// Masks from now on what the other one masks, too.
+    pub fn join(&mut self, other: Self) {
+        for form in other.forms {
+            if self
+                .forms
+                .iter()
+                .all(|known| known.expose() != form.expose())
+            {
+                self.forms.push(form);
+            }
+        }
+        self.order();
+    }
+
+    /// Where several begin at one place, the longest is taken.
+    fn order(&mut self) {
+        let length = |form: &Secret| std::cmp::Reverse(form.expose().len());
+        self.forms.sort_by_key(length);
     }
 
     /// How many were masked.
@@ -220,6 +240,20 @@ mod tests {
 
     fn redactor(secret: &str) -> Redactor {
         Redactor::of(&Secret::from(secret.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn several_secrets_are_masked_side_by_side() {
+        let mut both = redactor("first Password");
+        both.join(redactor("first Password 1"));
+        both.join(redactor("another one"));
+        let output = b"a first Password 1, another one, and first Password!";
+        for piece in 1..output.len() {
+            assert_eq!(
+                shown(&mut both, output, piece),
+                b"a [masked], [masked], and [masked]!"
+            );
+        }
     }
 
     /// What is shown of an output that comes in pieces of this length.

@@ -1,5 +1,6 @@
 -- What people have written of a credential, YAML: where its account is, and how its value is changed.
 ALTER TABLE credentials ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE credentials ADD COLUMN rotate_every_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE credentials ADD COLUMN parent TEXT REFERENCES credentials (id);
 CREATE INDEX credentials_by_parent ON credentials (parent) WHERE parent IS NOT NULL;
 

@@ -1,6 +1,7 @@
 //! Credentials: made, given a value, removed. A value comes in and is never shown again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use steward_certs::ssh::{SshAuthority, public_half};
@@ -13,12 +14,13 @@ use super::Flow;
 use super::documents::project;
 use super::error::FlowError;
 use super::reseal::open_or_tell;
+use super::rotation;
 use super::targets::note;
 use crate::limits::{CREDENTIAL_BYTES_MAX, PAGE_MAX};
 use crate::model::credential;
 use crate::model::name;
 use crate::model::sealed::{ProjectKey, SealedValue, ValueOf};
-use crate::store::{CredentialRow, Event, Tx};
+use crate::store::{CredentialRow, Event, ProjectRow, Tx};
 use crate::vault::Vault;
 use crate::vault::keyring::Keyring;
 
@@ -46,61 +48,12 @@ impl Flow {
         in_project: &str,
         new: NewCredential,
     ) -> Result<CredentialRow, FlowError> {
-        let name = name::parse(&new.name).map_err(|rule| FlowError::invalid("name", rule))?;
-        let kind: CredentialKind = new.kind.parse().map_err(|_| {
-            let words: Vec<_> = CredentialKind::ALL.map(CredentialKind::as_str).into();
-            FlowError::invalid("kind", format!("a kind is one of {}", words.join(", ")))
-        })?;
-        let account = match kind {
-            CredentialKind::SshAuthority if new.account.is_empty() => String::new(),
-            CredentialKind::SshAuthority => {
-                let rule = "an authority signs for the accounts of other credentials and has none";
-                return Err(FlowError::invalid("account", rule));
-            }
-            CredentialKind::Password
-            | CredentialKind::SshKey
-            | CredentialKind::SshCertificate
-            | CredentialKind::Token => credential::account(&new.account)
-                .map_err(|rule| FlowError::invalid("account", rule))?,
-        };
         let (user, in_project, now) = (user.to_owned(), in_project.to_owned(), self.now());
         let vault = Arc::clone(&self.vault);
         self.store
             .write(move |tx| {
                 let project = project(tx, &in_project)?;
-                if tx.credential(&name)?.is_some() {
-                    return Err(FlowError::Conflict {
-                        kind: "credential",
-                        name,
-                        problem: "exists already",
-                    });
-                }
-                let authority = authority(tx, kind, new.authority.as_deref(), project.id)?;
-                let mut row = CredentialRow {
-                    id: CredentialId::by_time(),
-                    project: project.id,
-                    project_name: project.name,
-                    name,
-                    kind,
-                    account,
-                    authority: authority.as_ref().map(|found| found.name.clone()),
-                    version: 0,
-                    created_at: now,
-                    changed_at: None,
-                };
-                tx.add_credential(&row, authority.as_ref().map(|found| found.id))?;
-                let id = row.id.to_string();
-                note(tx, now, &user, "credential.added", &id, &row.name)?;
-                let made = match authority {
-                    // Sealed like any value: whoever edits the row changes nothing by it.
-                    Some(authority) => Some(Secret::from(authority.id.to_string())),
-                    None if kind == CredentialKind::SshAuthority => Some(SshAuthority::new_seed()?),
-                    None => None,
-                };
-                if let Some(value) = made {
-                    put(tx, vault.keyring(), &mut row, &value, &user, now)?;
-                }
-                Ok(row)
+                add(tx, &vault, (&user, &project), &new, now)
             })
             .await
     }
@@ -125,13 +78,23 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let mut row = find_credential(tx, &name)?;
+                not_changing(tx, &row)?;
                 let value = credential::completed(row.kind, value);
                 credential::check(row.kind, &value)
                     .map_err(|rule| FlowError::invalid("value", rule))?;
                 put(tx, vault.keyring(), &mut row, &value, &user, now)?;
+                tx.forget_places(row.id)?;
+                rotation::changed(
+                    tx,
+                    &row,
+                    &format!("a value that {user} has set"),
+                    &user,
+                    now,
+                )?;
                 Ok(row)
             })
             .await
+            .inspect(|_| self.rotating.notify_one())
     }
 
     /// Removes a credential and its value.
@@ -143,6 +106,7 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let row = find_credential(tx, &name)?;
+                not_changing(tx, &row)?;
                 if tx.is_authority_of_any(row.id)? {
                     return Err(FlowError::Conflict {
                         kind: "credential",
@@ -190,6 +154,82 @@ impl Flow {
     }
 }
 
+/// Adds a credential. What the hub makes itself has its value at once; all others have none yet.
+///
+/// # Errors
+/// As [`Flow::add_credential`].
+pub(super) fn add(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    (user, project): (&str, &ProjectRow),
+    new: &NewCredential,
+    now: Timestamp,
+) -> Result<CredentialRow, FlowError> {
+    let name = name::parse(&new.name).map_err(|rule| FlowError::invalid("name", rule))?;
+    let (kind, account) = who(&new.kind, &new.account)?;
+    if tx.credential(&name)?.is_some() {
+        return Err(FlowError::Conflict {
+            kind: "credential",
+            name,
+            problem: "exists already",
+        });
+    }
+    let authority = authority(tx, kind, new.authority.as_deref(), project.id)?;
+    let mut row = CredentialRow {
+        id: CredentialId::by_time(),
+        project: project.id,
+        project_name: project.name.clone(),
+        name,
+        kind,
+        account,
+        authority: authority.as_ref().map(|found| found.name.clone()),
+        parent: None,
+        source: String::new(),
+        rotate_every: Duration::ZERO,
+        version: 0,
+        created_at: now,
+        changed_at: None,
+    };
+    tx.add_credential(&row, authority.as_ref().map(|found| found.id))?;
+    let id = row.id.to_string();
+    note(tx, now, user, "credential.added", &id, &row.name)?;
+    let made = match authority {
+        // Sealed like any value: whoever edits the row changes nothing by it.
+        Some(authority) => Some(Secret::from(authority.id.to_string())),
+        None if kind == CredentialKind::SshAuthority => Some(SshAuthority::new_seed()?),
+        None => None,
+    };
+    if let Some(value) = made {
+        put(tx, vault.keyring(), &mut row, &value, user, now)?;
+    }
+    Ok(row)
+}
+
+/// How a credential is proven, and its account.
+///
+/// # Errors
+/// [`FlowError::Invalid`].
+pub(super) fn who(kind: &str, account: &str) -> Result<(CredentialKind, String), FlowError> {
+    let kind: CredentialKind = kind.parse().map_err(|_| {
+        let words: Vec<_> = CredentialKind::ALL.map(CredentialKind::as_str).into();
+        FlowError::invalid("kind", format!("a kind is one of {}", words.join(", ")))
+    })?;
+    let account = match kind {
+        CredentialKind::SshAuthority if account.is_empty() => String::new(),
+        CredentialKind::SshAuthority => {
+            let rule = "an authority signs for the accounts of other credentials and has none";
+            return Err(FlowError::invalid("account", rule));
+        }
+        CredentialKind::Password
+        | CredentialKind::SshKey
+        | CredentialKind::SshCertificate
+        | CredentialKind::Token => {
+            credential::account(account).map_err(|rule| FlowError::invalid("account", rule))?
+        }
+    };
+    Ok((kind, account))
+}
+
 /// The authority of a credential that needs one.
 fn authority(
     tx: &mut Tx<'_>,
@@ -222,6 +262,18 @@ fn authority(
         (_, Some(_)) => refused("only a credential of the kind ssh-certificate has one"),
         (_, None) => Ok(None),
     }
+}
+
+/// While a value is being changed on targets, nobody else changes it.
+fn not_changing(tx: &mut Tx<'_>, row: &CredentialRow) -> Result<(), FlowError> {
+    if tx.has_open_rotation(row.id)? {
+        return Err(FlowError::Conflict {
+            kind: "credential",
+            name: row.name.clone(),
+            problem: "is being changed or verified: wait until that has ended",
+        });
+    }
+    Ok(())
 }
 
 /// Gives a credential its next value.
@@ -281,7 +333,7 @@ pub fn find_credential(tx: &mut Tx<'_>, wanted: &str) -> Result<CredentialRow, F
 }
 
 /// Seals a value under the newest key of its project; under a new one where there is none that can be used.
-fn seal(
+pub(super) fn seal(
     tx: &mut Tx<'_>,
     keyring: &Keyring,
     project: ProjectId,

@@ -10,14 +10,15 @@ use steward_shared::template::{
 };
 use steward_shared::time::Timestamp;
 
-use super::Flow;
 use super::credentials::find_credential;
 use super::error::FlowError;
 use super::memo::Memo;
 use super::targets::{self, NewTarget};
+use super::{Flow, accounts};
 use crate::store::{
     CredentialRow, Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx,
 };
+use crate::vault::Vault;
 
 /// What a document did.
 #[derive(Debug, Clone)]
@@ -84,12 +85,13 @@ impl Flow {
             project: project.to_owned(),
             now: self.now(),
         };
+        let vault = Arc::clone(&self.vault);
         let applied = self
             .store
             .write(move |tx| {
                 documents
                     .into_iter()
-                    .map(|document| apply(tx, &author, document))
+                    .map(|document| apply(tx, &vault, &author, document))
                     .collect::<Result<Vec<_>, _>>()
             })
             .await?;
@@ -117,9 +119,17 @@ fn check_kinds(documents: &[Document], wanted: Wanted) -> Result<(), FlowError> 
     }
 }
 
-fn apply(tx: &mut Tx<'_>, author: &Author, document: Document) -> Result<Applied, FlowError> {
+fn apply(
+    tx: &mut Tx<'_>,
+    vault: &Vault,
+    author: &Author,
+    document: Document,
+) -> Result<Applied, FlowError> {
     let project = project(tx, &author.project)?;
     let applied = match document {
+        Document::Credential { credential, source } => {
+            accounts::put(tx, vault, author, &project, &credential, &source)?
+        }
         Document::Site(site) => put_site(tx, author, &project, &site)?,
         Document::Target(target) => put_target(tx, author, &project, target)?,
         Document::Task { task, source } => put_task(tx, author, project.id, &task, source)?,

@@ -125,6 +125,7 @@ impl Flow {
         self.attempts.ring(row.id);
         self.runs.ring(row.run);
         if changed.state.is_final() {
+            self.rotating.notify_one();
             self.wake_dispatch();
         }
     }

@@ -3,6 +3,7 @@
 //! Who creates work ([`runs`]), who drives it ([`dispatch`], [`intake`]) and who cleans up ([`reap`])
 //! are separate. Nothing here knows of HTTP or QUIC: a link *registers* in the [`roster`].
 
+mod accounts;
 pub mod bell;
 pub mod bridges;
 mod certificate;
@@ -19,11 +20,13 @@ pub mod reap;
 mod release;
 pub mod reseal;
 pub mod roster;
+pub mod rotation;
 pub mod runs;
 pub mod targets;
 pub mod tokens;
 pub mod transition;
 pub mod unseal;
+pub mod uses;
 
 use std::sync::Arc;
 
@@ -57,6 +60,8 @@ pub struct Flow {
     pub runs: Arc<Bells<RunId>>,
     /// Something may be ready to be offered.
     pub queued: Arc<tokio::sync::Notify>,
+    /// A change of a credential may go on.
+    pub rotating: Arc<tokio::sync::Notify>,
     /// Output that is arriving.
     pub arriving: Arc<outputs::Arriving>,
     /// Where bridges connect to: given to bridges that enrol.

@@ -19,6 +19,7 @@ use steward_shared::time::Timestamp;
 use super::certificate::{certificate, serial};
 use super::credentials::opened;
 use super::error::FlowError;
+use super::rotation;
 use crate::model::rotation::Trust;
 use crate::store::{AttemptRow, CredentialRow, Event, LeaseRow, Tx};
 use crate::vault::keyring::SecretError;
@@ -383,6 +384,7 @@ pub(super) fn end(
             ..Event::default()
         };
         tx.record(now, &event)?;
+        rotation::used(tx, row, lease, now)?;
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId};
 use steward_shared::job::Digest;
-use steward_shared::template::{Task, TaskTargets};
+use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::memo::Memo;
-use super::targets::{find_target, text};
+use super::targets::{find_target, has, selected, text};
 use super::transition::{self, Note};
 use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
 use crate::model::attempt::AttemptEvent;
@@ -176,7 +176,8 @@ pub fn find_run(tx: &mut Tx<'_>, name: &str) -> Result<RunRow, FlowError> {
 /// # Errors
 /// [`FlowError::NotFound`].
 pub fn find_task(tx: &mut Tx<'_>, wanted: &str) -> Result<TaskRow, FlowError> {
-    if let Some(task) = tx.task(wanted)? {
+    // What a change of a credential belongs to was written by nobody, and can be run by nobody.
+    if let Some(task) = tx.task(wanted)?.filter(|task| !task.source.is_empty()) {
         return Ok(task);
     }
     let tasks = tx.tasks("", PAGE_MAX)?;
@@ -327,14 +328,7 @@ fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError>
 
 /// The targets of a run: those that the caller names, within those that the task selects.
 fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<TargetRow>, FlowError> {
-    let mut selected = match &task.targets {
-        TaskTargets::Names(names) => names
-            .iter()
-            .map(|name| find_target(tx, name))
-            .collect::<Result<Vec<_>, _>>()?,
-        TaskTargets::Labels(labels) => all_targets(tx, None, |target| has(target, labels))?,
-        TaskTargets::Site(site) => all_targets(tx, Some(site), |_| true)?,
-    };
+    let mut selected = selected(tx, &task.targets)?;
     if !request.targets.is_empty() {
         let mut named = Vec::new();
         for name in &request.targets {
@@ -367,33 +361,7 @@ fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<Targ
     Ok(selected)
 }
 
-fn all_targets(
-    tx: &mut Tx<'_>,
-    site: Option<&str>,
-    wanted: impl Fn(&TargetRow) -> bool,
-) -> Result<Vec<TargetRow>, FlowError> {
-    let mut out = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page = match site {
-            Some(site) => tx.targets_of(site, &after, PAGE_MAX)?,
-            None => tx.targets(&after, PAGE_MAX)?,
-        };
-        let Some(last) = page.last() else {
-            return Ok(out);
-        };
-        after.clone_from(&last.name);
-        out.extend(page.into_iter().filter(|target| wanted(target)));
-    }
-}
-
-fn has(target: &TargetRow, labels: &BTreeMap<String, String>) -> bool {
-    labels
-        .iter()
-        .all(|(label, value)| target.labels.get(label) == Some(value))
-}
-
-fn free_code(tx: &mut Tx<'_>) -> Result<String, FlowError> {
+pub(super) fn free_code(tx: &mut Tx<'_>) -> Result<String, FlowError> {
     // Six characters are over 10^9 codes; a collision makes the code longer, never fails.
     for length in 6..=25 {
         let random = u128::from_be_bytes(*RunId::random().as_bytes()) >> 3;

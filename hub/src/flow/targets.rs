@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::SshTarget;
+use steward_shared::template::{SshTarget, TaskTargets};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
@@ -285,4 +285,43 @@ pub fn note(
         ..Event::default()
     };
     Ok(tx.record(now, &event)?)
+}
+
+/// Every target that is meant.
+///
+/// # Errors
+/// [`FlowError::NotFound`] for a name that is none's.
+pub(super) fn selected(tx: &mut Tx<'_>, wanted: &TaskTargets) -> Result<Vec<TargetRow>, FlowError> {
+    match wanted {
+        TaskTargets::Names(names) => names.iter().map(|name| find_target(tx, name)).collect(),
+        TaskTargets::Labels(labels) => all_targets(tx, None, |target| has(target, labels)),
+        TaskTargets::Site(site) => all_targets(tx, Some(site), |_| true),
+    }
+}
+
+fn all_targets(
+    tx: &mut Tx<'_>,
+    site: Option<&str>,
+    wanted: impl Fn(&TargetRow) -> bool,
+) -> Result<Vec<TargetRow>, FlowError> {
+    let mut out = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = match site {
+            Some(site) => tx.targets_of(site, &after, PAGE_MAX)?,
+            None => tx.targets(&after, PAGE_MAX)?,
+        };
+        let Some(last) = page.last() else {
+            return Ok(out);
+        };
+        after.clone_from(&last.name);
+        out.extend(page.into_iter().filter(|target| wanted(target)));
+    }
+}
+
+/// Whether a target has all these labels.
+pub(super) fn has(target: &TargetRow, labels: &BTreeMap<String, String>) -> bool {
+    labels
+        .iter()
+        .all(|(label, value)| target.labels.get(label) == Some(value))
 }

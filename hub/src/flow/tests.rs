@@ -1443,6 +1443,7 @@ impl Bench {
             attempts: Arc::default(),
             runs: Arc::default(),
             queued: Arc::default(),
+            rotating: Arc::default(),
             arriving: Arc::default(),
             addresses: Arc::default(),
         };

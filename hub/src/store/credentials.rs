@@ -1,5 +1,7 @@
 //! Credentials: who they are, and their values as the vault sealed them.
 
+use std::time::Duration;
+
 use rusqlite::{Row, ToSql};
 use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::id::{CredentialId, ProjectId};
@@ -26,6 +28,12 @@ pub struct CredentialRow {
     pub account: String,
     /// The name of the authority that signs its certificates.
     pub authority: Option<String>,
+    /// The name of the credential after whose change it is changed too.
+    pub parent: Option<String>,
+    /// What people have written of it, YAML; empty when nothing.
+    pub source: String,
+    /// How old its value may be; zero is no such limit.
+    pub rotate_every: Duration,
     /// The version of its value; 0 while it has none.
     pub version: u32,
     /// When it was made.
@@ -56,10 +64,12 @@ fn owner(project: &str, name: &str, kind: &str, account: &str) -> Digest {
     Digest::of(&bytes)
 }
 
-const CREDENTIALS: &str = "SELECT c.*, p.name AS project_name, a.name AS authority_name
-                           FROM credentials c JOIN projects p ON p.id = c.project
-                           LEFT JOIN credentials a ON a.id = c.authority
-                           WHERE c.removed_at IS NULL";
+pub(super) const CREDENTIALS: &str =
+    "SELECT c.*, p.name AS project_name, a.name AS authority_name, m.name AS parent_name
+     FROM credentials c JOIN projects p ON p.id = c.project
+     LEFT JOIN credentials a ON a.id = c.authority
+     LEFT JOIN credentials m ON m.id = c.parent AND m.removed_at IS NULL
+     WHERE c.removed_at IS NULL";
 
 /// A value with the name of its credential and the key that protects it.
 pub type KeptValue = (String, ValueOf, SealedValue, ProjectKey);
@@ -70,7 +80,7 @@ const VALUES: &str = "SELECT v.*, c.project, c.name, c.kind, c.account, k.projec
                       JOIN project_keys k ON k.id = v.project_key
                       WHERE v.id > ?1";
 
-fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
+pub(super) fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
     const T: &str = "credentials";
     Ok(CredentialRow {
         id: row::parsed(r, T, "id")?,
@@ -79,6 +89,9 @@ fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
         kind: row::parsed(r, T, "kind")?,
         account: row::get(r, T, "account")?,
         authority: row::get(r, T, "authority_name")?,
+        parent: row::get(r, T, "parent_name")?,
+        source: row::get(r, T, "source")?,
+        rotate_every: Duration::from_millis(row::count(r, T, "rotate_every_ms")?),
         version: row::count(r, T, "version")?,
         created_at: row::instant(r, T, "created_at")?,
         changed_at: row::instant_maybe(r, T, "changed_at")?,
@@ -230,6 +243,18 @@ impl Tx<'_> {
             "DELETE FROM credential_values WHERE credential = ?1",
             &[&credential],
         )?;
+        self.add_value(of, value, author, now)
+    }
+
+    /// Adds a version of a credential's value beside the others.
+    pub fn add_value(
+        &mut self,
+        of: ValueOf,
+        value: &SealedValue,
+        author: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (credential, version) = (of.credential.to_string(), i64::from(of.version));
         self.execute_one(
             "add a credential's value",
             "INSERT INTO credential_values

@@ -23,6 +23,7 @@ mod targets;
 mod templates;
 mod tokens;
 mod uses;
+mod values;
 mod writer;
 
 use std::os::unix::fs::OpenOptionsExt;

@@ -129,7 +129,7 @@ impl Tx<'_> {
     /// The newest version of each template in order of name.
     pub fn templates(&mut self, after: &str, limit: u32) -> Result<Vec<TemplateRow>, StoreError> {
         let sql = format!(
-            "{TEMPLATES} WHERE t.name > ?1
+            "{TEMPLATES} WHERE t.name > ?1 AND t.name NOT LIKE '% %'
                AND t.version = (SELECT max(n.version) FROM templates n WHERE n.name = t.name)
              ORDER BY t.name LIMIT ?2"
         );
@@ -167,7 +167,7 @@ impl Tx<'_> {
 
     /// Tasks in order of name.
     pub fn tasks(&mut self, after: &str, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
-        let sql = format!("{TASKS} WHERE t.name > ?1 ORDER BY t.name LIMIT ?2");
+        let sql = format!("{TASKS} WHERE t.name > ?1 AND t.source <> '' ORDER BY t.name LIMIT ?2");
         self.rows("list tasks", &sql, &[&after, &limit], task)
     }
 }

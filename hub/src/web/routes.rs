@@ -15,7 +15,9 @@ use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
-use super::api::{attempts, bridges, credentials, events, live, metrics, runs, targets, tasks};
+use super::api::{
+    attempts, bridges, credentials, events, live, metrics, rotations, runs, targets, tasks,
+};
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
 use crate::flow::Flow;
@@ -192,6 +194,30 @@ fn table(app: App) -> Table {
             "/api/v1/credentials/{credential}/value",
             P::CredentialsWrite,
             credentials::set_value,
+        )
+        .route(
+            "POST",
+            "/api/v1/credentials/{credential}/rotate",
+            P::CredentialsWrite,
+            rotations::rotate,
+        )
+        .route(
+            "POST",
+            "/api/v1/credentials/{credential}/verify",
+            P::CredentialsWrite,
+            rotations::verify,
+        )
+        .route(
+            "GET",
+            "/api/v1/credentials/{credential}/rotations",
+            P::CredentialsRead,
+            rotations::rotations,
+        )
+        .route(
+            "GET",
+            "/api/v1/rotations/{rotation}",
+            P::CredentialsRead,
+            rotations::rotation,
         )
         .route(
             "GET",
@@ -421,6 +447,10 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         credentials::remove_credential,
         credentials::public_half,
         credentials::set_value,
+        rotations::rotate,
+        rotations::verify,
+        rotations::rotations,
+        rotations::rotation,
         credentials::vault,
         credentials::unseal,
         credentials::verify_vault,

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 use serde_saphyr::{Location, MergeKeyPolicy, MessageFormatter, UserMessageFormatter};
 
+use super::account::CredentialDocument;
 use super::character::{is_hidden, shown};
 use super::manifest::Manifest;
 use super::name::suggestion;
@@ -16,6 +17,13 @@ use crate::limits::TEMPLATE_BYTES_MAX;
 /// One document of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {
+    /// `credential:`.
+    Credential {
+        /// What it says.
+        credential: Box<CredentialDocument>,
+        /// The document as it was written, comments included.
+        source: String,
+    },
     /// `site:`.
     Site(SiteDocument),
     /// `target:`.
@@ -131,6 +139,10 @@ fn document(source: &str) -> Result<Option<Document>, TemplateError> {
         return Ok(None);
     };
     Ok(Some(match key.as_str() {
+        "credential" => Document::Credential {
+            credential: Box::new(CredentialDocument::parse(source)?),
+            source: source.to_owned(),
+        },
         "site" => Document::Site(SiteDocument::parse(source)?),
         "target" => Document::Target(TargetDocument::parse(source)?),
         "task" => Document::Task {
@@ -374,7 +386,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Short<T> {
     }
 }
 
-const FIRST_KEYS: [&str; 4] = ["site", "target", "task", "template"];
+const FIRST_KEYS: [&str; 5] = ["credential", "site", "target", "task", "template"];
 
 /// Bytes of a file of several documents.
 const FILE_BYTES_MAX: usize = 8 * TEMPLATE_BYTES_MAX;

@@ -118,18 +118,9 @@ impl Draft {
             .into_iter()
             .map(|draft| draft.value.step(draft.referenced, &mut scope))
             .collect::<Result<_, _>>()?;
-        for (input, place) in inputs.iter().zip(places) {
-            if !scope.used.contains(&input.name) {
-                let message = format!("the input \"{}\" is not used by any step", input.name);
-                return Err(TemplateError::at(place, message));
-            }
-        }
-        for (secret, place) in secrets.iter().zip(secret_places) {
-            if !scope.used.contains(secret) {
-                let message = format!("the secret \"{secret}\" is not used by any step");
-                return Err(TemplateError::at(place, message));
-            }
-        }
+        let names = inputs.iter().map(|input| &input.name).zip(places);
+        all_used("input", names, &scope.used)?;
+        all_used("secret", secrets.iter().zip(secret_places), &scope.used)?;
         let default_ms = u64::try_from(RUNTIME_DEFAULT.as_millis()).unwrap_or(u64::MAX);
         Ok(Manifest {
             name,
@@ -266,6 +257,21 @@ fn inputs(entries: Entries<InputDraft>) -> Result<Vec<Input>, TemplateError> {
         .into_iter()
         .map(|(name, draft)| draft.input(name))
         .collect()
+}
+
+/// What no step uses was not meant so.
+fn all_used<'a>(
+    kind: &str,
+    names: impl Iterator<Item = (&'a String, Location)>,
+    used: &BTreeSet<String>,
+) -> Result<(), TemplateError> {
+    for (name, place) in names {
+        if !used.contains(name) {
+            let message = format!("the {kind} \"{name}\" is not used by any step");
+            return Err(TemplateError::at(place, message));
+        }
+    }
+    Ok(())
 }
 
 fn secrets(names: Vec<Spanned<String>>, inputs: &[Input]) -> Result<Vec<String>, TemplateError> {

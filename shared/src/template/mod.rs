@@ -2,6 +2,7 @@
 //!
 //! A bridge evaluates nothing but names, exit codes and linear-time patterns.
 
+mod account;
 mod character;
 mod command;
 mod declaration;
@@ -23,6 +24,7 @@ mod task;
 mod value;
 mod word;
 
+pub use account::{Alphabet, CredentialDocument, Rotation, TemplateName};
 pub use document::{Document, TemplateError, parse_documents};
 pub use input::{Input, InputCode, InputError, Pattern, PatternError};
 pub use kind::InputKind;

@@ -283,7 +283,7 @@ struct LoginDraft {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TargetsDraft {
+pub(super) struct TargetsDraft {
     labels: Option<Entries<Spanned<String>>>,
     names: Option<Vec<Spanned<String>>>,
     site: Option<Spanned<String>>,
@@ -318,7 +318,10 @@ struct SiteDraft {
 }
 
 impl TargetsDraft {
-    fn targets(self, location: serde_saphyr::Location) -> Result<TaskTargets, TemplateError> {
+    pub(super) fn targets(
+        self,
+        location: serde_saphyr::Location,
+    ) -> Result<TaskTargets, TemplateError> {
         match (self.labels, self.names, self.site) {
             (Some(chosen), None, None) if !chosen.0.is_empty() => {
                 labels(chosen).map(TaskTargets::Labels)
@@ -402,7 +405,9 @@ fn labels(entries: Entries<Spanned<String>>) -> Result<BTreeMap<String, String>,
     Ok(labels)
 }
 
-fn template_version(text: &Spanned<String>) -> Result<(String, Option<u32>), TemplateError> {
+pub(super) fn template_version(
+    text: &Spanned<String>,
+) -> Result<(String, Option<u32>), TemplateError> {
     let (name, version) = match text.value.split_once('@') {
         Some((_, "latest")) => {
             let message = "@latest would change what the task does: \
@@ -564,7 +569,7 @@ rules: { reason: required, ticket: \"CHG[0-9]{7}\", at_once: 5, stop_after: 1 }
                             templates.insert(manifest.name.clone(), manifest);
                         }
                         Document::Task { task, .. } => tasks.push(*task),
-                        Document::Site(_) | Document::Target(_) => {}
+                        Document::Credential { .. } | Document::Site(_) | Document::Target(_) => {}
                     }
                 }
             }

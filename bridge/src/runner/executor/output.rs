@@ -48,9 +48,13 @@ impl Output {
         }
     }
 
-    /// Masks this secret in everything that is added from now on.
+    /// Masks this secret, too, in everything that is added from now on.
     pub fn mask(&mut self, secret: &Secret) {
-        self.redactor = Redactor::of(secret);
+        match (&mut self.redactor, Redactor::of(secret)) {
+            (Some(redactor), Some(more)) => redactor.join(more),
+            (none, Some(redactor)) => *none = Some(redactor),
+            (_, None) => {}
+        }
     }
 
     /// A text without what is masked.

@@ -310,6 +310,22 @@ pub(crate) enum CredentialVerb {
         /// The credential
         credential: String,
     },
+    /// Change a credential's value on all its targets, by what its document says
+    Rotate {
+        /// The credential
+        credential: String,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// The changes and checks of a credential, the newest first
+    Rotations {
+        /// The credential
+        credential: String,
+        /// Which part of the list.
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Give a credential a new value; the old one is gone
     Set {
         /// The credential
@@ -322,6 +338,14 @@ pub(crate) enum CredentialVerb {
     Show {
         /// The credential
         credential: String,
+    },
+    /// Sign in with a credential on all its targets, to see whether they take it
+    Verify {
+        /// The credential
+        credential: String,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
     },
 }
 

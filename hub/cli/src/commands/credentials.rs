@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Desk, body, noun, secret};
+use super::{Desk, body, noun, rotation, secret};
 use crate::args::{CredentialVerb, SecretArgs, VaultVerb};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -51,6 +51,18 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             }
             desk.screen.print(&format!("{text}\n"))?;
             Ok(Exit::Done)
+        }
+        CredentialVerb::Rotate {
+            credential,
+            no_wait,
+        } => rotation::ask(desk, &credential, "rotate", no_wait).await,
+        CredentialVerb::Verify {
+            credential,
+            no_wait,
+        } => rotation::ask(desk, &credential, "verify", no_wait).await,
+        CredentialVerb::Rotations { credential, list } => {
+            let path = [noun::CREDENTIAL.path, &credential, "rotations"];
+            desk.list_at(&noun::ROTATION, &path, &list).await
         }
         CredentialVerb::Remove { credential } => {
             desk.screen.confirm(&format!(

@@ -9,6 +9,7 @@ mod help;
 mod login;
 mod noun;
 mod resolve;
+mod rotation;
 mod run;
 mod runs;
 mod secret;
@@ -122,7 +123,17 @@ impl<'a> Desk<'a> {
 
     /// Asks for a list and prints it.
     pub(crate) async fn list(&self, noun: &Noun, args: &ListArgs) -> Result<Exit, Error> {
-        let page = self.pages(&[noun.path], args).await?;
+        self.list_at(noun, &[noun.path], args).await
+    }
+
+    /// Asks for a list that is elsewhere and prints it.
+    pub(crate) async fn list_at(
+        &self,
+        noun: &Noun,
+        path: &[&str],
+        args: &ListArgs,
+    ) -> Result<Exit, Error> {
+        let page = self.pages(path, args).await?;
         self.screen
             .print(&noun.many(&page, self.screen, self.now)?)?;
         if !self.screen.format.for_programs()

@@ -138,8 +138,20 @@ pub(crate) const CREDENTIAL: Noun = Noun {
     columns: columns!["NAME" "/name", "KIND" "/kind", "ACCOUNT" "/account",
         "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
-        "ACCOUNT" "/account", "AUTHORITY" "/authority", "VERSION" "/version", "CHANGED" "/changed_at",
+        "ACCOUNT" "/account", "AUTHORITY" "/authority", "PARENT" "/parent", "VERSION" "/version",
+        "CHANGED" "/changed_at", "TARGETS" "/targets", "USED BY" "/used_by",
         "CREATED" "/created_at", "ID" "/id"],
+};
+
+/// A change of a credential, or a check.
+pub(crate) const ROTATION: Noun = Noun {
+    path: "rotations",
+    name: "/id",
+    columns: columns!["ID" "/id", "PURPOSE" "/purpose", "CAUSE" "/cause", "VERDICT" "/verdict",
+        "VERSION" "/version", "BY" "/requester", "ENDED" "/ended_at", "WHY" "/why"],
+    details: columns!["CREDENTIAL" "/credential", "PURPOSE" "/purpose", "CAUSE" "/cause",
+        "CAUSED BY" "/cause_detail", "VERDICT" "/verdict", "VERSION" "/version", "WHY" "/why",
+        "TARGETS" "/targets", "BY" "/requester", "CREATED" "/created_at", "ENDED" "/ended_at", "ID" "/id"],
 };
 
 /// The public half of a key.

@@ -12,7 +12,8 @@ use super::targets::default_project;
 use crate::flow::credentials::{NewCredential, find_credential};
 use crate::flow::error::FlowError;
 use crate::flow::reseal::Looked;
-use crate::store::CredentialRow;
+use crate::flow::uses::{User, users_of};
+use crate::store::{CredentialPlaceRow, CredentialRow};
 use crate::web::caller::{App, Caller};
 use crate::web::page::{Asked, Body, List, Part};
 use crate::web::problem::Problem;
@@ -32,6 +33,42 @@ pub struct Credential {
     version: u32,
     created_at: String,
     changed_at: Option<String>,
+    /// The credential after whose change it is changed too.
+    parent: Option<String>,
+    /// What people have written of it, YAML; empty when nothing.
+    source: String,
+}
+
+/// A credential with all that is around it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CredentialDetails {
+    #[serde(flatten)]
+    credential: Credential,
+    /// What is known of its targets.
+    targets: Vec<CredentialTarget>,
+    /// Those that use it.
+    used_by: Vec<CredentialUser>,
+}
+
+/// What is known of a value on a target.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CredentialTarget {
+    target: String,
+    /// The version of the value that it takes.
+    version: u32,
+    /// `proven`, `assumed` or `unknown`.
+    state: &'static str,
+    since: String,
+}
+
+/// One that uses a credential.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CredentialUser {
+    /// `task` or `credential`.
+    kind: &'static str,
+    name: String,
+    /// `login`, `secret`, `authority`, `parent` or `rotation`.
+    how: &'static str,
 }
 
 /// A credential to make.
@@ -83,6 +120,27 @@ impl From<Looked> for VaultLook {
     }
 }
 
+impl From<CredentialPlaceRow> for CredentialTarget {
+    fn from(row: CredentialPlaceRow) -> Self {
+        Self {
+            target: row.target_name,
+            version: row.version,
+            state: row.trust.as_str(),
+            since: row.checked_at.to_string(),
+        }
+    }
+}
+
+impl From<User> for CredentialUser {
+    fn from(user: User) -> Self {
+        Self {
+            kind: user.kind,
+            name: user.name,
+            how: user.how,
+        }
+    }
+}
+
 impl From<CredentialRow> for Credential {
     fn from(row: CredentialRow) -> Self {
         Self {
@@ -95,6 +153,8 @@ impl From<CredentialRow> for Credential {
             version: row.version,
             created_at: row.created_at.to_string(),
             changed_at: row.changed_at.map(|at| at.to_string()),
+            parent: row.parent,
+            source: row.source,
         }
     }
 }
@@ -116,17 +176,26 @@ pub(crate) async fn credentials(
 }
 
 /// One credential.
-#[utoipa::path(get, path = "/api/v1/credentials/{credential}", params(("credential" = String, Path,)), responses((status = 200, body = Credential)))]
+#[utoipa::path(get, path = "/api/v1/credentials/{credential}", params(("credential" = String, Path,)), responses((status = 200, body = CredentialDetails)))]
 pub(crate) async fn credential(
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<Credential>, Problem> {
-    let row: Result<_, FlowError> = app
+) -> Result<Json<CredentialDetails>, Problem> {
+    let found: Result<_, FlowError> = app
         .flow
         .store
-        .read(move |tx| find_credential(tx, &name))
+        .read(move |tx| {
+            let row = find_credential(tx, &name)?;
+            let (places, users) = (tx.places_of(row.id)?, users_of(tx, &row)?);
+            Ok((row, places, users))
+        })
         .await;
-    Ok(Json(row?.into()))
+    let (row, places, users) = found?;
+    Ok(Json(CredentialDetails {
+        credential: row.into(),
+        targets: places.into_iter().map(CredentialTarget::from).collect(),
+        used_by: users.into_iter().map(CredentialUser::from).collect(),
+    }))
 }
 
 /// Makes a credential; its value is set apart.

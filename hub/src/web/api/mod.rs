@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod events;
 pub mod live;
 pub mod metrics;
+pub mod rotations;
 pub mod runs;
 pub mod shown;
 pub mod targets;

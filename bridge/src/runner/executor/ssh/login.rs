@@ -7,6 +7,7 @@ use russh::client::{AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use steward_shared::credential::{CredentialKind, Login};
+use steward_shared::remote::DENIED;
 use steward_shared::secret::Secret;
 use steward_shared::sign::SigningKey;
 use tokio::time::timeout;
@@ -31,7 +32,7 @@ pub(super) async fn sign_in(
     own_key: Option<PrivateKey>,
     secret: &Secret,
 ) -> Result<(), String> {
-    let refused = || format!("auth-failed: the target does not let {} in", login.account);
+    let refused = || format!("{DENIED}{} in", login.account);
     let proven = timeout(
         SSH_SIGN_IN_WITHIN,
         prove(connection, login, own_key, secret),
