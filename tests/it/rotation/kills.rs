@@ -1,7 +1,7 @@
 //! A change of a password goes on where it was, whoever is killed.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use steward_shared::failpoint::VARIABLE;
 use steward_tests::{report, until};
 
@@ -36,11 +36,14 @@ impl Site {
     async fn settled(&self) -> Result<(usize, String)> {
         until("every rotation has ended", async || {
             let all = self.api.list("credentials/deploy/rotations").await?;
-            let open = all.iter().any(|one| one["verdict"] == "open");
-            let last = all.first().map_or("none".to_owned(), |one| {
-                one["verdict"].as_str().unwrap_or_default().to_owned()
+            let is_open = |one: &Value| one.get("verdict").is_none_or(|verdict| verdict == "open");
+            let open = all.iter().any(is_open);
+            let last = all.first().map_or("none", |one| {
+                one.get("verdict")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
             });
-            Ok((!open).then_some((all.len(), last)))
+            Ok((!open).then_some((all.len(), last.to_owned())))
         })
         .await
     }

@@ -77,7 +77,10 @@ impl Site {
         let run = self.api.run(&format!("who-{account}")).await?;
         let ended = self.api.end(&run).await?;
         let job = self.api.job(&run).await?;
-        ensure!(ended["state"] == "succeeded", "{account}: {ended} {job}");
+        ensure!(
+            ended.get("state").is_some_and(|state| state == "succeeded"),
+            "{account}: {ended} {job}"
+        );
         Ok(())
     }
 
@@ -86,14 +89,16 @@ impl Site {
         let path = format!("credentials/{credential}/{act}");
         let asked = self.api.post(&path, &json!({})).await?;
         ensure!(asked.status == 202, "{asked:?}");
-        let id = asked.json()?["id"].as_str().context("an id")?.to_owned();
-        self.ended(&id).await
+        let asked = asked.json()?;
+        let id = asked.get("id").and_then(Value::as_str).context("an id")?;
+        self.ended(id).await
     }
 
     async fn ended(&self, rotation: &str) -> Result<Value> {
         until("the rotation ends", async || {
             let found = self.api.object(&format!("rotations/{rotation}")).await?;
-            Ok((found["verdict"] != "open").then_some(found))
+            let open = found.get("verdict").is_none_or(|verdict| verdict == "open");
+            Ok((!open).then_some(found))
         })
         .await
     }
@@ -104,12 +109,20 @@ impl Site {
             .api
             .object(&format!("credentials/{credential}"))
             .await?;
-        let place = &found["targets"][0];
-        let number = |value: &Value| value.as_u64().context("a number");
+        let number = |at: &str| {
+            found
+                .pointer(at)
+                .and_then(Value::as_u64)
+                .context("a number")
+        };
         Ok((
-            number(&found["version"])?,
-            number(&place["version"])?,
-            place["state"].as_str().context("a state")?.to_owned(),
+            number("/version")?,
+            number("/targets/0/version")?,
+            found
+                .pointer("/targets/0/state")
+                .and_then(Value::as_str)
+                .context("a state")?
+                .to_owned(),
         ))
     }
 

@@ -200,7 +200,12 @@ pub async fn rotate_once(flow: &Flow) -> Result<(), FlowError> {
             Ok(()) => moved = true,
             // It goes on when the vault is opened.
             Err(FlowError::Secret(SecretError::Sealed { .. })) => {}
-            Err(error) => return Err(error),
+            // The others go on.
+            Err(error) => tracing::error!(
+                rotation = %id,
+                error = &error as &dyn std::error::Error,
+                "cannot drive the change of a credential"
+            ),
         }
     }
     if moved {
