@@ -198,6 +198,9 @@ pub struct Exit {
     pub stderr: Extent,
     /// Whether it is proven that no process of the attempt is left.
     pub all_dead: bool,
+    /// How often a released secret was masked in its output, and in what is said here; absent when the bridge's
+    /// runner died, and nobody has counted.
+    pub masked: Option<u64>,
     /// A sentence for people where the outcome alone does not tell; else empty.
     pub message: String,
 }

@@ -237,6 +237,7 @@ pub(crate) fn exit(outcome: Outcome, log: &Log, runtime_ms: u64) -> Exit {
             sha256: Some(Digest::of(b"")),
         },
         all_dead: true,
+        masked: Some(0),
         message: String::new(),
     }
 }

@@ -76,6 +76,7 @@ pub fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
         stdout,
         stderr,
         all_dead,
+        masked: None,
         message: message.to_owned(),
     }
 }

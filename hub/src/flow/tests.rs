@@ -1965,6 +1965,7 @@ fn exited(outcome: Outcome, log: &[u8]) -> ReceiptEvent {
         stdout: extent(log),
         stderr: extent(b""),
         all_dead: true,
+        masked: Some(0),
         message: String::new(),
     })
 }

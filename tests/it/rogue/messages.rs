@@ -54,6 +54,7 @@ pub(super) fn exit(bytes: u64) -> Exit {
         stdout: extent,
         stderr: extent,
         all_dead: true,
+        masked: Some(0),
         message: String::new(),
     }
 }

@@ -198,6 +198,7 @@ async fn extremes(watch: &Watch, rogue: &mut RogueBridge) -> Result<()> {
         stdout: most,
         stderr: most,
         all_dead: false,
+        masked: None,
         message: String::new(),
     };
     let receipt = Receipt {

@@ -451,8 +451,11 @@ async fn leak(world: &World, hub: &Hub, key: &str) -> Result<()> {
         let printed = printed(&api, &run, "stdout").await?;
         ensure!(printed.starts_with("begin [masked] | "), "{printed}");
         ensure!(printed.ends_with(" end"), "{printed}");
-        let job = api.job(&run).await?.to_string();
-        ensure!(job.contains("masked in its output: "), "{job}");
+        let job = api.job(&run).await?;
+        let seen = printed.matches("[masked]").count();
+        let of = |name: &str| job.pointer(&format!("/attempt/exit/{name}"));
+        ensure!(of("masked").is_some_and(|count| *count == seen), "{job}");
+        ensure!(of("message").is_some_and(|text| text == ""), "{job}");
         Canary::new(secret.trim_end()).absent("the output", printed.as_bytes())?;
     }
     Ok(())

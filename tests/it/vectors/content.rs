@@ -429,6 +429,7 @@ pub(super) fn exit(outcome: Outcome) -> Result<Exit> {
         stdout: extent(stdout),
         stderr: extent(b"\0\xff"),
         all_dead: true,
+        masked: Some(2),
         message: String::new(),
     })
 }

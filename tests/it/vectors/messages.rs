@@ -292,6 +292,7 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
         stdout: half(told.stdout),
         stderr: half(told.stderr),
         all_dead: false,
+        masked: None,
         message: "it cannot be proven that the command is dead".to_owned(),
         ..told
     };

@@ -104,6 +104,7 @@ fn exit(outcome: Outcome, message: &str) -> Exit {
         stdout: nothing,
         stderr: nothing,
         all_dead: true,
+        masked: Some(0),
         message: message.to_owned(),
     }
 }

@@ -112,6 +112,7 @@ impl Attempts {
         let ended = executor.execute(work, &mut output, &mut halt).await;
         failpoint!("runner.executed");
         let runtime = started.elapsed();
+        let masked = output.masked();
         // A wish to end that came too late must not keep the last output from the disk.
         let extents = output.finish().await;
         let end = match ended {
@@ -136,6 +137,7 @@ impl Attempts {
             stdout,
             stderr,
             all_dead: end.all_dead,
+            masked: Some(masked),
             message: end.message,
         })
     }

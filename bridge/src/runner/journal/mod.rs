@@ -722,6 +722,7 @@ mod tests {
                 sha256: None,
             },
             all_dead: true,
+            masked: Some(0),
             message: "too much".to_owned(),
         }
     }

@@ -845,6 +845,7 @@ fn exit() -> Exit {
         stdout: empty,
         stderr: empty,
         all_dead: true,
+        masked: Some(0),
         message: String::new(),
     }
 }

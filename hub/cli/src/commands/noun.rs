@@ -220,7 +220,7 @@ pub(crate) const JOB: Noun = Noun {
     path: "jobs",
     name: "/target/name",
     columns: columns!["TARGET" "/target", "SITE" "/site", "STATE" "/state",
-        "ATTEMPT" "/attempt/state", "EXIT" "/attempt/exit/code", "BRIDGE" "/attempt/bridge",
+        "ATTEMPT" "/attempt/state", "EXIT" "/attempt/exit/code", "MASKED" "/attempt/exit/masked", "BRIDGE" "/attempt/bridge",
         "WHY" "/why"],
     details: &[],
 };
@@ -237,7 +237,7 @@ pub(crate) const ATTEMPT: Noun = Noun {
         "OUTPUT COMPLETE" "/output_complete", "OUTCOME" "/exit/outcome",
         "EXIT CODE" "/exit/code", "SIGNAL" "/exit/signal", "LIMIT" "/exit/limit",
         "STEP" "/exit/step", "RUNTIME MS" "/exit/runtime_ms", "ALL DEAD" "/exit/all_dead",
-        "MESSAGE" "/exit/message", "REFUSED BY" "/refusal/clause",
+        "MASKED" "/exit/masked", "MESSAGE" "/exit/message", "REFUSED BY" "/refusal/clause",
         "BECAUSE" "/refusal/message", "RESOLVED BY" "/resolution/by",
         "RESOLVED" "/resolution/at", "REASON" "/resolution/reason"],
 };

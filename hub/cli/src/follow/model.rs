@@ -245,6 +245,8 @@ pub(crate) struct AttemptExit {
     pub limit: Option<String>,
     /// The step that it ended in.
     pub step: Option<u64>,
+    /// How often a secret was masked in its output.
+    pub masked: Option<u64>,
     /// What the bridge says about it.
     pub message: Option<String>,
     /// What it wrote to standard output.

@@ -127,7 +127,11 @@ pub(crate) fn result(run: &Run, jobs: &[&Job]) -> String {
             )
         }
     };
-    format!("{code}: {what}{took} · {next}")
+    let masked = match masked(jobs) {
+        0 => String::new(),
+        count => format!(", secrets masked: {count}"),
+    };
+    format!("{code}: {what}{took}{masked} · {next}")
 }
 
 /// What is said when waiting is over before the run is.
@@ -138,6 +142,14 @@ pub(crate) fn still_running(run: &Run, waited: Duration) -> String {
         run.code,
         run.state.word()
     )
+}
+
+/// How often a secret was masked in the output of these jobs.
+fn masked(jobs: &[&Job]) -> u64 {
+    let exits = jobs
+        .iter()
+        .filter_map(|job| job.attempt.as_ref()?.exit.as_ref());
+    exits.fold(0, |all, exit| all.saturating_add(exit.masked.unwrap_or(0)))
 }
 
 fn is_refused(job: &Job) -> bool {
@@ -249,6 +261,21 @@ mod tests {
                 format!("run-7F3K2Q: {expected}")
             );
         }
+    }
+
+    #[test]
+    fn result_says_how_often_a_secret_was_masked() {
+        let leaky = |count: u64| {
+            let exit = json!({"code": 0, "masked": count});
+            job(
+                "succeeded",
+                &json!({"id": "a", "state": "succeeded", "exit": exit}),
+            )
+        };
+        let (twice, never) = (leaky(2), leaky(0));
+        let said = result(&run("succeeded", 2), &[&twice, &never, &twice]);
+        assert!(said.contains(" in 1.2 s, secrets masked: 4 · "), "{said}");
+        assert!(!result(&run("succeeded", 1), &[&never]).contains("masked"));
     }
 
     #[test]

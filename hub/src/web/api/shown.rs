@@ -107,6 +107,8 @@ pub struct ExitShown {
     step: u16,
     runtime_ms: u64,
     all_dead: bool,
+    /// How often a released secret was masked in its output; null when nobody has counted.
+    masked: Option<u64>,
     message: String,
     log: ExtentShown,
     stdout: ExtentShown,
@@ -264,6 +266,7 @@ fn exit(exit: Exit) -> ExitShown {
         step: exit.step,
         runtime_ms: exit.runtime_ms,
         all_dead: exit.all_dead,
+        masked: exit.masked,
         message: exit.message,
         log: extent(exit.log),
         stdout: extent(exit.stdout),
