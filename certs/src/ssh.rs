@@ -56,6 +56,8 @@ pub struct UserCertificate<'a> {
     pub command: &'a str,
     /// The addresses and networks that it is good from; never empty.
     pub sources: &'a [String],
+    /// Whether it allows a terminal.
+    pub terminal: bool,
 }
 
 impl SshAuthority {
@@ -83,7 +85,8 @@ impl SshAuthority {
         shown(&self.0)
     }
 
-    /// Signs a certificate without any extension: no terminal, no forwarding of anything, no agent.
+    /// Signs a certificate without any extension but, where that is wanted, the one for a terminal: no forwarding of
+    /// anything, no agent.
     ///
     /// # Errors
     /// [`SshError::Account`] for a principal that could be read as another or as several; [`SshError::Sign`].
@@ -113,6 +116,9 @@ impl SshAuthority {
         builder.valid_principal(what.account)?;
         builder.critical_option("force-command", what.command)?;
         builder.critical_option("source-address", what.sources.join(","))?;
+        if what.terminal {
+            builder.extension("permit-pty", "")?;
+        }
         builder.sign(&self.0)?.to_openssh()
     }
 }
@@ -176,6 +182,7 @@ mod tests {
             until: NOW.after(std::time::Duration::from_secs(300)),
             command: "exec id",
             sources,
+            terminal: false,
         }
     }
 
@@ -209,6 +216,14 @@ mod tests {
                 ("source-address", "10.0.0.5,fd00::/8")
             ]
         );
+        let with_terminal = UserCertificate {
+            terminal: true,
+            ..wanted("root", &sources)
+        };
+        let text = authority.sign(&with_terminal).unwrap();
+        let extended = Certificate::from_openssh(&text).unwrap();
+        let extensions: Vec<_> = extended.extensions().iter().collect();
+        assert_eq!(extensions, [(&"permit-pty".to_owned(), &String::new())]);
         let other = SshAuthority::from_seed(&SshAuthority::new_seed().unwrap()).unwrap();
         let other = PublicKey::from_openssh(&other.public().unwrap()).unwrap();
         let print = other.fingerprint(HashAlg::Sha256);

@@ -58,6 +58,8 @@ pub struct Ssh {
     pub host_keys: Vec<String>,
     /// The addresses and networks from which a certificate is good; the bridge's own address when empty.
     pub sources: Vec<String>,
+    /// Whether each command gets a terminal.
+    pub terminal: bool,
 }
 
 impl Action {

@@ -115,6 +115,21 @@ pub const SSH_CERTIFICATE: Duration = Duration::from_secs(5 * 60);
 /// How long before that moment it begins, for clocks that are behind.
 pub const SSH_CERTIFICATE_EARLIER: Duration = Duration::from_secs(60);
 
+/// What a terminal on a target says it is (`TERM`): one without any control sequence.
+pub const TERMINAL_KIND: &str = "dumb";
+
+/// Columns of a terminal on a target.
+pub const TERMINAL_COLUMNS: u32 = 160;
+
+/// Rows of a terminal on a target.
+pub const TERMINAL_ROWS: u32 = 48;
+
+/// Rows and columns of a terminal on a target whose command is to end.
+pub const TERMINAL_GONE: u32 = 1;
+
+/// The byte that interrupts on a terminal on a target: nothing that a command reads may hold it.
+pub const TERMINAL_INTERRUPT: u8 = 3;
+
 /// On a target: from the polite request to end to the kill.
 pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::action::Ssh;
 use crate::credential::{CredentialKind, JobSecret};
 use crate::job::Job;
+use crate::limits::TERMINAL_INTERRUPT;
 use crate::secret::Secret;
 use crate::template::{
     Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, command_line,
@@ -25,6 +26,8 @@ pub struct Planned {
     pub line: String,
     /// What the session's standard input begins with; without its secrets where they are not known.
     pub stdin: Secret,
+    /// Whether the command gets a terminal.
+    pub terminal: bool,
     /// Exit codes that are a success.
     pub ok: Vec<i32>,
     /// The longest it may take.
@@ -110,6 +113,9 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
     if input.contains(&0) {
         return Err("the standard input has a NUL".to_owned());
     }
+    if action.terminal && input.contains(&TERMINAL_INTERRUPT) {
+        return Err("the standard input has a byte that interrupts on a terminal".to_owned());
+    }
     let line = command_line(
         &words,
         &environment,
@@ -120,6 +126,7 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
             (false, true) => Stdin::Exactly(input),
             (false, false) => Stdin::Given(input),
         },
+        action.terminal,
     );
     let stdin = match stdin {
         Some(input) if is_secret => announced(&input),
@@ -133,6 +140,7 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
         number,
         line,
         stdin,
+        terminal: action.terminal,
         ok: step.ok.clone(),
         timeout: Some(step.timeout_ms)
             .filter(|ms| *ms > 0)

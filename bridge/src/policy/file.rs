@@ -67,6 +67,8 @@ pub(super) struct SshSection {
     pub(super) environment: Vec<String>,
     #[serde(default)]
     pub(super) secrets: bool,
+    #[serde(default)]
+    pub(super) terminal: bool,
 }
 
 /// One entry of `binaries`.

@@ -132,6 +132,12 @@ pub(super) fn admit(
             "is not in the list of accounts",
         ));
     }
+    if action.terminal && !section.terminal {
+        return Err(Refusal {
+            clause: "policy.ssh.terminal".to_owned(),
+            message: "the job wants a terminal, and terminals are not allowed".to_owned(),
+        });
+    }
     let variables = Variables {
         listed: &section.environment,
         clause: "policy.ssh.environment",

@@ -59,6 +59,7 @@ credentials = [\"password\", \"ssh-key\", \"ssh-certificate\"]
 accounts = [\"*\"]
 environment = [\"*\"]
 secrets = true
+terminal = true
 "
     )
 }

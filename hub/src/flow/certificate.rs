@@ -91,6 +91,7 @@ pub(super) fn certificate(
         until: lease.opened_at.after(SSH_CERTIFICATE),
         command: &command,
         sources: &sources,
+        terminal: action.terminal,
     })?;
     Ok(Ok(Secret::from(signed)))
 }

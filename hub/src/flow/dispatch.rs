@@ -429,6 +429,7 @@ fn action(
                 port,
                 host_keys,
                 sources,
+                terminal: manifest.terminal,
             })
         }
     })

@@ -45,6 +45,7 @@ pub(super) struct Draft {
     environment: Entries<Spanned<String>>,
     directory: Option<Spanned<String>>,
     run_as: Option<Spanned<String>>,
+    terminal: Option<Spanned<bool>>,
     #[serde(default)]
     retry_safe: bool,
 }
@@ -77,12 +78,25 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether its commands get a terminal.
+    fn has_terminal(&self, executor: Executor) -> Result<bool, TemplateError> {
+        match &self.terminal {
+            Some(terminal) if terminal.value && executor == Executor::Local => {
+                let message = "a terminal is for the executor ssh";
+                Err(TemplateError::at(terminal.referenced, message))
+            }
+            Some(terminal) => Ok(terminal.value),
+            None => Ok(false),
+        }
+    }
+
     /// The manifest, or the first thing that is wrong.
     pub(super) fn manifest(self) -> Result<Manifest, TemplateError> {
         let executor = executor(&self.executor)?;
         if executor == Executor::Ssh {
             self.local_only()?;
         }
+        let terminal = self.has_terminal(executor)?;
         let name = object_name(self.template)?;
         let places: Vec<_> = self
             .inputs
@@ -139,6 +153,7 @@ impl Draft {
                 .run_as
                 .map(|user| of_kind(user, InputKind::Username))
                 .transpose()?,
+            terminal,
             retry_safe: self.retry_safe,
             inputs,
             secrets,

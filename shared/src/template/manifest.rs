@@ -45,6 +45,8 @@ pub struct Manifest {
     pub directory: Option<String>,
     /// The local user to run as.
     pub run_as: Option<String>,
+    /// Whether each command gets a terminal; over SSH only.
+    pub terminal: bool,
     /// Whether it does no harm to run it a second time when it is unknown whether it ran.
     pub retry_safe: bool,
 }
@@ -314,7 +316,7 @@ retry_safe: true
              [{\"Text\":\"uname\"}]},{\"pieces\":[{\"Text\":\"-a\"}]}],\"stdin\":null}},\"when\":null,\
              \"ok\":[0],\"timeout_ms\":0}],\"timeout_ms\":3600000,\"limits\":{\"output_bytes\":67108864,\
              \"memory_bytes\":0,\"processes\":0},\"environment\":{},\"directory\":null,\"run_as\":null,\
-             \"retry_safe\":false}"
+             \"terminal\":false,\"retry_safe\":false}"
         );
         assert_ne!(Manifest::parse(FULL).unwrap().sha256(), manifest.sha256());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::hex;
-use crate::limits::REMOTE_TERM_GRACE;
+use crate::limits::{REMOTE_TERM_GRACE, TERMINAL_GONE};
 use crate::secret::Secret;
 
 /// One word, so that a shell gives it back byte for byte and does nothing else with it.
@@ -61,6 +61,21 @@ fn watch() -> String {
     )
 }
 
+/// As [`watch`], for a session with a terminal, which the command may be reading. Nothing is read from it here: it is
+/// the end when the terminal is gone, when it has the size of [`TERMINAL_GONE`], which the bridge gives it, and when
+/// the command has ended, which the kernel tells the whole group by a HUP.
+fn watch_terminal() -> String {
+    let grace = REMOTE_TERM_GRACE.as_secs();
+    format!(
+        "trap '' HUP; {{ trap '' INT TERM; e=; trap e=1 HUP; \
+         while [ -z \"$e\" ] && [ -t 3 ] && [ \"$(stty size <&3)\" != '{TERMINAL_GONE} {TERMINAL_GONE}' ]; \
+         do sleep 1; done; \
+         exec 3<&-; kill -s TERM -- -$$; i=0; \
+         while kill -s 0 $$ && [ $i -lt {grace} ]; do sleep 1; i=$((i+1)); done; \
+         kill -s KILL -- -$$; }} >/dev/null 2>&1 &"
+    )
+}
+
 /// A command line of these words, with these variables, in this directory, with this standard input.
 ///
 /// The session's standard input goes on after those bytes and is a lifeline: a target ends the command's process
@@ -72,19 +87,33 @@ pub fn command_line(
     environment: &BTreeMap<String, String>,
     directory: Option<&str>,
     stdin: Stdin<'_>,
+    terminal: bool,
 ) -> String {
     let mut line = String::new();
     if let Some(directory) = directory {
         line += &format!("cd {} || exit 126; ", quoted(directory));
     }
-    let watch = watch();
     let mut given = String::new();
     // A shell that waits cannot become the command; it must not die before it either.
-    let fed = format!("trap : HUP INT TERM; {watch} printf %s \"$d\" | \"$@\" 3<&-");
+    let deaf = "trap : HUP INT TERM;";
+    let (alone, beside) = if terminal {
+        let watch = watch_terminal();
+        (
+            format!("{watch} trap - HUP; exec \"$@\""),
+            format!("{watch} {deaf}"),
+        )
+    } else {
+        let watch = watch();
+        (
+            format!("{watch} exec \"$@\" </dev/null"),
+            format!("{deaf} {watch}"),
+        )
+    };
+    let fed = format!("{beside} printf %s \"$d\" | \"$@\" 3<&-");
     let taken = "d=$(head -c \"$n\" <&3; echo .); d=${d%.}; \
                  [ \"$(printf %s \"$d\" | wc -c)\" -eq \"$n\" ] || exit 126; ";
     let wrapper = match stdin {
-        Stdin::Nothing => format!("exec 3<&0; {watch} exec \"$@\" </dev/null 3<&-"),
+        Stdin::Nothing => format!("exec 3<&0; {alone} 3<&-"),
         Stdin::Given(bytes) => {
             given = format!(" {}", bytes.len());
             format!("n=$1; shift; exec 3<&0; {taken}{fed}")
@@ -184,7 +213,7 @@ mod tests {
             length if length.is_multiple_of(2) => Stdin::Exactly(bytes),
             _ => Stdin::Given(bytes),
         };
-        command_line(&words, &BTreeMap::new(), None, stdin)
+        command_line(&words, &BTreeMap::new(), None, stdin, false)
     }
 
     #[test]
@@ -257,7 +286,13 @@ mod tests {
     fn variables_and_directory_reach_the_command() {
         let environment = BTreeMap::from([("note".to_owned(), "it's $HOME".to_owned())]);
         let command = ["/bin/sh", "-c", "printf '%s|%s' \"$note\" \"$PWD\""].map(str::to_owned);
-        let line = command_line(&command, &environment, Some("/usr/bin"), Stdin::Nothing);
+        let line = command_line(
+            &command,
+            &environment,
+            Some("/usr/bin"),
+            Stdin::Nothing,
+            false,
+        );
         assert_eq!(words(&line), b"it's $HOME|/usr/bin");
     }
 
@@ -295,21 +330,27 @@ mod tests {
         }
         let exact = Stdin::Exactly(script);
         let shell = ["/bin/sh".to_owned(), "-s".to_owned()];
-        let line = command_line(&shell, &BTreeMap::new(), None, exact);
+        let line = command_line(&shell, &BTreeMap::new(), None, exact, false);
         assert_eq!(whole(&line, script).stdout, b"started\nmore of it\n");
         let output = whole(&line, other);
         assert_eq!(
             (output.status.code(), output.stdout),
             (Some(126), Vec::new())
         );
-        let lost = command_line(&shell, &BTreeMap::new(), Some("/no/such"), Stdin::Nothing);
+        let lost = command_line(
+            &shell,
+            &BTreeMap::new(),
+            Some("/no/such"),
+            Stdin::Nothing,
+            false,
+        );
         assert_eq!(whole(&lost, b"").status.code(), Some(126));
     }
 
     #[test]
     fn secret_input_arrives_whole_and_its_line_tells_nothing_of_it() {
         let cat = ["cat".to_owned()];
-        let line = command_line(&cat, &BTreeMap::new(), None, Stdin::Secret);
+        let line = command_line(&cat, &BTreeMap::new(), None, Stdin::Secret, false);
         for secret in ["a", "hunter2\n", "\\n \t'x'\n\n", &"long".repeat(20_000)] {
             let input = announced(&Secret::from(secret.to_owned()));
             assert_eq!(whole(&line, input.expose()).stdout, secret.as_bytes());
@@ -363,7 +404,7 @@ mod tests {
             let mut command = vec!["/usr/bin/printf".to_owned(), "%s\\0".to_owned()];
             command.extend(all.iter().cloned());
             let expected = if all.is_empty() { b"\0".to_vec() } else { echoed(&all) };
-            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, Stdin::Nothing)), expected);
+            prop_assert_eq!(words(&command_line(&command, &BTreeMap::new(), None, Stdin::Nothing, false)), expected);
         }
     }
 }

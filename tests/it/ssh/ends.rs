@@ -16,7 +16,7 @@ use super::{key_login, machine, over_ssh, printed, said, target, trusting};
 const FLOOD: usize = 256 << 20;
 
 /// The processes of a command that says its number first.
-async fn pids(api: &Api, run: &str) -> Result<Vec<i32>> {
+pub(super) async fn pids(api: &Api, run: &str) -> Result<Vec<i32>> {
     until("the command says its processes", async || {
         let text = printed(api, run, "stdout").await.unwrap_or_default();
         let all: Vec<i32> = text
@@ -28,7 +28,7 @@ async fn pids(api: &Api, run: &str) -> Result<Vec<i32>> {
     .await
 }
 
-async fn all_die(pids: &[i32]) -> Result<()> {
+pub(super) async fn all_die(pids: &[i32]) -> Result<()> {
     until("the command's processes are dead", async || {
         Ok(pids.iter().all(|pid| !is_alive(*pid)).then_some(()))
     })

@@ -274,6 +274,7 @@ pub(super) fn remote_job() -> Result<Job> {
             port: 2222,
             host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
             sources: vec![text("192.0.2.0/28")],
+            terminal: true,
         }),
         ..full
     })

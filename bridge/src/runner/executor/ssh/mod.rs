@@ -7,6 +7,7 @@ mod host;
 mod login;
 mod marks;
 mod session;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::io;

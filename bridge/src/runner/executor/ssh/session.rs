@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Connection;
-use super::told;
+use super::{terminal, told};
 use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN};
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
@@ -95,8 +95,7 @@ pub(super) async fn run(
             }
         };
         if stop.is_some() {
-            // The lifeline of the command's process group ends here: see `command_line`.
-            drop(timeout(SSH_END_WITHIN, write.eof()).await);
+            drop(timeout(SSH_END_WITHIN, end(&write, planned)).await);
             draining.cancel();
             drop(timeout(SSH_END_WITHIN, &mut listening).await);
         }
@@ -129,6 +128,9 @@ async fn begin(
     if let Some(why) = halt.is_reached().await {
         return Err(Ended::Stopped(why));
     }
+    if planned.terminal {
+        terminal::ask(&mut read, &write).await?;
+    }
     write
         .exec(true, planned.line.as_bytes())
         .await
@@ -143,6 +145,16 @@ async fn begin(
             Some(ChannelMsg::WindowAdjusted { .. }) => {}
             Some(_) | None => return Err(unheard("the target broke off when asked to start it")),
         }
+    }
+}
+
+/// Ends the lifeline of the command's process group: see `command_line`.
+async fn end(write: &ChannelWriteHalf<Msg>, planned: &Planned) {
+    // A target that does not listen any more notices that the connection ends.
+    if planned.terminal {
+        terminal::end(write).await;
+    } else {
+        drop(write.eof().await);
     }
 }
 
