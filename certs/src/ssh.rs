@@ -147,6 +147,13 @@ pub fn new_user_key() -> Result<Secret, SshError> {
     Ok(Secret::new(text.as_bytes().to_vec()))
 }
 
+/// The fingerprint of a public key in OpenSSH's format, as `ssh-keygen -l` says it: `SHA256:` and base64. None where
+/// it is no key.
+pub fn fingerprint(key: &str) -> Option<String> {
+    let key = ssh_key::PublicKey::from_openssh(key).ok()?;
+    Some(key.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+}
+
 fn shown(key: &PrivateKey) -> Result<String, SshError> {
     let public = KeyData::from(key.public_key());
     ssh_key::PublicKey::from(public)

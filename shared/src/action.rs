@@ -13,6 +13,8 @@ pub enum Action {
     Local(Local),
     /// Commands on the target, over SSH.
     Ssh(Ssh),
+    /// Which host keys the target shows, over SSH: nobody signs in, and nothing is run there.
+    HostKeys(HostKeys),
 }
 
 /// The kinds of [`Action`], as a bridge advertises them and a policy names them.
@@ -21,7 +23,7 @@ pub enum Action {
 pub enum ActionKind {
     /// [`Action::Local`].
     Local,
-    /// [`Action::Ssh`].
+    /// [`Action::Ssh`] and [`Action::HostKeys`].
     Ssh,
 }
 
@@ -62,12 +64,19 @@ pub struct Ssh {
     pub terminal: bool,
 }
 
+/// Which host keys the target shows, one handshake for each kind of key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKeys {
+    /// The TCP port.
+    pub port: u16,
+}
+
 impl Action {
     /// The kind of this action.
     pub const fn kind(&self) -> ActionKind {
         match self {
             Self::Local(_) => ActionKind::Local,
-            Self::Ssh(_) => ActionKind::Ssh,
+            Self::Ssh(_) | Self::HostKeys(_) => ActionKind::Ssh,
         }
     }
 }

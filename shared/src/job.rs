@@ -203,6 +203,9 @@ pub struct Exit {
     pub masked: Option<u64>,
     /// A sentence for people where the outcome alone does not tell; else empty.
     pub message: String,
+    /// The host keys that the target has shown, where that is what was asked for: each its algorithm, a space and
+    /// its base64.
+    pub host_keys: Vec<String>,
 }
 
 /// Length and SHA-256 of a byte stream.

@@ -161,6 +161,7 @@ impl Policy {
         let place = match &job.action {
             Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
+            Action::HostKeys(action) => ssh::admit_look(file.ssh.as_ref(), job, action.port)?,
         };
         Ok(Admission {
             place,

@@ -99,22 +99,7 @@ pub(super) fn admit(
     job: &Job,
     action: &Ssh,
 ) -> Result<Place, Refusal> {
-    let Some(section) = section else {
-        return Err(refused("policy.ssh", "ssh", "has no section in the policy"));
-    };
-    let address = &job.target.address;
-    if !section
-        .targets
-        .iter()
-        .any(|rule| rule.covers(address, action.port))
-    {
-        let shown = format!("{address}:{}", action.port);
-        return Err(refused(
-            "policy.ssh.targets",
-            &shown,
-            "is not in the list of targets",
-        ));
-    }
+    let section = reaching(section, job, action.port)?;
     let Some(login) = &job.login else {
         return Err(refused("policy.ssh", "", "is not an account to use"));
     };
@@ -145,6 +130,38 @@ pub(super) fn admit(
     variables.admit(&action.environment, &action.values, &action.steps)?;
     secrets("policy.ssh.secrets", section.secrets, job)?;
     Ok(Place::Target)
+}
+
+/// Applies the section to a look at a target's host keys.
+pub(super) fn admit_look(
+    section: Option<&SshSection>,
+    job: &Job,
+    port: u16,
+) -> Result<Place, Refusal> {
+    reaching(section, job, port).map(|_| Place::Target)
+}
+
+/// The section, where it lets the bridge connect to the job's target.
+fn reaching<'a>(
+    section: Option<&'a SshSection>,
+    job: &Job,
+    port: u16,
+) -> Result<&'a SshSection, Refusal> {
+    let section =
+        section.ok_or_else(|| refused("policy.ssh", "ssh", "has no section in the policy"))?;
+    let address = &job.target.address;
+    if section
+        .targets
+        .iter()
+        .any(|rule| rule.covers(address, port))
+    {
+        return Ok(section);
+    }
+    Err(refused(
+        "policy.ssh.targets",
+        &format!("{address}:{port}"),
+        "is not in the list of targets",
+    ))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Cheap and fatal checks first: the signature before anything is parsed, then whether the job is
 //! meant for this bridge and this journal, then time, replay, the operator's lock and the policy.
 
+use steward_shared::action::Action;
 use steward_shared::cause::chain;
 use steward_shared::failpoint;
 use steward_shared::frame::{Refusal, Released};
@@ -15,7 +16,7 @@ use steward_shared::time::Timestamp;
 use super::session::Offered;
 use super::trust::Trust;
 use crate::limits::DISK_RESERVE_BYTES;
-use crate::policy::{Admission, Load, Place, Policy, PolicyError};
+use crate::policy::{Admission, Load, Policy, PolicyError};
 
 /// A job that the gate has let in.
 #[derive(Debug)]
@@ -33,7 +34,10 @@ pub struct Admitted {
 impl Admitted {
     /// Whether something must be made ready before the permit is asked for.
     pub const fn prepares(&self) -> bool {
-        matches!(self.admission.place, Place::Target) || self.job.needs_credentials()
+        match self.job.action {
+            Action::Ssh(_) => true,
+            Action::Local(_) | Action::HostKeys(_) => self.job.needs_credentials(),
+        }
     }
 }
 
@@ -177,6 +181,7 @@ mod tests {
     use steward_shared::sign::{Payload, SigningKey, Verifier};
 
     use super::*;
+    use crate::policy::Place;
     use crate::policy::tests::{job, local, me, policy, run};
 
     const BODY: Digest = Digest([1; 32]);

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::action::{Action, ActionKind, Local, Ssh};
+use steward_shared::action::{Action, ActionKind, HostKeys, Local, Ssh};
 use steward_shared::codec;
 use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
@@ -23,6 +23,7 @@ use super::Flow;
 use super::bell::Bells;
 use super::documents::manifest_of;
 use super::error::FlowError;
+use super::host_keys::LEARN;
 use super::roster::{Present, Roster};
 use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
@@ -337,7 +338,7 @@ fn offer(
         },
         login: shared.login.clone(),
         secrets: shared.secrets.clone(),
-        action: action(tx, row, manifest, &shared.values)?,
+        action: action(tx, row, shared)?,
         limits: JobLimits {
             output_bytes: manifest.limits.output_bytes,
             memory_bytes: manifest.limits.memory_bytes,
@@ -401,12 +402,12 @@ const fn kind(executor: Executor) -> ActionKind {
     }
 }
 
-fn action(
-    tx: &mut Tx<'_>,
-    row: &JobRow,
-    manifest: &Manifest,
-    values: &Values,
-) -> Result<Action, StoreError> {
+fn action(tx: &mut Tx<'_>, row: &JobRow, shared: &Shared) -> Result<Action, StoreError> {
+    let (manifest, values) = (&shared.manifest, &shared.values);
+    if shared.template.name == LEARN {
+        let port = tx.target_ssh(row.target)?.port;
+        return Ok(Action::HostKeys(HostKeys { port }));
+    }
     Ok(match manifest.executor {
         Executor::Local => Action::Local(Local {
             steps: manifest.steps.clone(),

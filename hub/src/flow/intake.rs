@@ -9,11 +9,13 @@ use steward_shared::frame::{
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId};
 use steward_shared::job::{Digest, Outcome};
-use steward_shared::limits::PERMIT_VALID_FOR;
+use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR};
+use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::host_keys;
 use super::outputs::{exit_of, settle};
 use super::release::{Decided, release};
 use super::transition::{self, Changed, Note};
@@ -75,6 +77,7 @@ impl Flow {
             note,
             digest,
             asked,
+            host_keys: shown_keys(&receipt.event),
             now: self.now(),
         };
         let vault = Arc::clone(&self.vault);
@@ -242,6 +245,8 @@ struct Arrived {
     digest: Option<(u64, Digest)>,
     /// The permit is asked for, with these keys.
     asked: Option<Option<AttemptKeys>>,
+    /// Host keys that the target has shown.
+    host_keys: Vec<String>,
     now: Timestamp,
 }
 
@@ -272,6 +277,9 @@ impl Arrived {
         }
         let changed = transition::apply(tx, &row, &self.event, &self.note, now)?;
         let mut row = tx.attempt(id)?.unwrap_or(row);
+        if changed.is_some() && row.state == AttemptState::Succeeded && !self.host_keys.is_empty() {
+            host_keys::learned(tx, vault, &row, &self.host_keys, now)?;
+        }
         if let Some((length, digest)) = self.digest
             && !row.settled
             && row.log_bytes == length
@@ -364,6 +372,7 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         ReceiptEvent::Exited(exit) => {
             let mut exit = exit.clone();
             exit.message = bounded(&exit.message);
+            exit.host_keys = shown_keys(&receipt.event);
             if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
                 *limit = bounded(limit);
             }
@@ -373,6 +382,15 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         }
     };
     (event, note)
+}
+
+/// The host keys that an exit record tells of, as far as they are some.
+fn shown_keys(event: &ReceiptEvent) -> Vec<String> {
+    let ReceiptEvent::Exited(exit) = event else {
+        return Vec::new();
+    };
+    let keys = exit.host_keys.iter().filter_map(|key| host_key(key).ok());
+    keys.take(HOST_KEYS_MAX).collect()
 }
 
 /// The places where a receipt is on disk, and its answer is not.

@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod documents;
 pub mod error;
 pub mod hello;
+pub mod host_keys;
 pub mod intake;
 mod memo;
 pub mod outputs;

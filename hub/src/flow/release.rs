@@ -300,7 +300,7 @@ fn proof(
 }
 
 /// The job of an attempt as the hub has signed it, and the digest of its body; none where what is kept is not that.
-fn signed_job(
+pub(super) fn signed_job(
     tx: &mut Tx<'_>,
     vault: &Vault,
     row: &AttemptRow,

@@ -14,6 +14,7 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
+use super::host_keys::{self, LEARN};
 use super::memo::Memo;
 use super::targets::{find_target, has, selected, text};
 use super::transition::{self, Note};
@@ -82,6 +83,25 @@ impl Flow {
             .await?;
         failpoint!("hub.run.made");
         // What is left over is the dispatching loop's.
+        self.wake_dispatch();
+        Ok(run)
+    }
+
+    /// Makes a run by which the host keys of a target are learned.
+    ///
+    /// # Errors
+    /// [`FlowError::NotFound`] for the target.
+    pub async fn learn_host_keys(
+        &self,
+        user: &str,
+        target: &str,
+        once: Option<Once>,
+    ) -> Result<RunRow, FlowError> {
+        let (user, name, now) = (user.to_owned(), target.to_owned(), self.now());
+        let run = self
+            .store
+            .write(move |tx| once_only(tx, &user, once, now, |tx| look(tx, &user, &name, now)))
+            .await?;
         self.wake_dispatch();
         Ok(run)
     }
@@ -176,8 +196,8 @@ pub fn find_run(tx: &mut Tx<'_>, name: &str) -> Result<RunRow, FlowError> {
 /// # Errors
 /// [`FlowError::NotFound`].
 pub fn find_task(tx: &mut Tx<'_>, wanted: &str) -> Result<TaskRow, FlowError> {
-    // What a change of a credential belongs to was written by nobody, and can be run by nobody.
-    if let Some(task) = tx.task(wanted)?.filter(|task| !task.source.is_empty()) {
+    // The hub's own tasks, whose names have a space, are nobody else's to run.
+    if let Some(task) = tx.task(wanted)?.filter(|task| !task.name.contains(' ')) {
         return Ok(task);
     }
     let tasks = tx.tasks("", PAGE_MAX)?;
@@ -289,18 +309,30 @@ fn create(
         expires_at: now.after(START_WINDOW),
         total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
     };
-    tx.add_run(&new, now)?;
+    let run = add(tx, &new, &task.name, &targets, now)?;
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
     }
-    for (position, target) in (0..).zip(&targets) {
+    Ok(run)
+}
+
+/// Writes a run down, with a job for each of its targets.
+fn add(
+    tx: &mut Tx<'_>,
+    new: &NewRun,
+    task: &str,
+    targets: &[TargetRow],
+    now: Timestamp,
+) -> Result<RunRow, FlowError> {
+    tx.add_run(new, now)?;
+    for (position, target) in (0..).zip(targets) {
         tx.add_job(JobId::by_time(), new.id, position, target.id, target.site)?;
     }
     let mut detail = serde_json::Map::new();
-    detail.insert("task".to_owned(), json!(task.name));
+    detail.insert("task".to_owned(), json!(task));
     detail.insert("targets".to_owned(), json!(targets.len()));
     let event = Event {
-        actor: user.to_owned(),
+        actor: new.requester.clone(),
         action: "run.requested",
         object: new.id.to_string(),
         run: Some(new.id),
@@ -309,6 +341,30 @@ fn create(
     };
     tx.record(now, &event)?;
     find_run(tx, &new.id.to_string())
+}
+
+/// Makes a run that asks a target for its host keys.
+fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<RunRow, FlowError> {
+    let target = find_target(tx, target)?;
+    let (task, template) = host_keys::own_task(tx, &target, now)?;
+    let new = NewRun {
+        id: RunId::by_time(),
+        code: free_code(tx)?,
+        project: target.project,
+        task,
+        template,
+        credential: None,
+        rotation: None,
+        requester: user.to_owned(),
+        reason: String::new(),
+        ticket: String::new(),
+        inputs: "{}".to_owned(),
+        at_once: 1,
+        stop_after: 0,
+        expires_at: now.after(START_WINDOW),
+        total: 1,
+    };
+    add(tx, &new, LEARN, &[target], now)
 }
 
 fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {

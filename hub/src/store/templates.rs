@@ -126,7 +126,7 @@ impl Tx<'_> {
         self.one("find a template", &sql, &[&name, &version], template)
     }
 
-    /// The newest version of each template in order of name.
+    /// The newest version of each template in order of name, without the hub's own, whose names have a space.
     pub fn templates(&mut self, after: &str, limit: u32) -> Result<Vec<TemplateRow>, StoreError> {
         let sql = format!(
             "{TEMPLATES} WHERE t.name > ?1 AND t.name NOT LIKE '% %'
@@ -165,9 +165,10 @@ impl Tx<'_> {
         )
     }
 
-    /// Tasks in order of name.
+    /// Tasks in order of name, without the hub's own, whose names have a space.
     pub fn tasks(&mut self, after: &str, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
-        let sql = format!("{TASKS} WHERE t.name > ?1 AND t.source <> '' ORDER BY t.name LIMIT ?2");
+        let sql =
+            format!("{TASKS} WHERE t.name > ?1 AND t.name NOT LIKE '% %' ORDER BY t.name LIMIT ?2");
         self.rows("list tasks", &sql, &[&after, &limit], task)
     }
 }

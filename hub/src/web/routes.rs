@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
 use super::api::{
-    attempts, bridges, credentials, events, live, metrics, rotations, runs, targets, tasks,
+    attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, targets, tasks,
 };
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
@@ -158,6 +158,30 @@ fn table(app: App) -> Table {
             "/api/v1/targets/{target}",
             P::TargetsWrite,
             targets::remove_target,
+        )
+        .route(
+            "GET",
+            "/api/v1/targets/{target}/host-keys",
+            P::TargetsRead,
+            host_keys::host_keys,
+        )
+        .route(
+            "POST",
+            "/api/v1/targets/{target}/host-keys/learn",
+            P::TargetsWrite,
+            host_keys::learn,
+        )
+        .route(
+            "POST",
+            "/api/v1/targets/{target}/host-keys/confirm",
+            P::TargetsWrite,
+            host_keys::confirm,
+        )
+        .route(
+            "POST",
+            "/api/v1/targets/{target}/host-keys/forget",
+            P::TargetsWrite,
+            host_keys::forget,
         )
         .route(
             "GET",
@@ -435,6 +459,10 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         targets::add_target,
         targets::target,
         targets::remove_target,
+        host_keys::host_keys,
+        host_keys::learn,
+        host_keys::confirm,
+        host_keys::forget,
         bridges::bridges,
         bridges::enrol,
         bridges::bridge,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use steward_shared::action::{Action, ActionKind, Local, Ssh};
+use steward_shared::action::{Action, ActionKind, HostKeys, Local, Ssh};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{
     Ack, AttemptKeys, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt,
@@ -280,6 +280,14 @@ pub(super) fn remote_job() -> Result<Job> {
     })
 }
 
+/// A job that asks a target for its host keys.
+pub(super) fn looking_job() -> Result<Job> {
+    Ok(Job {
+        action: Action::HostKeys(HostKeys { port: 2222 }),
+        ..plain_job()?
+    })
+}
+
 /// The keys of an attempt; a certificate is asked for.
 pub(super) fn attempt_keys() -> AttemptKeys {
     AttemptKeys {
@@ -432,6 +440,7 @@ pub(super) fn exit(outcome: Outcome) -> Result<Exit> {
         all_dead: true,
         masked: Some(2),
         message: String::new(),
+        host_keys: Vec::new(),
     })
 }
 

@@ -18,8 +18,8 @@ use steward_shared::time::Timestamp;
 
 use super::content::{
     ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, ack, attempt_keys, counted, exit, hello, job, log, permit_refused, plain_job,
-    receipt, records, releasing_permit, remote_job, signing_key,
+    STRANGER_KEY, ack, attempt_keys, counted, exit, hello, job, log, looking_job, permit_refused,
+    plain_job, receipt, records, releasing_permit, remote_job, signing_key,
 };
 use super::vector::{Vector, encoded, envelope, envelope_fields, fields, framed, hex};
 
@@ -188,6 +188,12 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             "on another machine, with an account there",
             remote_job()?,
         )?,
+        hub.vector(
+            "job-host-keys",
+            "signed<job>",
+            "only to see which host keys the target shows",
+            looking_job()?,
+        )?,
         hub.vector("permit", "signed<permit>", "", PERMIT)?,
         hub.vector(
             "permit-releasing",
@@ -293,6 +299,7 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
         stderr: half(told.stderr),
         all_dead: false,
         masked: None,
+        host_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA".to_owned()],
         message: "it cannot be proven that the command is dead".to_owned(),
         ..told
     };

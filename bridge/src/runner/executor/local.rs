@@ -168,6 +168,7 @@ impl LocalExecutor {
             step,
             all_dead,
             message,
+            host_keys: Vec::new(),
         })
     }
 
@@ -234,7 +235,7 @@ impl Executor for LocalExecutor {
         Box::pin(async move {
             match &work.job.action {
                 Action::Local(action) => self.run(work, action, output, halt).await,
-                Action::Ssh(_) => Err(ExecuteError::NotStarted(
+                Action::Ssh(_) | Action::HostKeys(_) => Err(ExecuteError::NotStarted(
                     "not a job for this machine".to_owned(),
                 )),
             }

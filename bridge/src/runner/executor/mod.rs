@@ -65,6 +65,8 @@ pub struct End {
     pub all_dead: bool,
     /// A sentence for people where the outcome alone does not tell; else empty.
     pub message: String,
+    /// The host keys that the target has shown, where that is what was asked for.
+    pub host_keys: Vec<String>,
 }
 
 /// Why there is no end to tell of.

@@ -252,6 +252,36 @@ pub(crate) enum TargetVerb {
         #[arg(long)]
         project: Option<String>,
     },
+    /// Make host keys that were learned host keys of a target
+    Confirm {
+        /// The target
+        target: String,
+        /// The keys, by their fingerprints: SHA256:…
+        #[arg(value_name = "SHA256:…", required_unless_present = "all")]
+        fingerprints: Vec<String>,
+        /// All that are shown and wait
+        #[arg(long, conflicts_with = "fingerprints")]
+        all: bool,
+    },
+    /// Drop host keys of a target
+    Forget {
+        /// The target
+        target: String,
+        /// The keys, by their fingerprints: SHA256:…
+        #[arg(value_name = "SHA256:…", required_unless_present = "all")]
+        fingerprints: Vec<String>,
+        /// All that were learned and wait to be confirmed
+        #[arg(long, conflicts_with = "fingerprints")]
+        all: bool,
+    },
+    /// Have a bridge ask a target for its host keys; they are believed once they are confirmed
+    Learn {
+        /// The target
+        target: String,
+        /// How the run is followed.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
     /// All targets
     List(ListArgs),
     /// Remove a target

@@ -131,6 +131,15 @@ pub(crate) const TARGET: Noun = Noun {
         "CREATED" "/created_at", "ID" "/id"],
 };
 
+/// A host key of a target.
+pub(crate) const HOST_KEY: Noun = Noun {
+    path: "host-keys",
+    name: "/fingerprint",
+    columns: columns!["HOST KEY" "/algorithm", "FINGERPRINT" "/fingerprint", "STATE" "/state",
+        "BRIDGE" "/bridge", "LEARNED" "/learned_at"],
+    details: &[],
+};
+
 /// A credential.
 pub(crate) const CREDENTIAL: Noun = Noun {
     path: "credentials",

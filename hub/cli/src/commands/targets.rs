@@ -2,16 +2,43 @@
 
 use serde_json::{Value, json};
 
-use super::{Desk, body, noun};
-use crate::args::{Pair, TargetVerb};
+use super::{Desk, body, noun, run};
+use crate::args::{FollowArgs, Format, Pair, TargetVerb};
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// Lists, shows, adds and removes targets.
+/// Lists, shows, adds and removes targets, and decides on their host keys.
 pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, Error> {
     match verb {
         TargetVerb::List(args) => desk.list(&noun::TARGET, &args).await,
-        TargetVerb::Show { target } => desk.look(&noun::TARGET, &target).await,
+        TargetVerb::Show { target } => show(desk, &target).await,
+        TargetVerb::Learn { target, follow } => learn(desk, &target, &follow).await,
+        TargetVerb::Confirm {
+            target,
+            fingerprints,
+            all,
+        } => {
+            let chosen = chosen(desk, &target, fingerprints, all).await?;
+            let keys = if all { "all of these" } else { "these keys" };
+            desk.screen.confirm(&format!(
+                "Is {target} on {} to be known by {keys}?",
+                desk.context.name
+            ))?;
+            decide(desk, &target, "confirm", &chosen).await
+        }
+        TargetVerb::Forget {
+            target,
+            fingerprints,
+            all,
+        } => {
+            let chosen = chosen(desk, &target, fingerprints, all).await?;
+            desk.screen.confirm(&format!(
+                "Forget {} host keys of {target} on {}?",
+                chosen.len(),
+                desk.context.name
+            ))?;
+            decide(desk, &target, "forget", &chosen).await
+        }
         TargetVerb::Add {
             name,
             site,
@@ -48,6 +75,84 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             Ok(Exit::Done)
         }
     }
+}
+
+/// A target, and for people its host keys below it.
+async fn show(desk: &Desk<'_>, target: &str) -> Result<Exit, Error> {
+    desk.look(&noun::TARGET, target).await?;
+    if desk.screen.format == Format::Table {
+        let keys = host_keys(desk, target).await?;
+        let table = noun::HOST_KEY.many(&keys, desk.screen, desk.now)?;
+        desk.screen.print(&format!("\n{table}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn host_keys(desk: &Desk<'_>, target: &str) -> Result<Value, Error> {
+    desk.client
+        .get(&["targets", target, "host-keys"], &[])
+        .await
+}
+
+/// Asks for the run, waits for it, and shows what was learned.
+async fn learn(desk: &Desk<'_>, target: &str, follow: &FollowArgs) -> Result<Exit, Error> {
+    let path = ["targets", target, "host-keys", "learn"];
+    let run = desk.client.make(&path, &json!({})).await?;
+    let exit = run::watch(desk, run, follow).await?;
+    if exit == Exit::Done && !follow.detach && desk.screen.format == Format::Table {
+        let keys = host_keys(desk, target).await?;
+        let table = noun::HOST_KEY.many(&keys, desk.screen, desk.now)?;
+        desk.screen.print(&format!("\n{table}"))?;
+        desk.screen.note(&format!(
+            "compare them with the host's own · steward targets confirm {target} SHA256:…"
+        ));
+    }
+    Ok(exit)
+}
+
+/// The fingerprints that are meant: those that were given, or all that wait, which are shown first.
+async fn chosen(
+    desk: &Desk<'_>,
+    target: &str,
+    given: Vec<String>,
+    all: bool,
+) -> Result<Vec<String>, Error> {
+    if !all {
+        return Ok(given);
+    }
+    let mut keys = host_keys(desk, target).await?;
+    if let Some(Value::Array(items)) = keys.get_mut("items") {
+        items.retain(|key| key.get("state").is_some_and(|state| state == "learned"));
+    }
+    let items = keys.get("items").and_then(Value::as_array);
+    let prints: Vec<String> = items
+        .into_iter()
+        .flatten()
+        .filter_map(|key| key.get("fingerprint")?.as_str().map(str::to_owned))
+        .collect();
+    if prints.is_empty() {
+        let message = format!("no host key of {target} waits to be confirmed");
+        return Err(Error::usage(message));
+    }
+    if desk.screen.format == Format::Table {
+        let table = noun::HOST_KEY.many(&keys, desk.screen, desk.now)?;
+        desk.screen.print(&table)?;
+    }
+    Ok(prints)
+}
+
+async fn decide(
+    desk: &Desk<'_>,
+    target: &str,
+    verb: &str,
+    chosen: &[String],
+) -> Result<Exit, Error> {
+    let path = ["targets", target, "host-keys", verb];
+    let body = json!({"fingerprints": chosen});
+    let keys = desk.client.post(&path, &body).await?;
+    let shown = noun::HOST_KEY.many(&keys, desk.screen, desk.now)?;
+    desk.screen.print(&shown)?;
+    Ok(Exit::Done)
 }
 
 /// Pairs as an object; nothing when there are none, an error when a key comes twice.

@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod bridges;
 pub mod credentials;
 pub mod events;
+pub mod host_keys;
 pub mod live;
 pub mod metrics;
 pub mod rotations;

@@ -110,6 +110,8 @@ pub struct ExitShown {
     /// How often a released secret was masked in its output; null when nobody has counted.
     masked: Option<u64>,
     message: String,
+    /// The host keys that the target has shown, where that is what was asked for.
+    host_keys: Vec<String>,
     log: ExtentShown,
     stdout: ExtentShown,
     stderr: ExtentShown,
@@ -268,6 +270,7 @@ fn exit(exit: Exit) -> ExitShown {
         all_dead: exit.all_dead,
         masked: exit.masked,
         message: exit.message,
+        host_keys: exit.host_keys,
         log: extent(exit.log),
         stdout: extent(exit.stdout),
         stderr: extent(exit.stderr),

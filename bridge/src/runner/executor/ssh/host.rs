@@ -1,6 +1,7 @@
 //! The host: reached, and known by its key before anything is offered to it.
 
 use std::borrow::Cow;
+use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) struct Connection {
 }
 
 /// Ends a TCP connection for whoever still holds it: the library's own task may wait for a host for ever.
-struct Closer(std::net::TcpStream);
+pub(super) struct Closer(std::net::TcpStream);
 
 impl Drop for Closer {
     fn drop(&mut self) {
@@ -104,12 +105,8 @@ pub(super) async fn reach(
         shown: Arc::clone(&shown),
     };
     let connecting = async {
-        let stream = TcpStream::connect((address, port)).await?;
-        stream.set_nodelay(true)?;
+        let (stream, closer) = dial(address, port).await?;
         let own = stream.local_addr()?.ip();
-        let stream = stream.into_std()?;
-        let closer = Closer(stream.try_clone()?);
-        let stream = TcpStream::from_std(stream)?;
         let config = Arc::new(config(&known));
         let handle = client::connect_stream(config, stream, host).await?;
         Ok::<_, russh::Error>(Connection {
@@ -139,6 +136,18 @@ pub(super) async fn reach(
     }
 }
 
+/// A connection to whoever listens there, and what ends it.
+///
+/// # Errors
+/// When nobody does.
+pub(super) async fn dial(address: &str, port: u16) -> io::Result<(TcpStream, Closer)> {
+    let stream = TcpStream::connect((address, port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    let closer = Closer(stream.try_clone()?);
+    Ok((TcpStream::from_std(stream)?, closer))
+}
+
 fn wrong_host(message: String) -> Unprepared {
     Unprepared::Refused(Refusal {
         clause: "host-key".to_owned(),
@@ -147,7 +156,7 @@ fn wrong_host(message: String) -> Unprepared {
 }
 
 /// A host may have several keys: it is asked for one that is on record.
-fn config(known: &[PublicKey]) -> client::Config {
+pub(super) fn config(known: &[PublicKey]) -> client::Config {
     let mut preferred = Preferred::DEFAULT;
     let on_record = |algorithm: &Algorithm| {
         known.iter().any(|key| match (algorithm, key.algorithm()) {

@@ -4,6 +4,7 @@
 //! credential. So a host that is not who it should be is never offered anything, and no lease is opened for it.
 
 mod host;
+mod learn;
 mod login;
 mod marks;
 mod session;
@@ -209,6 +210,7 @@ async fn steps(
         // What a command has left behind on another machine nobody can see from here.
         all_dead: false,
         message: output.redacted(verdict.1),
+        host_keys: Vec::new(),
     })
 }
 
@@ -244,6 +246,9 @@ impl Executor for SshExecutor {
         Box::pin(async move {
             match &work.job.action {
                 Action::Ssh(action) => self.run(work, action, output, halt).await,
+                Action::HostKeys(action) => {
+                    learn::run(&work.job.target.address, action.port, output, halt).await
+                }
                 Action::Local(_) => Err(ExecuteError::NotStarted("not a job over SSH".to_owned())),
             }
         })
