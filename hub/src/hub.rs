@@ -19,7 +19,7 @@ use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
 use crate::flow::error::FlowError;
-use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, unseal};
+use crate::flow::{Flow, debts, dispatch, outputs, reap, reseal, roster, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
@@ -209,6 +209,7 @@ pub(crate) fn assemble(
         runs: Arc::default(),
         queued: Arc::default(),
         arriving: Arc::new(outputs::Arriving::default()),
+        outside: Arc::default(),
         addresses: Arc::new(addresses),
     })
 }
@@ -288,6 +289,7 @@ impl Hub {
         let listener = listener.with_flow(flow.clone());
         stop.run(dispatch::run(flow.clone(), stop.clone()));
         stop.run(reap::run(flow.clone(), stop.clone()));
+        stop.run(debts::run(flow.clone(), stop.clone()));
         stop.run(reseal::run(flow.clone(), stop.clone()));
         stop.run(renew(
             flow.clone(),

@@ -28,6 +28,8 @@ mod requests;
 mod rogue;
 #[cfg(test)]
 mod scale;
+#[cfg(test)]
+mod sources;
 mod ssh;
 #[cfg(test)]
 mod targets;

@@ -18,6 +18,7 @@ pub mod world;
 pub mod bridge;
 pub mod hub;
 pub mod mount;
+pub mod openbao;
 pub mod sshd;
 pub mod tamper;
 

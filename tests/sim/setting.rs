@@ -192,6 +192,7 @@ pub(crate) fn flow(
         runs: Arc::default(),
         queued: Arc::default(),
         arriving: Arc::default(),
+        outside: Arc::default(),
         addresses: Arc::default(),
     }
 }
@@ -252,6 +253,7 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
         kind: "password".to_owned(),
         account: "deploy".to_owned(),
         authority: None,
+        outside: None,
     };
     flow.add_credential(USER, "default", credential)
         .await

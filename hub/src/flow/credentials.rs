@@ -12,6 +12,7 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::documents::project;
 use super::error::FlowError;
+use super::origin::origin;
 use super::reseal::open_or_tell;
 use super::targets::note;
 use crate::limits::{CREDENTIAL_BYTES_MAX, PAGE_MAX};
@@ -33,6 +34,19 @@ pub struct NewCredential {
     pub account: String,
     /// For a certificate the authority that signs it; where none is named, the only one of the project.
     pub authority: Option<String>,
+    /// Where its value is kept outside, or who signs its certificates there.
+    pub outside: Option<NewReference>,
+}
+
+/// Where a value is kept outside.
+#[derive(Debug, Clone)]
+pub struct NewReference {
+    /// The source.
+    pub source: String,
+    /// The path there.
+    pub path: String,
+    /// The field of its answer; none where the path signs.
+    pub field: Option<String>,
 }
 
 impl Flow {
@@ -68,14 +82,14 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let project = project(tx, &in_project)?;
-                if tx.credential(&name)?.is_some() {
+                if tx.credential(&name)?.is_some() || tx.source(&name)?.is_some() {
                     return Err(FlowError::Conflict {
                         kind: "credential",
                         name,
-                        problem: "exists already",
+                        problem: "exists already, or a source of that name does",
                     });
                 }
-                let authority = authority(tx, kind, new.authority.as_deref(), project.id)?;
+                let origin = origin(tx, kind, &new, project.id)?;
                 let mut row = CredentialRow {
                     id: CredentialId::by_time(),
                     project: project.id,
@@ -83,20 +97,22 @@ impl Flow {
                     name,
                     kind,
                     account,
-                    authority: authority.as_ref().map(|found| found.name.clone()),
+                    authority: origin.authority().map(|found| found.name.clone()),
+                    kept_at: origin.source().map(|found| found.name.clone()),
+                    outside: origin.shown(),
                     version: 0,
                     created_at: now,
                     changed_at: None,
                 };
-                tx.add_credential(&row, authority.as_ref().map(|found| found.id))?;
+                let (authority, source) = (origin.authority(), origin.source());
+                tx.add_credential(
+                    &row,
+                    authority.map(|found| found.id),
+                    source.map(|found| found.id),
+                )?;
                 let id = row.id.to_string();
                 note(tx, now, &user, "credential.added", &id, &row.name)?;
-                let made = match authority {
-                    // Sealed like any value: whoever edits the row changes nothing by it.
-                    Some(authority) => Some(Secret::from(authority.id.to_string())),
-                    None if kind == CredentialKind::SshAuthority => Some(SshAuthority::new_seed()?),
-                    None => None,
-                };
+                let made = origin.value(kind)?;
                 if let Some(value) = made {
                     put(tx, vault.keyring(), &mut row, &value, &user, now)?;
                 }
@@ -125,6 +141,10 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let mut row = find_credential(tx, &name)?;
+                if let Some(source) = &row.kept_at {
+                    let rule = format!("its value is kept by the source {source}: change it there");
+                    return Err(FlowError::invalid("value", rule));
+                }
                 let value = credential::completed(row.kind, value);
                 credential::check(row.kind, &value)
                     .map_err(|rule| FlowError::invalid("value", rule))?;
@@ -177,6 +197,9 @@ impl Flow {
                     let why = format!("a credential of the kind {} has no public half", row.kind);
                     return Err(none(why));
                 }
+                if row.kept_at.is_some() {
+                    return Err(none(format!("the value of {name} is not kept here")));
+                }
                 let value = opened(tx, &vault, &row, row.version, now)?
                     .ok_or_else(|| none(format!("{name} has no value that can be used")))?;
                 let public = if row.kind == CredentialKind::SshKey {
@@ -187,40 +210,6 @@ impl Flow {
                 Ok(public?)
             })
             .await
-    }
-}
-
-/// The authority of a credential that needs one.
-fn authority(
-    tx: &mut Tx<'_>,
-    kind: CredentialKind,
-    wanted: Option<&str>,
-    project: ProjectId,
-) -> Result<Option<CredentialRow>, FlowError> {
-    let refused = |why: &str| Err(FlowError::invalid("authority", why));
-    match (kind, wanted) {
-        (CredentialKind::SshCertificate, Some(name)) => {
-            let found = find_credential(tx, name)?;
-            if found.project != project {
-                return Err(FlowError::missing("credential", name));
-            }
-            if found.kind != CredentialKind::SshAuthority {
-                return refused("it is a credential of the kind ssh-authority");
-            }
-            Ok(Some(found))
-        }
-        (CredentialKind::SshCertificate, None) => {
-            let mut all = tx.authorities(project)?;
-            match (all.pop(), all.is_empty()) {
-                (Some(only), true) => Ok(Some(only)),
-                (Some(_), false) => refused("the project has several: name the one that signs"),
-                (None, _) => refused(
-                    "the project has none: add one first, a credential of the kind ssh-authority",
-                ),
-            }
-        }
-        (_, Some(_)) => refused("only a credential of the kind ssh-certificate has one"),
-        (_, None) => Ok(None),
     }
 }
 
@@ -281,7 +270,7 @@ pub fn find_credential(tx: &mut Tx<'_>, wanted: &str) -> Result<CredentialRow, F
 }
 
 /// Seals a value under the newest key of its project; under a new one where there is none that can be used.
-fn seal(
+pub(super) fn seal(
     tx: &mut Tx<'_>,
     keyring: &Keyring,
     project: ProjectId,

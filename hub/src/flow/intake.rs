@@ -13,6 +13,7 @@ use steward_shared::limits::PERMIT_VALID_FOR;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::errands::Fetched;
 use super::error::FlowError;
 use super::outputs::{exit_of, settle};
 use super::release::{Decided, release};
@@ -47,6 +48,21 @@ impl Flow {
         name: &str,
         receipt: Receipt,
     ) -> Result<Begun, FlowError> {
+        let nothing = Fetched::default();
+        self.begin_fetched(bridge, name, receipt, nothing).await
+    }
+
+    /// The same, with what was fetched for it before.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when the receipt is not this bridge's to give.
+    pub async fn begin_fetched(
+        &self,
+        bridge: BridgeId,
+        name: &str,
+        receipt: Receipt,
+        fetched: Fetched,
+    ) -> Result<Begun, FlowError> {
         if receipt.cluster != self.vault.cluster() || receipt.bridge != bridge {
             return Err(FlowError::Misbehaved("a receipt of another bridge"));
         }
@@ -75,6 +91,7 @@ impl Flow {
             note,
             digest,
             asked,
+            fetched,
             now: self.now(),
         };
         let vault = Arc::clone(&self.vault);
@@ -241,6 +258,8 @@ struct Arrived {
     digest: Option<(u64, Digest)>,
     /// The permit is asked for, with these keys.
     asked: Option<Option<AttemptKeys>>,
+    /// What was fetched for it.
+    fetched: Fetched,
     now: Timestamp,
 }
 
@@ -304,7 +323,7 @@ impl Arrived {
         if refused_permit(row, &self.note, self.now).is_some() && !again {
             return Ok(Decided::NotNeeded);
         }
-        release(tx, vault, row, keys.as_ref(), self.now)
+        release(tx, vault, row, (keys.as_ref(), &self.fetched), self.now)
     }
 }
 

@@ -1444,6 +1444,7 @@ impl Bench {
             runs: Arc::default(),
             queued: Arc::default(),
             arriving: Arc::default(),
+            outside: Arc::default(),
             addresses: Arc::default(),
         };
         flow.apply_documents(USER, "default", DOCUMENTS, Wanted::Any)
@@ -1541,6 +1542,7 @@ impl Bench {
                 kind: "password".to_owned(),
                 account: "deploy".to_owned(),
                 authority: None,
+                outside: None,
             };
             self.flow
                 .add_credential(USER, "default", new)

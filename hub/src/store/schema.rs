@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -32,6 +32,10 @@ const MIGRATIONS: [(&str, &str); 7] = [
     (
         "rotation",
         include_str!("../../migrations/sqlite/0007_rotation.sql"),
+    ),
+    (
+        "outside",
+        include_str!("../../migrations/sqlite/0008_outside.sql"),
     ),
 ];
 

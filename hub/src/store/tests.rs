@@ -510,6 +510,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         task,
         template,
         credential: None,
+        rotation: None,
         requester: name(),
         reason: name(),
         ticket: name(),

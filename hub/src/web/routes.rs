@@ -15,7 +15,9 @@ use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
-use super::api::{attempts, bridges, credentials, events, live, metrics, runs, targets, tasks};
+use super::api::{
+    attempts, bridges, credentials, events, live, metrics, runs, sources, targets, tasks,
+};
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
 use crate::flow::Flow;
@@ -192,6 +194,31 @@ fn table(app: App) -> Table {
             "/api/v1/credentials/{credential}/value",
             P::CredentialsWrite,
             credentials::set_value,
+        )
+        .route("GET", "/api/v1/sources", P::SourcesRead, sources::sources)
+        .route(
+            "POST",
+            "/api/v1/sources",
+            P::SourcesWrite,
+            sources::add_source,
+        )
+        .route(
+            "GET",
+            "/api/v1/sources/{source}",
+            P::SourcesRead,
+            sources::source,
+        )
+        .route(
+            "DELETE",
+            "/api/v1/sources/{source}",
+            P::SourcesWrite,
+            sources::remove_source,
+        )
+        .route(
+            "POST",
+            "/api/v1/sources/{source}/secret",
+            P::SourcesWrite,
+            sources::set_secret,
         )
         .route(
             "GET",
@@ -421,6 +448,11 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         credentials::remove_credential,
         credentials::public_half,
         credentials::set_value,
+        sources::sources,
+        sources::add_source,
+        sources::source,
+        sources::remove_source,
+        sources::set_secret,
         credentials::vault,
         credentials::unseal,
         credentials::verify_vault,

@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
-    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, StreamWord, TargetVerb, TaskVerb,
-    TemplateVerb, VaultVerb,
+    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, SourceVerb, StreamWord, TargetVerb,
+    TaskVerb, TemplateVerb, VaultVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use value::Pair;
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     /// Accounts on targets and how to prove them; their values are never shown
     #[command(alias = "credential", subcommand)]
     Credentials(CredentialVerb),
+    /// Servers outside that keep values and sign certificates: OpenBao, HashiCorp Vault
+    #[command(alias = "source", subcommand)]
+    Sources(SourceVerb),
     /// The agents in the networks
     #[command(alias = "bridge", subcommand)]
     Bridges(BridgeVerb),

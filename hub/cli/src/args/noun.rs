@@ -294,6 +294,15 @@ pub(crate) enum CredentialVerb {
         /// The authority that signs the certificates, where the project has several
         #[arg(long)]
         authority: Option<String>,
+        /// The source that keeps the value, or signs the certificates
+        #[arg(long, requires = "path")]
+        source: Option<String>,
+        /// Where at the source: secret/data/app, or ssh/sign/ROLE for a certificate
+        #[arg(long, requires = "source")]
+        path: Option<String>,
+        /// The field that has the value
+        #[arg(long, requires = "path")]
+        field: Option<String>,
         /// The project, if it is not `default`
         #[arg(long)]
         project: Option<String>,
@@ -322,6 +331,54 @@ pub(crate) enum CredentialVerb {
     Show {
         /// The credential
         credential: String,
+    },
+}
+
+/// `steward sources`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceVerb {
+    /// Add an OpenBao or Vault server; what the hub signs in with is set apart
+    Add {
+        /// Its name
+        name: String,
+        /// Its address, https://HOST:PORT; without TLS on this machine's loopback only
+        #[arg(long, value_name = "URL")]
+        address: String,
+        /// The file of the certificates, PEM, under which its own is believed
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// Its namespace
+        #[arg(long)]
+        namespace: Option<String>,
+        /// The id of the role that the hub signs in as (AppRole); without it, it signs in with a token
+        #[arg(long, value_name = "ID")]
+        role_id: Option<String>,
+        /// Where AppRole is mounted, if it is not `approle`
+        #[arg(long, requires = "role_id")]
+        mount: Option<String>,
+        /// The project, if it is not `default`
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// All sources
+    List(ListArgs),
+    /// Remove a source that keeps nothing
+    Remove {
+        /// The source
+        source: String,
+    },
+    /// Set what the hub signs in with: the token, or the secret id of its role
+    Set {
+        /// The source
+        source: String,
+        /// Where it comes from.
+        #[command(flatten)]
+        secret: SecretArgs,
+    },
+    /// One source, without what the hub signs in with
+    Show {
+        /// The source
+        source: String,
     },
 }
 

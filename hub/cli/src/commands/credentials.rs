@@ -17,6 +17,9 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             kind,
             account,
             authority,
+            source,
+            path,
+            field,
             project,
         } => {
             let body = body(&[
@@ -24,6 +27,9 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
                 ("kind", json!(kind)),
                 ("account", json!(account)),
                 ("authority", json!(authority)),
+                ("source", json!(source)),
+                ("path", json!(path)),
+                ("field", json!(field)),
                 ("project", json!(project)),
             ]);
             let made = desk.client.post(&["credentials"], &body).await?;
@@ -92,7 +98,8 @@ async fn looked(desk: &Desk<'_>, act: &str) -> Result<Exit, Error> {
     Ok(if refused { Exit::Failed } else { Exit::Done })
 }
 
-fn given(
+/// A secret that the command is given, or asks for.
+pub(super) fn given(
     desk: &Desk<'_>,
     args: &SecretArgs,
     prompt: &str,

@@ -138,8 +138,21 @@ pub(crate) const CREDENTIAL: Noun = Noun {
     columns: columns!["NAME" "/name", "KIND" "/kind", "ACCOUNT" "/account",
         "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
-        "ACCOUNT" "/account", "AUTHORITY" "/authority", "VERSION" "/version", "CHANGED" "/changed_at",
+        "ACCOUNT" "/account", "AUTHORITY" "/authority", "SOURCE" "/source", "PATH" "/path",
+        "FIELD" "/field", "VERSION" "/version", "CHANGED" "/changed_at",
         "CREATED" "/created_at", "ID" "/id"],
+};
+
+/// A source.
+pub(crate) const SOURCE: Noun = Noun {
+    path: "sources",
+    name: "/name",
+    columns: columns!["NAME" "/name", "KIND" "/kind", "ADDRESS" "/address", "AUTH" "/auth",
+        "READY" "/ready", "PROJECT" "/project"],
+    details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
+        "ADDRESS" "/address", "NAMESPACE" "/namespace", "AUTH" "/auth", "ROLE" "/role",
+        "MOUNT" "/mount", "READY" "/ready", "CHANGED" "/changed_at", "CREATED" "/created_at",
+        "ID" "/id"],
 };
 
 /// The public half of a key.

@@ -9,7 +9,7 @@ use steward_shared::secret::Secret;
 use utoipa::ToSchema;
 
 use super::targets::default_project;
-use crate::flow::credentials::{NewCredential, find_credential};
+use crate::flow::credentials::{NewCredential, NewReference, find_credential};
 use crate::flow::error::FlowError;
 use crate::flow::reseal::Looked;
 use crate::store::CredentialRow;
@@ -28,6 +28,12 @@ pub struct Credential {
     account: String,
     /// The authority that signs its certificates.
     authority: Option<String>,
+    /// The source that its value, or its certificate, comes from.
+    source: Option<String>,
+    /// The path there.
+    path: Option<String>,
+    /// The field of the answer; empty where the path signs.
+    field: Option<String>,
     /// The version of its value; 0 while it has none.
     version: u32,
     created_at: String,
@@ -43,6 +49,9 @@ pub struct CredentialRequest {
     #[serde(default)]
     account: String,
     authority: Option<String>,
+    source: Option<String>,
+    path: Option<String>,
+    field: Option<String>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -74,6 +83,13 @@ pub struct VaultLook {
     refused: Vec<String>,
 }
 
+/// Where at a source, as it is kept for people.
+#[derive(Default, Deserialize)]
+struct Outside {
+    path: Option<String>,
+    field: Option<String>,
+}
+
 impl From<Looked> for VaultLook {
     fn from(looked: Looked) -> Self {
         Self {
@@ -85,6 +101,7 @@ impl From<Looked> for VaultLook {
 
 impl From<CredentialRow> for Credential {
     fn from(row: CredentialRow) -> Self {
+        let at: Outside = serde_json::from_str(&row.outside).unwrap_or_default();
         Self {
             id: row.id.to_string(),
             name: row.name,
@@ -92,6 +109,9 @@ impl From<CredentialRow> for Credential {
             kind: row.kind.as_str(),
             account: row.account,
             authority: row.authority,
+            source: row.kept_at,
+            path: at.path,
+            field: at.field,
             version: row.version,
             created_at: row.created_at.to_string(),
             changed_at: row.changed_at.map(|at| at.to_string()),
@@ -141,12 +161,30 @@ pub(crate) async fn add_credential(
         kind: new.kind,
         account: new.account,
         authority: new.authority,
+        outside: outside(new.source, new.path, new.field)?,
     };
     let row = app
         .flow
         .add_credential(&caller.user, &new.project, credential)
         .await?;
     Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+fn outside(
+    source: Option<String>,
+    path: Option<String>,
+    field: Option<String>,
+) -> Result<Option<NewReference>, FlowError> {
+    match (source, path) {
+        (Some(source), Some(path)) => Ok(Some(NewReference {
+            source,
+            path,
+            field,
+        })),
+        (None, None) if field.is_none() => Ok(None),
+        (None, _) => Err(FlowError::invalid("source", "name the source of the path")),
+        (Some(_), None) => Err(FlowError::invalid("path", "name the path at the source")),
+    }
 }
 
 /// Gives a credential a value: the body, byte for byte.

@@ -8,5 +8,6 @@ pub mod live;
 pub mod metrics;
 pub mod runs;
 pub mod shown;
+pub mod sources;
 pub mod targets;
 pub mod tasks;
