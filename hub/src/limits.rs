@@ -160,6 +160,9 @@ pub const FETCH_IS_OVER: Duration = Duration::from_secs(15);
 /// What was not found when it was to be undone may still come into being for so long.
 pub const MAY_STILL_COME: Duration = Duration::from_secs(60);
 
+/// Roles that the role of an attempt is a member of.
+pub const DATABASE_ROLES_MAX: usize = 16;
+
 /// The longest pause before undoing is tried again.
 pub const UNDO_AGAIN_MAX: Duration = Duration::from_secs(5 * 60);
 

@@ -19,6 +19,7 @@ pub mod bridge;
 pub mod hub;
 pub mod mount;
 pub mod openbao;
+pub mod postgres;
 pub mod sshd;
 pub mod tamper;
 

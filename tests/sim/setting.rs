@@ -254,6 +254,7 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
         account: "deploy".to_owned(),
         authority: None,
         outside: None,
+        database: None,
     };
     flow.add_credential(USER, "default", credential)
         .await

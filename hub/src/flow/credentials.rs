@@ -10,6 +10,7 @@ use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::databases::{NewDatabase, with_password};
 use super::documents::project;
 use super::error::FlowError;
 use super::origin::origin;
@@ -36,6 +37,8 @@ pub struct NewCredential {
     pub authority: Option<String>,
     /// Where its value is kept outside, or who signs its certificates there.
     pub outside: Option<NewReference>,
+    /// For a login to a database, where that is.
+    pub database: Option<NewDatabase>,
 }
 
 /// Where a value is kept outside.
@@ -74,7 +77,8 @@ impl Flow {
             CredentialKind::Password
             | CredentialKind::SshKey
             | CredentialKind::SshCertificate
-            | CredentialKind::Token => credential::account(&new.account)
+            | CredentialKind::Token
+            | CredentialKind::Database => credential::account(&new.account)
                 .map_err(|rule| FlowError::invalid("account", rule))?,
         };
         let (user, in_project, now) = (user.to_owned(), in_project.to_owned(), self.now());
@@ -148,6 +152,11 @@ impl Flow {
                 let value = credential::completed(row.kind, value);
                 credential::check(row.kind, &value)
                     .map_err(|rule| FlowError::invalid("value", rule))?;
+                let value = if row.kind == CredentialKind::Database {
+                    with_password(tx, &vault, &row, &value, now)?
+                } else {
+                    value
+                };
                 put(tx, vault.keyring(), &mut row, &value, &user, now)?;
                 Ok(row)
             })
@@ -168,6 +177,13 @@ impl Flow {
                         kind: "credential",
                         name,
                         problem: "still signs the certificates of other credentials",
+                    });
+                }
+                if tx.is_owed_to(row.id)? {
+                    return Err(FlowError::Conflict {
+                        kind: "credential",
+                        name,
+                        problem: "still has something to undo that it made: try again in a minute",
                     });
                 }
                 tx.remove_credential(row.id, now)?;

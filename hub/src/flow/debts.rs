@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use steward_shared::failpoint;
 use steward_shared::id::CredentialId;
 use steward_shared::limits::LEASE_BEYOND_RUNTIME;
@@ -13,13 +14,16 @@ use steward_shared::stop::Stop;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::databases::maker;
 use super::error::FlowError;
 use super::sources::way_in;
-use crate::limits::{FETCH_IS_OVER, LOOK_EVERY, PAGE_MAX, UNDO_AGAIN_MAX, UNDO_WITHIN};
+use crate::limits::{
+    FETCH_IS_OVER, LOOK_EVERY, MAY_STILL_COME, PAGE_MAX, UNDO_AGAIN_MAX, UNDO_WITHIN,
+};
 use crate::model::attempt::AttemptState;
 use crate::model::outside::Thing;
-use crate::outside::OutsideError;
-use crate::store::{DebtRow, Owed, StoreError};
+use crate::outside::{OutsideError, postgres};
+use crate::store::{DebtRow, Event, Owed, StoreError, Tx};
 
 /// The servers at which something is being undone.
 type Underway = Arc<Mutex<BTreeSet<CredentialId>>>;
@@ -129,14 +133,77 @@ async fn pay(flow: &Flow, debt: &DebtRow) -> Result<(), FlowError> {
 }
 
 async fn settle(flow: &Flow, debt: &DebtRow, why: &'static str) -> Result<(), FlowError> {
-    let (id, now) = (debt.id, flow.now());
+    let (debt, now) = (debt.clone(), flow.now());
     flow.store
-        .write(move |tx| tx.paid(id, why, now).map(drop).map_err(FlowError::Store))
+        .write(move |tx| {
+            if tx.paid(debt.id, why, now)? {
+                told(tx, &debt, ["role.dropped", "loan.returned"], now)?;
+            }
+            Ok(())
+        })
         .await
+}
+
+/// Records what was made or undone outside: a role, or a lease that is another server's. A token that the hub asks
+/// with changes nothing there.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn told(
+    tx: &mut Tx<'_>,
+    debt: &DebtRow,
+    [of_role, of_lease]: [&'static str; 2],
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let (action, name) = match &debt.thing {
+        Thing::Role { name } => (of_role, name),
+        Thing::Lease { id } => (of_lease, id),
+        Thing::Token { .. } => return Ok(()),
+    };
+    let mut detail = serde_json::Map::new();
+    detail.insert("attempt".to_owned(), json!(debt.attempt.to_string()));
+    detail.insert("name".to_owned(), json!(name));
+    let event = Event {
+        actor: "hub".to_owned(),
+        action,
+        object: debt.credential.to_string(),
+        detail,
+        ..Event::default()
+    };
+    Ok(tx.record(now, &event)?)
 }
 
 /// Undoes it; why it could not be done, for people.
 async fn undo(flow: &Flow, debt: &DebtRow) -> Result<(), String> {
+    match &debt.thing {
+        Thing::Role { name } => drop_role(flow, debt, name).await,
+        Thing::Token { .. } | Thing::Lease { .. } => revoke(flow, debt).await,
+    }
+}
+
+async fn drop_role(flow: &Flow, debt: &DebtRow, name: &str) -> Result<(), String> {
+    let (id, now, vault) = (debt.credential, flow.now(), Arc::clone(&flow.vault));
+    let maker = flow
+        .store
+        .write(move |tx| {
+            let Some(row) = tx.credential(&id.to_string())? else {
+                return Ok(Err("its credential is gone".to_owned()));
+            };
+            maker(tx, &vault, &row, now)
+        })
+        .await;
+    let (settings, secret) = maker.map_err(|error: FlowError| error.to_string())??;
+    let was_there = postgres::unmake(&settings, &secret, &flow.clock, name)
+        .await
+        .map_err(|error| error.to_string())?;
+    // What makes it may still be on its way.
+    if !was_there && now.since(debt.made_at) < MAY_STILL_COME {
+        return Err("it is not there, or not yet".to_owned());
+    }
+    Ok(())
+}
+
+async fn revoke(flow: &Flow, debt: &DebtRow) -> Result<(), String> {
     let (id, now, vault) = (debt.credential, flow.now(), Arc::clone(&flow.vault));
     let way = flow
         .store
@@ -154,6 +221,7 @@ async fn undo(flow: &Flow, debt: &DebtRow) -> Result<(), String> {
         let done = match &debt.thing {
             Thing::Token { accessor } => client.revoke_token(&token, accessor).await,
             Thing::Lease { id } => client.revoke_lease(&token, id).await,
+            Thing::Role { .. } => Ok(()),
         };
         if token.issued.is_some() {
             // It lives a few minutes longer otherwise; nothing was read with it.

@@ -7,6 +7,7 @@ pub mod bell;
 pub mod bridges;
 mod certificate;
 pub mod credentials;
+pub mod databases;
 pub mod debts;
 pub mod dispatch;
 pub mod documents;

@@ -7,10 +7,11 @@ use steward_shared::id::ProjectId;
 use steward_shared::secret::Secret;
 
 use super::credentials::{NewCredential, NewReference, find_credential};
+use super::databases;
 use super::error::FlowError;
 use super::sources::find_source;
 use crate::limits::{OUTSIDE_PATH_CHARS_MAX, OUTSIDE_WORD_CHARS_MAX};
-use crate::model::outside::{self, Reference};
+use crate::model::outside::{self, DatabaseSettings, Reference};
 use crate::store::{CredentialRow, SourceRow, Tx};
 
 /// Where it comes from.
@@ -21,6 +22,8 @@ pub(super) enum Origin {
     Signed(CredentialRow),
     /// A source keeps it, or signs.
     Outside(SourceRow, Reference),
+    /// The hub makes a login for each attempt.
+    Made(DatabaseSettings),
 }
 
 impl Origin {
@@ -28,7 +31,7 @@ impl Origin {
     pub(super) const fn authority(&self) -> Option<&CredentialRow> {
         match self {
             Self::Signed(authority) => Some(authority),
-            Self::Here | Self::Outside(..) => None,
+            Self::Here | Self::Outside(..) | Self::Made(_) => None,
         }
     }
 
@@ -36,7 +39,7 @@ impl Origin {
     pub(super) const fn source(&self) -> Option<&SourceRow> {
         match self {
             Self::Outside(source, _) => Some(source),
-            Self::Here | Self::Signed(_) => None,
+            Self::Here | Self::Signed(_) | Self::Made(_) => None,
         }
     }
 
@@ -44,6 +47,7 @@ impl Origin {
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Outside(_, at) => json!({ "path": at.path, "field": at.field }).to_string(),
+            Self::Made(settings) => databases::shown(settings),
             Self::Here | Self::Signed(_) => String::new(),
         }
     }
@@ -56,6 +60,7 @@ impl Origin {
             Self::Outside(_, at) => serde_json::to_vec(at)
                 .map(|sealed| Some(Secret::new(sealed)))
                 .map_err(|_| FlowError::invalid("path", "it cannot be kept")),
+            Self::Made(settings) => databases::sealed(settings, "").map(Some),
             Self::Here if kind == CredentialKind::SshAuthority => {
                 Ok(Some(SshAuthority::new_seed()?))
             }
@@ -74,6 +79,21 @@ pub(super) fn origin(
     new: &NewCredential,
     project: ProjectId,
 ) -> Result<Origin, FlowError> {
+    if kind == CredentialKind::Database || new.database.is_some() {
+        return match (kind, &new.database, &new.outside, &new.authority) {
+            (CredentialKind::Database, Some(database), None, None) => {
+                databases::settings(database).map(Origin::Made)
+            }
+            (CredentialKind::Database, ..) => {
+                let rule = "a credential of the kind database says where it is, and nothing of a source or an authority";
+                Err(FlowError::invalid("database", rule))
+            }
+            _ => {
+                let rule = "only a credential of the kind database has one";
+                Err(FlowError::invalid("database", rule))
+            }
+        };
+    }
     match (&new.outside, &new.authority) {
         (Some(outside), None) => {
             let (source, at) = reference(tx, kind, outside, project)?;
@@ -126,8 +146,8 @@ fn reference(
                 "name the field that has the value",
             ));
         }
-        (CredentialKind::SshAuthority, _) => {
-            let rule = "an authority of the hub is kept by the hub";
+        (CredentialKind::SshAuthority | CredentialKind::Database, _) => {
+            let rule = "an authority and a maker of logins are kept by the hub";
             return Err(FlowError::invalid("source", rule));
         }
     };

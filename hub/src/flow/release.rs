@@ -178,7 +178,7 @@ fn grant(
         name: asked.name.to_owned(),
         credential: credential.id,
         lease: lease.id,
-        account: credential.account.clone(),
+        account: asking.fetched.account(&credential),
         valid_for_ms: u64::try_from(valid_for.as_millis()).unwrap_or(0),
         sealed,
     };
@@ -288,7 +288,7 @@ fn proof(
     lease: &LeaseRow,
 ) -> Result<Result<Secret, String>, FlowError> {
     let now = asking.now;
-    if credential.kept_at.is_some() {
+    if credential.is_outside() {
         return Ok(asking.fetched.of(credential));
     }
     let Some(value) = opened(tx, vault, credential, lease.version, now)? else {

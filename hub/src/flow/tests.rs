@@ -1543,6 +1543,7 @@ impl Bench {
                 account: "deploy".to_owned(),
                 authority: None,
                 outside: None,
+                database: None,
             };
             self.flow
                 .add_credential(USER, "default", new)

@@ -48,6 +48,31 @@ pub struct Reference {
     pub field: String,
 }
 
+/// A database, and how the hub makes logins there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// Host name, address, or the folder of a socket.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database that the hub connects to.
+    pub database: String,
+    /// The role that the hub makes others as.
+    pub admin: String,
+    /// The roles that an attempt's role is a member of.
+    pub roles: Vec<String>,
+    /// The certificates, PEM, under which its own is believed; empty where it is reached without TLS.
+    pub authorities: String,
+}
+
+impl DatabaseSettings {
+    /// Whether it is reached without TLS.
+    pub const fn is_plain(&self) -> bool {
+        self.authorities.is_empty()
+    }
+}
+
 /// Something that was made outside for an attempt, and has to be undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -61,6 +86,11 @@ pub enum Thing {
     Lease {
         /// Its id at the source.
         id: String,
+    },
+    /// A role of a database.
+    Role {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -2,6 +2,8 @@
 
 mod http;
 pub mod openbao;
+pub mod postgres;
+mod postgres_tls;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

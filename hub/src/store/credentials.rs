@@ -39,6 +39,11 @@ pub struct CredentialRow {
 }
 
 impl CredentialRow {
+    /// Whether an attempt gets something that is fetched or made outside, and not its value.
+    pub fn is_outside(&self) -> bool {
+        self.kept_at.is_some() || self.kind == CredentialKind::Database
+    }
+
     /// What its values are bound to: a row that is given to another project, account or name takes none along.
     pub fn owner(&self) -> Digest {
         owner(

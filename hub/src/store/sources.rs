@@ -91,15 +91,15 @@ impl Tx<'_> {
     pub fn needs_outside(&mut self, attempt: AttemptId) -> Result<bool, StoreError> {
         let found = self.one(
             "find what an attempt needs from outside",
-            "SELECT c.kept_at FROM attempts a JOIN runs r ON r.id = a.run
+            "SELECT c.id FROM attempts a JOIN runs r ON r.id = a.run
              JOIN credentials c ON c.id = r.credential
-             WHERE a.id = ?1 AND c.kept_at IS NOT NULL
+             WHERE a.id = ?1 AND (c.kept_at IS NOT NULL OR c.kind = 'database')
              UNION ALL
-             SELECT c.kept_at FROM attempts a JOIN run_credentials s ON s.run = a.run
+             SELECT c.id FROM attempts a JOIN run_credentials s ON s.run = a.run
              JOIN credentials c ON c.id = s.credential
-             WHERE a.id = ?1 AND c.kept_at IS NOT NULL LIMIT 1",
+             WHERE a.id = ?1 AND (c.kept_at IS NOT NULL OR c.kind = 'database') LIMIT 1",
             &[&attempt.to_string()],
-            |r| row::get::<String>(r, "credentials", "kept_at"),
+            |r| row::get::<String>(r, "credentials", "id"),
         )?;
         Ok(found.is_some())
     }

@@ -87,6 +87,14 @@ const HUB: &[(&str, &str)] = &[
         "what a job needs from outside is here, its permit is not decided",
     ),
     (
+        "hub.role.owed",
+        "a role of a database is on record, not made",
+    ),
+    (
+        "hub.role.made",
+        "a role of a database is made, its attempt has no permit",
+    ),
+    (
         "hub.undo.done",
         "what was made outside is undone, nothing says so",
     ),

@@ -23,7 +23,13 @@ const OFTEN: &[&str] = &[
     "link.frame.after",
 ];
 /// Points that only jobs with something from outside reach: the tests of sources kill there.
-const ELSEWHERE: &[&str] = &["hub.fetch.owed", "hub.fetch.done", "hub.undo.done"];
+const ELSEWHERE: &[&str] = &[
+    "hub.fetch.owed",
+    "hub.fetch.done",
+    "hub.role.owed",
+    "hub.role.made",
+    "hub.undo.done",
+];
 
 const LATER: &[u32] = &[2, 4, 6, 8];
 

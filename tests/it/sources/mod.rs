@@ -1,5 +1,6 @@
 //! Secrets from outside: OpenBao's own server, tasks over SSH, and servers that give nothing.
 
+mod database;
 mod refusals;
 
 use std::collections::BTreeMap;

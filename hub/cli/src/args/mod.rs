@@ -2,6 +2,7 @@
 
 mod noun;
 mod run;
+mod source;
 mod value;
 
 use std::path::PathBuf;
@@ -10,10 +11,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
-    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, SourceVerb, StreamWord, TargetVerb,
-    TaskVerb, TemplateVerb, VaultVerb,
+    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, StreamWord, TargetVerb, TaskVerb,
+    TemplateVerb, VaultVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
+pub(crate) use source::{DatabaseArgs, SourceVerb};
 pub(crate) use value::Pair;
 
 /// Runs tasks across segmented networks, through a Steward hub.

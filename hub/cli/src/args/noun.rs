@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::run::FollowArgs;
+use super::source::DatabaseArgs;
 use super::value::{Pair, duration};
 
 /// How much of a list is wanted.
@@ -284,8 +285,8 @@ pub(crate) enum CredentialVerb {
     Add {
         /// Its name
         name: String,
-        /// How the account is proven: password, ssh-key, ssh-certificate or token; or ssh-authority, which signs
-        /// certificates
+        /// How the account is proven: password, ssh-key, ssh-certificate, token or database; or ssh-authority,
+        /// which signs certificates
         #[arg(long)]
         kind: String,
         /// The account's name on targets; an authority has none
@@ -303,6 +304,9 @@ pub(crate) enum CredentialVerb {
         /// The field that has the value
         #[arg(long, requires = "path")]
         field: Option<String>,
+        /// For a login to a database, where that is.
+        #[command(flatten)]
+        database: DatabaseArgs,
         /// The project, if it is not `default`
         #[arg(long)]
         project: Option<String>,
@@ -331,54 +335,6 @@ pub(crate) enum CredentialVerb {
     Show {
         /// The credential
         credential: String,
-    },
-}
-
-/// `steward sources`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SourceVerb {
-    /// Add an OpenBao or Vault server; what the hub signs in with is set apart
-    Add {
-        /// Its name
-        name: String,
-        /// Its address, https://HOST:PORT; without TLS on this machine's loopback only
-        #[arg(long, value_name = "URL")]
-        address: String,
-        /// The file of the certificates, PEM, under which its own is believed
-        #[arg(long, value_name = "FILE")]
-        ca: Option<PathBuf>,
-        /// Its namespace
-        #[arg(long)]
-        namespace: Option<String>,
-        /// The id of the role that the hub signs in as (AppRole); without it, it signs in with a token
-        #[arg(long, value_name = "ID")]
-        role_id: Option<String>,
-        /// Where AppRole is mounted, if it is not `approle`
-        #[arg(long, requires = "role_id")]
-        mount: Option<String>,
-        /// The project, if it is not `default`
-        #[arg(long)]
-        project: Option<String>,
-    },
-    /// All sources
-    List(ListArgs),
-    /// Remove a source that keeps nothing
-    Remove {
-        /// The source
-        source: String,
-    },
-    /// Set what the hub signs in with: the token, or the secret id of its role
-    Set {
-        /// The source
-        source: String,
-        /// Where it comes from.
-        #[command(flatten)]
-        secret: SecretArgs,
-    },
-    /// One source, without what the hub signs in with
-    Show {
-        /// The source
-        source: String,
     },
 }
 

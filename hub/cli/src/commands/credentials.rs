@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{Desk, body, noun, secret};
-use crate::args::{CredentialVerb, SecretArgs, VaultVerb};
-use crate::error::Error;
+use crate::args::{CredentialVerb, DatabaseArgs, SecretArgs, VaultVerb};
+use crate::error::{Error, unreadable};
 use crate::exit::Exit;
 
 /// Lists, shows, adds and removes credentials, and gives them values.
@@ -20,6 +20,7 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             source,
             path,
             field,
+            database,
             project,
         } => {
             let body = body(&[
@@ -30,6 +31,7 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
                 ("source", json!(source)),
                 ("path", json!(path)),
                 ("field", json!(field)),
+                ("database", database_of(database)?),
                 ("project", json!(project)),
             ]);
             let made = desk.client.post(&["credentials"], &body).await?;
@@ -68,6 +70,25 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             Ok(Exit::Done)
         }
     }
+}
+
+/// Where a database is, as the hub takes it; null where none was named.
+fn database_of(args: DatabaseArgs) -> Result<serde_json::Value, Error> {
+    if args.host.is_none() {
+        return Ok(serde_json::Value::Null);
+    }
+    let authorities = match args.ca {
+        Some(path) => Some(std::fs::read_to_string(&path).map_err(unreadable(&path))?),
+        None => None,
+    };
+    Ok(body(&[
+        ("host", json!(args.host)),
+        ("port", json!(args.port)),
+        ("database", json!(args.database)),
+        ("admin", json!(args.admin)),
+        ("roles", json!(args.roles)),
+        ("authorities", json!(authorities)),
+    ]))
 }
 
 /// Says whether secrets can be used, opens the vault, looks at all of it, and changes its keys.

@@ -139,7 +139,7 @@ pub(crate) const CREDENTIAL: Noun = Noun {
         "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
         "ACCOUNT" "/account", "AUTHORITY" "/authority", "SOURCE" "/source", "PATH" "/path",
-        "FIELD" "/field", "VERSION" "/version", "CHANGED" "/changed_at",
+        "FIELD" "/field", "DATABASE" "/database/database", "HOST" "/database/host", "VERSION" "/version", "CHANGED" "/changed_at",
         "CREATED" "/created_at", "ID" "/id"],
 };
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::targets::default_project;
 use crate::flow::credentials::{NewCredential, NewReference, find_credential};
+use crate::flow::databases::NewDatabase;
 use crate::flow::error::FlowError;
 use crate::flow::reseal::Looked;
 use crate::store::CredentialRow;
@@ -34,10 +35,35 @@ pub struct Credential {
     path: Option<String>,
     /// The field of the answer; empty where the path signs.
     field: Option<String>,
+    /// For a login to a database, where that is.
+    database: Option<Database>,
     /// The version of its value; 0 while it has none.
     version: u32,
     created_at: String,
     changed_at: Option<String>,
+}
+
+/// A database, and how the hub makes logins there.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Host name, address, or the folder of a socket.
+    host: String,
+    #[serde(default = "postgres_port")]
+    port: u16,
+    database: String,
+    /// The role that makes the others; its password is the credential's value.
+    admin: String,
+    /// The roles that an attempt's role is a member of.
+    #[serde(default)]
+    roles: Vec<String>,
+    /// The certificates under which its own is believed, PEM.
+    #[serde(default)]
+    authorities: String,
+}
+
+const fn postgres_port() -> u16 {
+    5432
 }
 
 /// A credential to make.
@@ -52,6 +78,7 @@ pub struct CredentialRequest {
     source: Option<String>,
     path: Option<String>,
     field: Option<String>,
+    database: Option<Database>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -88,6 +115,7 @@ pub struct VaultLook {
 struct Outside {
     path: Option<String>,
     field: Option<String>,
+    database: Option<Database>,
 }
 
 impl From<Looked> for VaultLook {
@@ -112,6 +140,7 @@ impl From<CredentialRow> for Credential {
             source: row.kept_at,
             path: at.path,
             field: at.field,
+            database: at.database,
             version: row.version,
             created_at: row.created_at.to_string(),
             changed_at: row.changed_at.map(|at| at.to_string()),
@@ -162,6 +191,14 @@ pub(crate) async fn add_credential(
         account: new.account,
         authority: new.authority,
         outside: outside(new.source, new.path, new.field)?,
+        database: new.database.map(|wanted| NewDatabase {
+            host: wanted.host,
+            port: wanted.port,
+            database: wanted.database,
+            admin: wanted.admin,
+            roles: wanted.roles,
+            authorities: wanted.authorities,
+        }),
     };
     let row = app
         .flow
