@@ -139,6 +139,10 @@ pub const OUTSIDE_CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// How long all that an attempt needs from outside may take before its permit, waiting included.
 pub const FETCH_WITHIN: Duration = Duration::from_secs(5);
 
+/// After a server has refused what the hub signs in with, it is asked no more for so long, or until that is set anew:
+/// servers lock accounts for less.
+pub const REFUSED_RESTS: Duration = Duration::from_secs(5 * 60);
+
 /// How long undoing one thing outside may take.
 pub const UNDO_WITHIN: Duration = Duration::from_secs(10);
 

@@ -80,6 +80,17 @@ pub fn outside_config(authorities: &str, clock: Arc<dyn Clock>) -> Result<Client
     Ok(config)
 }
 
+/// For a client that wants a configuration and uses none: it believes nobody.
+///
+/// # Errors
+/// [`TlsError`] when the provider cannot do TLS 1.3.
+pub fn nobody_config(clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_details(provider(), time(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 fn pinned(
     pin: Pin,
     cluster: Option<ClusterId>,

@@ -161,6 +161,7 @@ impl Flow {
                 Ok(row)
             })
             .await
+            .inspect(|row| self.outside.forget(row.id))
     }
 
     /// Removes a credential and its value.

@@ -115,7 +115,10 @@ async fn pay(flow: &Flow, debt: &DebtRow) -> Result<(), FlowError> {
     if debt.ends_at.is_some_and(|ends| ends < now) {
         return settle(flow, debt, "it has ended by itself").await;
     }
-    let undone = tokio::time::timeout(UNDO_WITHIN, undo(flow, debt)).await;
+    let undone = match flow.outside.may_ask(debt.credential) {
+        Ok(()) => tokio::time::timeout(UNDO_WITHIN, undo(flow, debt)).await,
+        Err(refused) => Ok(Err(refused.to_string())),
+    };
     let why = match undone {
         Ok(Ok(())) => {
             failpoint!("hub.undo.done");
@@ -195,7 +198,7 @@ async fn drop_role(flow: &Flow, debt: &DebtRow, name: &str) -> Result<(), String
     let (settings, secret) = maker.map_err(|error: FlowError| error.to_string())??;
     let was_there = postgres::unmake(&settings, &secret, &flow.clock, name)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| noted(flow, id, &error))?;
     // What makes it may still be on its way.
     if !was_there && now.since(debt.made_at) < MAY_STILL_COME {
         return Err("it is not there, or not yet".to_owned());
@@ -229,5 +232,11 @@ async fn revoke(flow: &Flow, debt: &DebtRow) -> Result<(), String> {
         }
         done
     };
-    done.await.map_err(|error: OutsideError| error.to_string())
+    done.await
+        .map_err(|error: OutsideError| noted(flow, id, &error))
+}
+
+fn noted(flow: &Flow, id: CredentialId, error: &OutsideError) -> String {
+    flow.outside.note(id, error);
+    error.to_string()
 }

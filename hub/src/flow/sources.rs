@@ -138,6 +138,7 @@ impl Flow {
                 Ok(row)
             })
             .await
+            .inspect(|row| self.outside.forget(row.id))
     }
 
     /// Removes a source that nothing is kept at.

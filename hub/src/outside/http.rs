@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
-use steward_certs::tls::outside_config;
+use steward_certs::tls::{nobody_config, outside_config};
 use steward_shared::secret::Secret;
 use steward_shared::time::Clock;
 use zeroize::Zeroizing;
@@ -46,14 +46,16 @@ impl Server {
             .referer(false)
             .connect_timeout(OUTSIDE_CONNECT_WITHIN)
             .user_agent(concat!("steward-hub/", env!("CARGO_PKG_VERSION")));
-        let builder = if base.scheme() == "https" {
-            let tls = outside_config(authorities, clock).map_err(|error| {
-                OutsideError::Settings(format!("its certificates: {}", innermost(&error)))
-            })?;
-            builder.https_only(true).tls_backend_preconfigured(tls)
+        let secure = base.scheme() == "https";
+        let tls = if secure {
+            outside_config(authorities, clock)
         } else {
-            builder.tls_certs_only(Vec::new())
+            nobody_config(clock)
         };
+        let tls = tls.map_err(|error| {
+            OutsideError::Settings(format!("its certificates: {}", innermost(&error)))
+        })?;
+        let builder = builder.https_only(secure).tls_backend_preconfigured(tls);
         let http = builder
             .build()
             .map_err(|error| OutsideError::Settings(innermost(&error)))?;

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use steward_shared::id::{BridgeId, CredentialId};
 use steward_shared::time::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use self::openbao::OpenBao;
-use crate::limits::{FETCHES_OF_BRIDGE, FETCHES_OF_SOURCE};
+use crate::limits::{FETCHES_OF_BRIDGE, FETCHES_OF_SOURCE, REFUSED_RESTS};
 use crate::model::outside::SourceSettings;
 
 /// Why a server outside gave nothing. Nothing of a secret is in it.
@@ -72,6 +73,7 @@ pub enum OutsideError {
 pub struct Outside {
     sources: Mutex<BTreeMap<CredentialId, (SourceSettings, Arc<OpenBao>)>>,
     places: Mutex<BTreeMap<CredentialId, Places>>,
+    refusals: Mutex<BTreeMap<CredentialId, (Instant, OutsideError)>>,
 }
 
 /// Room for what is asked of one server at one time.
@@ -110,8 +112,32 @@ impl Outside {
         Ok(client)
     }
 
-    /// Forgets a server that is no more.
+    /// Notes that a server has refused what the hub signs in with; other errors are none of that.
+    pub fn note(&self, id: CredentialId, error: &OutsideError) {
+        if !matches!(error, OutsideError::SignIn(_)) {
+            return;
+        }
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.insert(id, (Instant::now(), error.clone()));
+    }
+
+    /// Whether the server may be asked: not soon after it has refused what the hub signs in with.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn may_ask(&self, id: CredentialId) -> Result<(), OutsideError> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusals.get(&id) {
+            Some((at, error)) if at.elapsed() < REFUSED_RESTS => Err(error.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Forgets a server that is no more, or what it has refused.
     pub fn forget(&self, id: CredentialId) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.remove(&id);
+        drop(refusals);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.remove(&id);
     }
@@ -150,6 +176,19 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn server_that_refused_is_left_alone_for_a_while() {
+        let (outside, server) = (Outside::default(), CredentialId::by_time());
+        outside.note(server, &OutsideError::TimedOut);
+        assert_eq!(outside.may_ask(server), Ok(()));
+        let refused = OutsideError::SignIn("HTTP 400".to_owned());
+        outside.note(server, &refused);
+        assert_eq!(outside.may_ask(server), Err(refused));
+        assert_eq!(outside.may_ask(CredentialId::by_time()), Ok(()));
+        outside.forget(server);
+        assert_eq!(outside.may_ask(server), Ok(()));
+    }
 
     #[test]
     fn bridge_that_asks_for_much_leaves_room_for_others() {

@@ -15,7 +15,7 @@ use crate::flow::debts::told;
 use crate::flow::error::FlowError;
 use crate::limits::{CREDENTIAL_BYTES_MAX, FETCH_IS_OVER};
 use crate::model::credential;
-use crate::model::outside::{SourceSettings, Thing};
+use crate::model::outside::{DatabaseSettings, SourceSettings, Thing};
 use crate::outside::OutsideError;
 use crate::outside::openbao::{Asked, OpenBao, Token};
 use crate::outside::postgres::{self, Role};
@@ -31,29 +31,47 @@ impl Flow {
             what,
         } = errand;
         let _place = self.outside.place(server, bridge).await;
-        match what {
+        self.outside.may_ask(server)?;
+        let done = match what {
             What::Source(settings, path, wants) => {
                 let from = (server, &*settings, &secret);
                 self.ask(attempt, from, &path, wants).await
             }
             What::Role(settings, prefix, until) => {
-                let role = Role::new(&prefix)?;
-                let thing = Thing::Role {
-                    name: role.name.clone(),
-                };
-                self.owe(attempt, server, thing, None).await?;
-                failpoint!("hub.role.owed");
-                postgres::make(&settings, &secret, &self.clock, (&role, until)).await?;
-                failpoint!("hub.role.made");
-                let got = Got {
-                    value: role.password,
-                    account: Some(role.name),
-                };
-                Ok(Brought { got, back: None })
+                self.make(attempt, (server, &settings, &secret), &prefix, until)
+                    .await
             }
+        };
+        if let Err(ErrandError::Outside(error)) = &done {
+            self.outside.note(server, error);
         }
+        done
     }
 
+    /// Makes a role for an attempt.
+    async fn make(
+        &self,
+        attempt: AttemptId,
+        (server, settings, secret): (CredentialId, &DatabaseSettings, &Secret),
+        prefix: &str,
+        until: Timestamp,
+    ) -> Result<Brought, ErrandError> {
+        let role = Role::new(prefix)?;
+        let thing = Thing::Role {
+            name: role.name.clone(),
+        };
+        self.owe(attempt, server, thing, None).await?;
+        failpoint!("hub.role.owed");
+        postgres::make(settings, secret, &self.clock, (&role, until)).await?;
+        failpoint!("hub.role.made");
+        let got = Got {
+            value: role.password,
+            account: Some(role.name),
+        };
+        Ok(Brought { got, back: None })
+    }
+
+    /// Asks a source.
     async fn ask(
         &self,
         attempt: AttemptId,
