@@ -22,6 +22,8 @@ pub use rig::ledger::{Ledger, Tried, Verdicts};
 pub use rig::light::{Fleet, Ground, Work};
 pub use rig::mount::Mount;
 pub use rig::mutator::Mutator;
+pub use rig::openbao::OpenBao;
+pub use rig::postgres::Postgres;
 pub use rig::program::{Output, Program};
 pub use rig::relay::Relay;
 pub use rig::sshd::Sshd;

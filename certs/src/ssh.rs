@@ -5,7 +5,7 @@
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::public::{Ed25519PublicKey, KeyData};
-use ssh_key::{LineEnding, PrivateKey};
+use ssh_key::{Certificate, HashAlg, LineEnding, PrivateKey};
 use steward_shared::credential::is_account;
 use steward_shared::secret::Secret;
 use steward_shared::sign::SigningKey;
@@ -26,6 +26,9 @@ pub enum SshError {
     /// The certificate could not be made.
     #[error("cannot sign a certificate")]
     Sign,
+    /// What somebody else has signed is not what was asked for.
+    #[error("the certificate that was signed {0}")]
+    Other(&'static str),
 }
 
 /// An authority that signs user certificates.
@@ -123,6 +126,68 @@ impl SshAuthority {
     }
 }
 
+/// A public Ed25519 key as OpenSSH's files have it.
+///
+/// # Errors
+/// [`SshError::NotAKey`] never, for 32 bytes.
+pub fn public_line(key: [u8; 32]) -> Result<String, SshError> {
+    ssh_key::PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(key)))
+        .to_openssh()
+        .map_err(|_| SshError::NotAKey)
+}
+
+/// Whether a certificate that somebody else has signed is what was asked for, and no more: the serial number and the
+/// key id are the signer's to choose. Whom it must have been signed by the target decides.
+///
+/// # Errors
+/// [`SshError::Other`] says what is not as it was wanted.
+pub fn check(text: &str, wanted: &UserCertificate<'_>, now: Timestamp) -> Result<(), SshError> {
+    let found = Certificate::from_openssh(text.trim())
+        .map_err(|_| SshError::Other("is not a certificate"))?;
+    let or = |holds: bool, what: &'static str| holds.then_some(()).ok_or(SshError::Other(what));
+    let seconds = |at: Timestamp| at.as_millis() / 1000;
+    or(found.cert_type() == CertType::User, "is not one for a user")?;
+    let key = KeyData::Ed25519(Ed25519PublicKey(wanted.public));
+    or(*found.public_key() == key, "is for another key")?;
+    // None at all is good for every account (CVE-2024-7594).
+    or(
+        is_account(wanted.account) && found.valid_principals() == [wanted.account],
+        "is not for the one account",
+    )?;
+    or(
+        found.valid_after() <= seconds(now),
+        "is not good yet: the clocks of hub and source differ",
+    )?;
+    or(found.valid_before() > seconds(now), "is over already")?;
+    or(
+        found.valid_after() >= seconds(wanted.from)
+            && found.valid_before() <= seconds(wanted.until),
+        "is good for longer than a few minutes",
+    )?;
+    or(
+        found.extensions().is_empty(),
+        "allows more than a command: the role must have no default extensions",
+    )?;
+    let sources = wanted.sources.join(",");
+    let options: Vec<(&str, &str)> = found
+        .critical_options()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let ours = [
+        ("force-command", wanted.command),
+        ("source-address", sources.as_str()),
+    ];
+    or(
+        options == ours,
+        "is not for the one command from the one place: the role must allow force-command and source-address",
+    )?;
+    let signer = found.signature_key().fingerprint(HashAlg::Sha256);
+    found
+        .validate_at(seconds(now), [&signer])
+        .map_err(|_| SshError::Other("has a signature that is none"))
+}
+
 /// The public half of a private key in OpenSSH's format, as a line of `authorized_keys`.
 ///
 /// # Errors
@@ -173,7 +238,7 @@ fn private_key(seed: &Secret) -> Result<PrivateKey, SshError> {
 
 #[cfg(test)]
 mod tests {
-    use ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
+    use ssh_key::{Fingerprint, PublicKey};
 
     use super::*;
 
@@ -239,6 +304,110 @@ mod tests {
                 .validate_at(NOW.as_millis() / 1000, [&print])
                 .is_err()
         );
+    }
+
+    #[test]
+    fn certificate_of_somebody_else_is_what_was_asked_for_or_refused() {
+        let authority = SshAuthority::from_seed(&SshAuthority::new_seed().unwrap()).unwrap();
+        let sources = ["10.0.0.5".to_owned()];
+        let asked = wanted("root", &sources);
+        let text = authority.sign(&asked).unwrap();
+        assert_eq!(check(&text, &asked, NOW), Ok(()));
+        assert_eq!(check(&format!("{text}\n"), &asked, NOW), Ok(()));
+        let elsewhere = ["10.0.0.6".to_owned()];
+        let hour = std::time::Duration::from_secs(3600);
+        for other in [
+            UserCertificate {
+                public: [8; 32],
+                ..asked
+            },
+            UserCertificate {
+                account: "admin",
+                ..asked
+            },
+            UserCertificate {
+                until: asked.until.after(hour),
+                ..asked
+            },
+            UserCertificate {
+                from: asked.from.before(hour),
+                ..asked
+            },
+            UserCertificate {
+                until: NOW.before(std::time::Duration::from_secs(1)),
+                ..asked
+            },
+            UserCertificate {
+                from: NOW.after(std::time::Duration::from_secs(2)),
+                ..asked
+            },
+            UserCertificate {
+                command: "exec sh",
+                ..asked
+            },
+            UserCertificate {
+                sources: &elsewhere,
+                ..asked
+            },
+        ] {
+            let text = authority.sign(&other).unwrap();
+            assert!(check(&text, &asked, NOW).is_err(), "{other:?}");
+        }
+        for text in ["", "ssh-ed25519 AAAA", text.get(..text.len() / 2).unwrap()] {
+            assert!(check(text, &asked, NOW).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn certificate_that_allows_more_is_refused() {
+        let seed = SshAuthority::new_seed().unwrap();
+        let signer = private_key(&seed).unwrap();
+        let sources = ["10.0.0.5".to_owned()];
+        let asked = wanted("root", &sources);
+        let seconds = |at: Timestamp| at.as_millis() / 1000;
+        let made = |more: &dyn Fn(&mut Builder)| {
+            let key = KeyData::Ed25519(Ed25519PublicKey(asked.public));
+            let (from, until) = (seconds(asked.from), seconds(asked.until));
+            let mut builder = Builder::new([7; 32].to_vec(), key, from, until).unwrap();
+            builder.cert_type(CertType::User).unwrap();
+            builder.key_id("x").unwrap();
+            more(&mut builder);
+            builder.sign(&signer).unwrap().to_openssh().unwrap()
+        };
+        let ours = |builder: &mut Builder| {
+            builder.valid_principal("root").unwrap();
+            builder
+                .critical_option("force-command", asked.command)
+                .unwrap();
+            builder
+                .critical_option("source-address", "10.0.0.5")
+                .unwrap();
+        };
+        assert_eq!(check(&made(&ours), &asked, NOW), Ok(()));
+        let more = made(&|builder| {
+            ours(builder);
+            builder.extension("permit-pty", "").unwrap();
+        });
+        assert!(check(&more, &asked, NOW).is_err());
+        let two = made(&|builder| {
+            ours(builder);
+            builder.valid_principal("admin").unwrap();
+        });
+        assert!(check(&two, &asked, NOW).is_err());
+        let all = made(&|builder| {
+            builder.all_principals_valid().unwrap();
+            builder
+                .critical_option("force-command", asked.command)
+                .unwrap();
+            builder
+                .critical_option("source-address", "10.0.0.5")
+                .unwrap();
+        });
+        assert!(check(&all, &asked, NOW).is_err());
+        let free = made(&|builder| {
+            builder.valid_principal("root").unwrap();
+        });
+        assert!(check(&free, &asked, NOW).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
 use crate::flow::error::FlowError;
-use crate::flow::{Flow, dispatch, outputs, reap, reseal, roster, rotation, unseal};
+use crate::flow::{Flow, debts, dispatch, outputs, reap, reseal, roster, rotation, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
@@ -210,6 +210,7 @@ pub(crate) fn assemble(
         queued: Arc::default(),
         rotating: Arc::default(),
         arriving: Arc::new(outputs::Arriving::default()),
+        outside: Arc::default(),
         addresses: Arc::new(addresses),
     })
 }
@@ -289,6 +290,7 @@ impl Hub {
         let listener = listener.with_flow(flow.clone());
         stop.run(dispatch::run(flow.clone(), stop.clone()));
         stop.run(reap::run(flow.clone(), stop.clone()));
+        stop.run(debts::run(flow.clone(), stop.clone()));
         stop.run(reseal::run(flow.clone(), stop.clone()));
         stop.run(rotation::run(flow.clone(), stop.clone()));
         stop.run(renew(

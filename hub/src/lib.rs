@@ -9,6 +9,7 @@ pub mod meter;
 
 pub mod config;
 
+pub mod outside;
 pub mod store;
 pub mod vault;
 

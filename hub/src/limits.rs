@@ -118,6 +118,58 @@ pub const FORCE_COMMAND_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a credential's value: a private key of RSA with 16,384 bits has 13,000.
 pub const CREDENTIAL_BYTES_MAX: usize = 32 * 1024;
 
+/// Characters of a path at a source, or of its address.
+pub const OUTSIDE_PATH_CHARS_MAX: usize = 512;
+
+/// Characters of a name at a source: a field, a role, a mount.
+pub const OUTSIDE_WORD_CHARS_MAX: usize = 128;
+
+/// Bytes of the certificates under which a source is believed.
+pub const OUTSIDE_AUTHORITIES_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of one answer of a source.
+pub const OUTSIDE_ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// Characters that are told of what a source says of its own refusal.
+pub const OUTSIDE_WORDS_CHARS_MAX: usize = 200;
+
+/// How long a connection to a source may take.
+pub const OUTSIDE_CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long all that an attempt needs from outside may take before its permit, waiting included.
+pub const FETCH_WITHIN: Duration = Duration::from_secs(5);
+
+/// After a server has refused what the hub signs in with, it is asked no more for so long, or until that is set anew:
+/// servers lock accounts for less.
+pub const REFUSED_RESTS: Duration = Duration::from_secs(5 * 60);
+
+/// How long undoing one thing outside may take.
+pub const UNDO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Attempts that are fetched for from one source at one time, and of one bridge among them: a bridge that asks for
+/// much leaves room for the others.
+pub const FETCHES_OF_SOURCE: usize = 32;
+/// See [`FETCHES_OF_SOURCE`].
+pub const FETCHES_OF_BRIDGE: usize = 8;
+
+/// Start requests of one connection that wait for something from outside.
+pub const FETCHES_UNDERWAY: usize = OPEN_ATTEMPTS_MAX;
+
+/// Things that may be made outside for one attempt, however often it asks.
+pub const DEBTS_OF_ATTEMPT_MAX: u32 = 8;
+
+/// After this, what was begun for an attempt without a permit is undone; nothing can still be on its way then.
+pub const FETCH_IS_OVER: Duration = Duration::from_secs(15);
+
+/// What was not found when it was to be undone may still come into being for so long.
+pub const MAY_STILL_COME: Duration = Duration::from_secs(60);
+
+/// Roles that the role of an attempt is a member of.
+pub const DATABASE_ROLES_MAX: usize = 16;
+
+/// The longest pause before undoing is tried again.
+pub const UNDO_AGAIN_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// Bytes of a file that holds the key-encryption key; it needs 79.
 pub const KEK_FILE_BYTES_MAX: u64 = 256;
 
@@ -199,6 +251,9 @@ const _: () = assert!(CLOSED_WITHIN.as_secs() < STOP_WITHIN.as_secs());
 const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
 const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());
 const _: () = assert!(PERMIT_VALID_FOR.as_secs() < UNKNOWN_AFTER.as_secs());
+const _: () = assert!(FETCH_WITHIN.as_secs() < PERMIT_VALID_FOR.as_secs());
+const _: () = assert!(FETCH_WITHIN.as_secs() < FETCH_IS_OVER.as_secs());
+const _: () = assert!(FETCHES_OF_BRIDGE < FETCHES_OF_SOURCE);
 const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
 const _: () = assert!(STREAMS_AT_FIRST <= STREAMS_MAX);
 const _: () = assert!(STREAMS_MAX as usize == OPEN_ATTEMPTS_MAX);

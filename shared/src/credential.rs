@@ -22,6 +22,8 @@ pub enum CredentialKind {
     Token,
     /// An SSH certificate authority: a private key that signs certificates and never leaves the hub.
     SshAuthority,
+    /// A login to a database that is made for one attempt; what the hub keeps is how it makes it.
+    Database,
 }
 
 /// The word is none of this version's.
@@ -31,12 +33,13 @@ pub struct UnknownKind;
 
 impl CredentialKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Password,
         Self::SshKey,
         Self::SshCertificate,
         Self::Token,
         Self::SshAuthority,
+        Self::Database,
     ];
 
     /// The word for it in the API, in the database and in policies.
@@ -47,13 +50,14 @@ impl CredentialKind {
             Self::SshCertificate => "ssh-certificate",
             Self::Token => "token",
             Self::SshAuthority => "ssh-authority",
+            Self::Database => "database",
         }
     }
 
     /// Whether its value is something that a command can read.
     pub const fn is_text(self) -> bool {
         match self {
-            Self::Password | Self::SshKey | Self::Token => true,
+            Self::Password | Self::SshKey | Self::Token | Self::Database => true,
             Self::SshCertificate | Self::SshAuthority => false,
         }
     }
@@ -62,7 +66,7 @@ impl CredentialKind {
     pub const fn signs_in_over_ssh(self) -> bool {
         match self {
             Self::Password | Self::SshKey | Self::SshCertificate => true,
-            Self::Token | Self::SshAuthority => false,
+            Self::Token | Self::SshAuthority | Self::Database => false,
         }
     }
 }

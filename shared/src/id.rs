@@ -97,6 +97,8 @@ ids! {
     CredentialValueId;
     /// One installation of Steward: a hub (or several over one database) and its bridges.
     ClusterId;
+    /// Something that was made outside the hub for an attempt, and is to be undone.
+    DebtId;
     /// One target of a run: the unit that has a verdict.
     JobId;
     /// One journal of a bridge; a lost journal is followed by one with another id.

@@ -29,6 +29,8 @@ mod rogue;
 mod rotation;
 #[cfg(test)]
 mod scale;
+#[cfg(test)]
+mod sources;
 mod ssh;
 #[cfg(test)]
 mod targets;

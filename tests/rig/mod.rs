@@ -18,6 +18,8 @@ pub mod world;
 pub mod bridge;
 pub mod hub;
 pub mod mount;
+pub mod openbao;
+pub mod postgres;
 pub mod sshd;
 pub mod tamper;
 

@@ -193,6 +193,7 @@ pub(crate) fn flow(
         queued: Arc::default(),
         rotating: Arc::default(),
         arriving: Arc::default(),
+        outside: Arc::default(),
         addresses: Arc::default(),
     }
 }
@@ -253,6 +254,8 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
         kind: "password".to_owned(),
         account: "deploy".to_owned(),
         authority: None,
+        outside: None,
+        database: None,
     };
     flow.add_credential(USER, "default", credential)
         .await

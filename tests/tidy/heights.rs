@@ -55,7 +55,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["model"],
             &["limits", "meter"],
             &["config"],
-            &["store", "vault"],
+            &["outside", "store", "vault"],
             &["flow"],
             &["web::problem"],
             &["web::caller", "web::page"],

@@ -7,10 +7,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["hub/src/web/"]),
     ("bincode", &["shared/src/codec.rs"]),
     ("object_store", &["hub/src/store/"]),
+    ("postgres_protocol", &["hub/src/outside/postgres"]),
     ("quinn", &["hub/src/link", "bridge/src/link"]),
     ("rcgen", &["certs/src/"]),
     ("rusqlite", &["hub/src/store/", "bridge/src/runner/journal"]),
     ("russh", &["bridge/src/runner/executor/ssh/"]),
+    ("tokio_postgres", &["hub/src/outside/postgres"]),
     ("x509_parser", &["certs/src/"]),
 ];
 

@@ -14,6 +14,7 @@ use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
     SignatureScheme,
 };
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use steward_shared::id::ClusterId;
 use steward_shared::time::Clock;
@@ -54,6 +55,40 @@ pub fn enrol_config(pin: Pin, clock: Arc<dyn Clock>) -> Result<ClientConfig, Tls
 pub fn api_client_config(pin: Pin, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
     let config = pinned(pin, None, clock)?.with_no_client_auth();
     Ok(restricted(config, &[b"h2", b"http/1.1"]))
+}
+
+/// How a server outside is called that has its certificate from one of these authorities, PEM, and no other: TLS 1.3
+/// only, and its name counts.
+///
+/// # Errors
+/// [`TlsError`] when there is no certificate, or one is none.
+pub fn outside_config(authorities: &str, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+        roots.add(
+            certificate.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?,
+        )?;
+    }
+    if roots.is_empty() {
+        return Err(Error::General("there is no certificate".to_owned()).into());
+    }
+    let mut config = ClientConfig::builder_with_details(provider(), time(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// For a client that wants a configuration and uses none: it believes nobody.
+///
+/// # Errors
+/// [`TlsError`] when the provider cannot do TLS 1.3.
+pub fn nobody_config(clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_details(provider(), time(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
 }
 
 fn pinned(

@@ -24,7 +24,9 @@ use crate::fingerprint::{Pin, PinError};
 use crate::identity::{Identity, IdentityError, Role};
 use crate::key::Key;
 
-pub use crate::tls::client::{api_client_config, bridge_config, enrol_config};
+pub use crate::tls::client::{
+    api_client_config, bridge_config, enrol_config, nobody_config, outside_config,
+};
 pub use crate::tls::refusal::Refusal;
 pub use crate::tls::server::{Deny, api_server_config, hub_quic_config};
 

@@ -29,6 +29,65 @@ pub(super) fn serial(lease: LeaseId) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// What the certificate of one attempt is to say, whoever signs it.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The attempt's key.
+    pub public: [u8; 32],
+    /// The one account.
+    pub account: String,
+    /// What servers write into their logs.
+    pub key_id: String,
+    /// The one command.
+    pub command: String,
+    /// From where.
+    pub sources: Vec<String>,
+    /// Whether it allows a terminal.
+    pub terminal: bool,
+}
+
+/// What the certificate of a job is to say for this key.
+///
+/// # Errors
+/// Why there can be none, for people.
+pub(super) fn wanted(job: &Job, key: Option<&SshKey>) -> Result<Wanted, String> {
+    let none = |why: &str| Err(why.to_owned());
+    let (Some(login), Some(key)) = (&job.login, key) else {
+        return none("the bridge has asked for no certificate");
+    };
+    let Action::Ssh(action) = &job.action else {
+        return none("the job is not over SSH");
+    };
+    let command = match remote::plan(job, action, None) {
+        Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
+        Err(why) => return Err(why),
+    };
+    if command.len() > FORCE_COMMAND_BYTES_MAX {
+        let bytes = command.len();
+        return Err(format!(
+            "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
+        ));
+    }
+    let mut sources = action.sources.clone();
+    if sources.is_empty() {
+        let Ok(source) = key.source.parse::<IpAddr>() else {
+            return none("the bridge has not said which address it has");
+        };
+        sources = vec![source.to_canonical().to_string()];
+    }
+    Ok(Wanted {
+        public: key.public,
+        account: login.account.clone(),
+        key_id: format!(
+            "{}/{}/{}/{}",
+            job.cluster, job.job, job.attempt, job.requester
+        ),
+        command,
+        sources,
+        terminal: action.terminal,
+    })
+}
+
 /// Signs the certificate of one attempt. `authority` is the value of the credential: who signs.
 ///
 /// # Errors
@@ -42,9 +101,6 @@ pub(super) fn certificate(
     now: Timestamp,
 ) -> Result<Result<Secret, String>, FlowError> {
     let none = |why: &str| Ok(Err(why.to_owned()));
-    let (Some(login), Some(key)) = (&job.login, key) else {
-        return none("the bridge has asked for no certificate");
-    };
     let found = match authority.expose_text() {
         Some(id) => tx.credential(id)?,
         None => None,
@@ -57,41 +113,21 @@ pub(super) fn certificate(
     let Some(seed) = opened(tx, vault, &found, found.version, now)? else {
         return none("its authority has no value that can be used");
     };
-    let Action::Ssh(action) = &job.action else {
-        return none("the job is not over SSH");
-    };
-    let command = match remote::plan(job, action, None) {
-        Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
+    let wanted = match wanted(job, key) {
+        Ok(wanted) => wanted,
         Err(why) => return Ok(Err(why)),
     };
-    if command.len() > FORCE_COMMAND_BYTES_MAX {
-        let bytes = command.len();
-        return Ok(Err(format!(
-            "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
-        )));
-    }
-    let mut sources = action.sources.clone();
-    if sources.is_empty() {
-        let Ok(source) = key.source.parse::<IpAddr>() else {
-            return none("the bridge has not said which address it has");
-        };
-        sources = vec![source.to_canonical().to_string()];
-    }
-    let key_id = format!(
-        "{}/{}/{}/{}",
-        job.cluster, job.job, job.attempt, job.requester
-    );
     let signed = SshAuthority::from_seed(&seed)?.sign(&UserCertificate {
-        public: key.public,
-        account: &login.account,
-        key_id: &key_id,
+        public: wanted.public,
+        account: &wanted.account,
+        key_id: &wanted.key_id,
         serial: serial(lease.id),
         // However often it is asked for.
         from: lease.opened_at.before(SSH_CERTIFICATE_EARLIER),
         until: lease.opened_at.after(SSH_CERTIFICATE),
-        command: &command,
-        sources: &sources,
-        terminal: action.terminal,
+        command: &wanted.command,
+        sources: &wanted.sources,
+        terminal: wanted.terminal,
     })?;
     Ok(Ok(Secret::from(signed)))
 }

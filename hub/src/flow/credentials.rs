@@ -11,8 +11,10 @@ use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::databases::{NewDatabase, with_password};
 use super::documents::project;
 use super::error::FlowError;
+use super::origin::origin;
 use super::reseal::open_or_tell;
 use super::rotation;
 use super::targets::note;
@@ -35,6 +37,21 @@ pub struct NewCredential {
     pub account: String,
     /// For a certificate the authority that signs it; where none is named, the only one of the project.
     pub authority: Option<String>,
+    /// Where its value is kept outside, or who signs its certificates there.
+    pub outside: Option<NewReference>,
+    /// For a login to a database, where that is.
+    pub database: Option<NewDatabase>,
+}
+
+/// Where a value is kept outside.
+#[derive(Debug, Clone)]
+pub struct NewReference {
+    /// The source.
+    pub source: String,
+    /// The path there.
+    pub path: String,
+    /// The field of its answer; none where the path signs.
+    pub field: Option<String>,
 }
 
 impl Flow {
@@ -79,9 +96,18 @@ impl Flow {
             .write(move |tx| {
                 let mut row = find_credential(tx, &name)?;
                 not_changing(tx, &row)?;
+                if let Some(source) = &row.kept_at {
+                    let rule = format!("its value is kept by the source {source}: change it there");
+                    return Err(FlowError::invalid("value", rule));
+                }
                 let value = credential::completed(row.kind, value);
                 credential::check(row.kind, &value)
                     .map_err(|rule| FlowError::invalid("value", rule))?;
+                let value = if row.kind == CredentialKind::Database {
+                    with_password(tx, &vault, &row, &value, now)?
+                } else {
+                    value
+                };
                 put(tx, vault.keyring(), &mut row, &value, &user, now)?;
                 tx.forget_places(row.id)?;
                 rotation::changed(
@@ -94,7 +120,10 @@ impl Flow {
                 Ok(row)
             })
             .await
-            .inspect(|_| self.rotating.notify_one())
+            .inspect(|row| {
+                self.rotating.notify_one();
+                self.outside.forget(row.id);
+            })
     }
 
     /// Removes a credential and its value.
@@ -112,6 +141,13 @@ impl Flow {
                         kind: "credential",
                         name,
                         problem: "still signs the certificates of other credentials",
+                    });
+                }
+                if tx.is_owed_to(row.id)? {
+                    return Err(FlowError::Conflict {
+                        kind: "credential",
+                        name,
+                        problem: "still has something to undo that it made: try again in a minute",
                     });
                 }
                 tx.remove_credential(row.id, now)?;
@@ -141,6 +177,9 @@ impl Flow {
                     let why = format!("a credential of the kind {} has no public half", row.kind);
                     return Err(none(why));
                 }
+                if row.kept_at.is_some() {
+                    return Err(none(format!("the value of {name} is not kept here")));
+                }
                 let value = opened(tx, &vault, &row, row.version, now)?
                     .ok_or_else(|| none(format!("{name} has no value that can be used")))?;
                 let public = if row.kind == CredentialKind::SshKey {
@@ -167,14 +206,14 @@ pub(super) fn add(
 ) -> Result<CredentialRow, FlowError> {
     let name = name::parse(&new.name).map_err(|rule| FlowError::invalid("name", rule))?;
     let (kind, account) = who(&new.kind, &new.account)?;
-    if tx.credential(&name)?.is_some() {
+    if tx.credential(&name)?.is_some() || tx.source(&name)?.is_some() {
         return Err(FlowError::Conflict {
             kind: "credential",
             name,
-            problem: "exists already",
+            problem: "exists already, or a source of that name does",
         });
     }
-    let authority = authority(tx, kind, new.authority.as_deref(), project.id)?;
+    let origin = origin(tx, kind, new, project.id)?;
     let mut row = CredentialRow {
         id: CredentialId::by_time(),
         project: project.id,
@@ -182,7 +221,9 @@ pub(super) fn add(
         name,
         kind,
         account,
-        authority: authority.as_ref().map(|found| found.name.clone()),
+        authority: origin.authority().map(|found| found.name.clone()),
+        kept_at: origin.source().map(|found| found.name.clone()),
+        outside: origin.shown(),
         parent: None,
         source: String::new(),
         rotate_every: Duration::ZERO,
@@ -190,15 +231,15 @@ pub(super) fn add(
         created_at: now,
         changed_at: None,
     };
-    tx.add_credential(&row, authority.as_ref().map(|found| found.id))?;
+    let (authority, source) = (origin.authority(), origin.source());
+    tx.add_credential(
+        &row,
+        authority.map(|found| found.id),
+        source.map(|found| found.id),
+    )?;
     let id = row.id.to_string();
     note(tx, now, user, "credential.added", &id, &row.name)?;
-    let made = match authority {
-        // Sealed like any value: whoever edits the row changes nothing by it.
-        Some(authority) => Some(Secret::from(authority.id.to_string())),
-        None if kind == CredentialKind::SshAuthority => Some(SshAuthority::new_seed()?),
-        None => None,
-    };
+    let made = origin.value(kind)?;
     if let Some(value) = made {
         put(tx, vault.keyring(), &mut row, &value, user, now)?;
     }
@@ -223,45 +264,12 @@ pub(super) fn who(kind: &str, account: &str) -> Result<(CredentialKind, String),
         CredentialKind::Password
         | CredentialKind::SshKey
         | CredentialKind::SshCertificate
-        | CredentialKind::Token => {
+        | CredentialKind::Token
+        | CredentialKind::Database => {
             credential::account(account).map_err(|rule| FlowError::invalid("account", rule))?
         }
     };
     Ok((kind, account))
-}
-
-/// The authority of a credential that needs one.
-fn authority(
-    tx: &mut Tx<'_>,
-    kind: CredentialKind,
-    wanted: Option<&str>,
-    project: ProjectId,
-) -> Result<Option<CredentialRow>, FlowError> {
-    let refused = |why: &str| Err(FlowError::invalid("authority", why));
-    match (kind, wanted) {
-        (CredentialKind::SshCertificate, Some(name)) => {
-            let found = find_credential(tx, name)?;
-            if found.project != project {
-                return Err(FlowError::missing("credential", name));
-            }
-            if found.kind != CredentialKind::SshAuthority {
-                return refused("it is a credential of the kind ssh-authority");
-            }
-            Ok(Some(found))
-        }
-        (CredentialKind::SshCertificate, None) => {
-            let mut all = tx.authorities(project)?;
-            match (all.pop(), all.is_empty()) {
-                (Some(only), true) => Ok(Some(only)),
-                (Some(_), false) => refused("the project has several: name the one that signs"),
-                (None, _) => refused(
-                    "the project has none: add one first, a credential of the kind ssh-authority",
-                ),
-            }
-        }
-        (_, Some(_)) => refused("only a credential of the kind ssh-certificate has one"),
-        (_, None) => Ok(None),
-    }
 }
 
 /// While a value is being changed on targets, nobody else changes it.

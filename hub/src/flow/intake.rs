@@ -14,6 +14,7 @@ use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::errands::Fetched;
 use super::error::FlowError;
 use super::host_keys;
 use super::outputs::{exit_of, settle};
@@ -49,6 +50,21 @@ impl Flow {
         name: &str,
         receipt: Receipt,
     ) -> Result<Begun, FlowError> {
+        let nothing = Fetched::default();
+        self.begin_fetched(bridge, name, receipt, nothing).await
+    }
+
+    /// The same, with what was fetched for it before.
+    ///
+    /// # Errors
+    /// [`FlowError::Misbehaved`] when the receipt is not this bridge's to give.
+    pub async fn begin_fetched(
+        &self,
+        bridge: BridgeId,
+        name: &str,
+        receipt: Receipt,
+        fetched: Fetched,
+    ) -> Result<Begun, FlowError> {
         if receipt.cluster != self.vault.cluster() || receipt.bridge != bridge {
             return Err(FlowError::Misbehaved("a receipt of another bridge"));
         }
@@ -78,6 +94,7 @@ impl Flow {
             digest,
             asked,
             host_keys: shown_keys(&receipt.event),
+            fetched,
             now: self.now(),
         };
         let vault = Arc::clone(&self.vault);
@@ -247,6 +264,8 @@ struct Arrived {
     asked: Option<Option<AttemptKeys>>,
     /// Host keys that the target has shown.
     host_keys: Vec<String>,
+    /// What was fetched for it.
+    fetched: Fetched,
     now: Timestamp,
 }
 
@@ -313,7 +332,7 @@ impl Arrived {
         if refused_permit(row, &self.note, self.now).is_some() && !again {
             return Ok(Decided::NotNeeded);
         }
-        release(tx, vault, row, keys.as_ref(), self.now)
+        release(tx, vault, row, (keys.as_ref(), &self.fetched), self.now)
     }
 }
 

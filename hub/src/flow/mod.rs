@@ -8,13 +8,17 @@ pub mod bell;
 pub mod bridges;
 mod certificate;
 pub mod credentials;
+pub mod databases;
+pub mod debts;
 pub mod dispatch;
 pub mod documents;
+pub mod errands;
 pub mod error;
 pub mod hello;
 pub mod host_keys;
 pub mod intake;
 mod memo;
+mod origin;
 pub mod outputs;
 pub mod presence;
 pub mod reap;
@@ -23,6 +27,7 @@ pub mod reseal;
 pub mod roster;
 pub mod rotation;
 pub mod runs;
+pub mod sources;
 pub mod targets;
 pub mod tokens;
 pub mod transition;
@@ -35,6 +40,7 @@ use steward_shared::id::{AttemptId, RunId};
 use steward_shared::random::Random;
 use steward_shared::time::{Clock, Timestamp};
 
+use crate::outside::Outside;
 use crate::store::{Segments, Store};
 use crate::vault::Vault;
 use bell::Bells;
@@ -65,6 +71,8 @@ pub struct Flow {
     pub rotating: Arc<tokio::sync::Notify>,
     /// Output that is arriving.
     pub arriving: Arc<outputs::Arriving>,
+    /// The servers outside that are asked for secrets.
+    pub outside: Arc<Outside>,
     /// Where bridges connect to: given to bridges that enrol.
     pub addresses: Arc<Vec<String>>,
 }

@@ -18,6 +18,7 @@ use steward_shared::time::Timestamp;
 
 use super::certificate::{certificate, serial};
 use super::credentials::opened;
+use super::errands::Fetched;
 use super::error::FlowError;
 use super::rotation;
 use crate::model::rotation::Trust;
@@ -37,7 +38,7 @@ pub(super) enum Decided {
 }
 
 /// One of a job's credentials, as it was signed.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// The secret's name; empty for the login.
     name: &'a str,
     credential: CredentialId,
@@ -58,12 +59,13 @@ struct Granted {
 }
 
 /// An attempt that asks, with its keys.
-struct Asking<'a> {
-    row: &'a AttemptRow,
-    job: &'a Job,
-    body: Digest,
-    keys: &'a AttemptKeys,
-    now: Timestamp,
+pub(super) struct Asking<'a> {
+    pub row: &'a AttemptRow,
+    pub job: &'a Job,
+    pub body: Digest,
+    pub keys: &'a AttemptKeys,
+    pub fetched: &'a Fetched,
+    pub now: Timestamp,
 }
 
 /// Decides whether the attempt gets its job's credentials, and seals them: all or none. Asked again for the same
@@ -75,7 +77,7 @@ pub(super) fn release(
     tx: &mut Tx<'_>,
     vault: &Vault,
     row: &AttemptRow,
-    keys: Option<&AttemptKeys>,
+    (keys, fetched): (Option<&AttemptKeys>, &Fetched),
     now: Timestamp,
 ) -> Result<Decided, FlowError> {
     if !tx.run_needs_credentials(row.run)? {
@@ -97,6 +99,7 @@ pub(super) fn release(
         job: &job,
         body,
         keys,
+        fetched,
         now,
     };
     let mut granted = Vec::new();
@@ -118,7 +121,7 @@ pub(super) fn release(
 }
 
 /// The credentials of a job.
-fn asked(job: &Job) -> impl Iterator<Item = Asked<'_>> {
+pub(super) fn asked(job: &Job) -> impl Iterator<Item = Asked<'_>> {
     let login = job.login.iter().map(|login| Asked {
         name: "",
         credential: login.credential,
@@ -176,7 +179,7 @@ fn grant(
         name: asked.name.to_owned(),
         credential: credential.id,
         lease: lease.id,
-        account: credential.account.clone(),
+        account: asking.fetched.account(&credential),
         valid_for_ms: u64::try_from(valid_for.as_millis()).unwrap_or(0),
         sealed,
     };
@@ -189,7 +192,7 @@ fn grant(
 }
 
 /// The credential, if it is still what was signed, and the version of its value that is meant.
-fn usable(
+pub(super) fn usable(
     tx: &mut Tx<'_>,
     asking: &Asking<'_>,
     asked: &Asked<'_>,
@@ -286,6 +289,9 @@ fn proof(
     lease: &LeaseRow,
 ) -> Result<Result<Secret, String>, FlowError> {
     let now = asking.now;
+    if credential.is_outside() {
+        return Ok(asking.fetched.of(credential));
+    }
     let Some(value) = opened(tx, vault, credential, lease.version, now)? else {
         return Ok(Err(format!(
             "{} has no value that can be used",
@@ -342,7 +348,9 @@ fn record(
     if !lease.name.is_empty() {
         detail.insert("secret".to_owned(), json!(lease.name));
     }
-    if credential.kind == CredentialKind::SshCertificate {
+    if let Some(source) = &credential.kept_at {
+        detail.insert("source".to_owned(), json!(source));
+    } else if credential.kind == CredentialKind::SshCertificate {
         detail.insert("serial".to_owned(), json!(serial(lease.id).to_string()));
     }
     let event = Event {

@@ -1445,6 +1445,7 @@ impl Bench {
             queued: Arc::default(),
             rotating: Arc::default(),
             arriving: Arc::default(),
+            outside: Arc::default(),
             addresses: Arc::default(),
         };
         flow.apply_documents(USER, "default", DOCUMENTS, Wanted::Any)
@@ -1542,6 +1543,8 @@ impl Bench {
                 kind: "password".to_owned(),
                 account: "deploy".to_owned(),
                 authority: None,
+                outside: None,
+                database: None,
             };
             self.flow
                 .add_credential(USER, "default", new)

@@ -20,10 +20,11 @@ use super::greetings::Greetings;
 use super::output;
 use super::transport::{self, read_frame, write_frame};
 use crate::flow::Flow;
+use crate::flow::errands::Fetched;
 use crate::flow::error::FlowError;
 use crate::flow::presence::Arrival;
 use crate::flow::roster::Place;
-use crate::limits::RECEIPTS_UNDERWAY;
+use crate::limits::{FETCHES_UNDERWAY, RECEIPTS_UNDERWAY};
 use crate::meter::{self, Door, Dropped};
 use crate::store::BridgeRow;
 
@@ -91,6 +92,7 @@ struct Session {
     place: Place,
     receive: RecvStream,
     underway: Arc<Semaphore>,
+    fetching: Arc<Semaphore>,
     failed: mpsc::Sender<FlowError>,
     failures: mpsc::Receiver<FlowError>,
     stop: Stop,
@@ -135,6 +137,7 @@ async fn greet(
             place,
             receive,
             underway: Arc::new(Semaphore::new(RECEIPTS_UNDERWAY)),
+            fetching: Arc::new(Semaphore::new(FETCHES_UNDERWAY)),
             failed,
             failures,
             stop: stop.clone(),
@@ -264,7 +267,55 @@ impl Session {
 
     /// Takes a receipt; the next one is read while this one is on its way to the disk.
     async fn begin(&mut self, flow: &Flow, receipt: Receipt) -> Result<(), FlowError> {
-        let begun = flow.begin_receipt(self.bridge, &self.name, receipt).await?;
+        if flow.has_errand(self.bridge, &receipt).await? {
+            let Ok(place) = Arc::clone(&self.fetching).try_acquire_owned() else {
+                let nothing = Fetched::too_many();
+                return self.begin_fetched(flow, receipt, nothing).await;
+            };
+            self.fetch(flow, receipt, place);
+            return Ok(());
+        }
+        self.begin_fetched(flow, receipt, Fetched::default()).await
+    }
+
+    /// What a job needs from outside is fetched aside: no other receipt waits for it. Whatever comes of the attempt
+    /// meanwhile decides what its request gets.
+    fn fetch(&self, flow: &Flow, receipt: Receipt, place: OwnedSemaphorePermit) {
+        let (flow, failed, stop) = (flow.clone(), self.failed.clone(), self.stop.clone());
+        let (bridge, name) = (self.bridge, self.name.clone());
+        self.stop.run(async move {
+            let taken = async {
+                let mut fetched = flow.fetch(bridge, &receipt).await?;
+                let backs = fetched.take_backs();
+                let begun = flow.begin_fetched(bridge, &name, receipt, fetched).await;
+                if let Ok(begun) = begun {
+                    flow.finish_receipt(begun).await?;
+                } else {
+                    begun?;
+                }
+                flow.give_back(backs).await;
+                Ok::<_, FlowError>(())
+            };
+            tokio::select! {
+                // Nobody waits any more: a bridge that is back asks anew.
+                () = stop.stopped() => (),
+                taken = taken => if let Err(error) = taken {
+                    failed.try_send(error).ok();
+                },
+            }
+            drop(place);
+        });
+    }
+
+    async fn begin_fetched(
+        &mut self,
+        flow: &Flow,
+        receipt: Receipt,
+        fetched: Fetched,
+    ) -> Result<(), FlowError> {
+        let begun = flow
+            .begin_fetched(self.bridge, &self.name, receipt, fetched)
+            .await?;
         let (flow, failed) = (flow.clone(), self.failed.clone());
         let place = Arc::clone(&self.underway).acquire_owned().await;
         self.stop.run(async move {

@@ -10,7 +10,7 @@ use steward_shared::secret::Secret;
 /// A sentence that says what such a value is; it tells nothing of the value.
 pub fn check(kind: CredentialKind, value: &Secret) -> Result<(), &'static str> {
     match kind {
-        CredentialKind::Password | CredentialKind::Token => {
+        CredentialKind::Password | CredentialKind::Token | CredentialKind::Database => {
             let legal = value
                 .expose_text()
                 .is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control));

@@ -5,6 +5,7 @@ pub mod credential;
 pub mod job;
 pub mod kek;
 pub mod name;
+pub mod outside;
 pub mod permission;
 pub mod rotation;
 pub mod run;

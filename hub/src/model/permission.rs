@@ -34,6 +34,10 @@ pub enum Permission {
     RunsWrite,
     /// Any signed-in caller.
     SignedIn,
+    /// See sources; what the hub signs in with nobody sees.
+    SourcesRead,
+    /// Add and remove sources, and set what the hub signs in with.
+    SourcesWrite,
     /// See targets.
     TargetsRead,
     /// Make, change and remove targets.
@@ -48,7 +52,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission that a role may grant.
-    pub const GRANTABLE: [Self; 16] = [
+    pub const GRANTABLE: [Self; 18] = [
         Self::BridgesRead,
         Self::BridgesWrite,
         Self::CredentialsRead,
@@ -60,6 +64,8 @@ impl Permission {
         Self::RunsRead,
         Self::RunsResolve,
         Self::RunsWrite,
+        Self::SourcesRead,
+        Self::SourcesWrite,
         Self::TargetsRead,
         Self::TargetsWrite,
         Self::TasksRead,
@@ -83,6 +89,8 @@ impl Permission {
             Self::RunsResolve => "runs.resolve",
             Self::RunsWrite => "runs.write",
             Self::SignedIn => "signed-in",
+            Self::SourcesRead => "sources.read",
+            Self::SourcesWrite => "sources.write",
             Self::TargetsRead => "targets.read",
             Self::TargetsWrite => "targets.write",
             Self::TasksRead => "tasks.read",
@@ -122,6 +130,7 @@ impl Role {
                     | Permission::MetricsRead
                     | Permission::ProjectsRead
                     | Permission::RunsRead
+                    | Permission::SourcesRead
                     | Permission::TargetsRead
                     | Permission::TasksRead
             ),

@@ -34,6 +34,10 @@ pub struct CredentialRow {
     pub source: String,
     /// How old its value may be; zero is no such limit.
     pub rotate_every: Duration,
+    /// The name of the source that its value or its certificates come from.
+    pub kept_at: Option<String>,
+    /// For people, as JSON, where at the source; empty where it has none. What counts is sealed as its value.
+    pub outside: String,
     /// The version of its value; 0 while it has none.
     pub version: u32,
     /// When it was made.
@@ -43,6 +47,11 @@ pub struct CredentialRow {
 }
 
 impl CredentialRow {
+    /// Whether an attempt gets something that is fetched or made outside, and not its value.
+    pub fn is_outside(&self) -> bool {
+        self.kept_at.is_some() || self.kind == CredentialKind::Database
+    }
+
     /// What its values are bound to: a row that is given to another project, account or name takes none along.
     pub fn owner(&self) -> Digest {
         owner(
@@ -50,31 +59,39 @@ impl CredentialRow {
             &self.name,
             self.kind.as_str(),
             &self.account,
+            self.kept_at.is_some(),
         )
     }
 }
 
 /// Every part with its length before it: no two owners have the same bytes.
-fn owner(project: &str, name: &str, kind: &str, account: &str) -> Digest {
+pub(super) fn owner(project: &str, name: &str, kind: &str, account: &str, outside: bool) -> Digest {
     let mut bytes = Vec::new();
     for part in [project, name, kind, account] {
         bytes.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         bytes.extend_from_slice(part.as_bytes());
     }
+    // Where a value is must not be taken for a value, nor the other way round.
+    if outside {
+        bytes.extend_from_slice(b"outside");
+    }
     Digest::of(&bytes)
 }
 
 pub(super) const CREDENTIALS: &str =
-    "SELECT c.*, p.name AS project_name, a.name AS authority_name, m.name AS parent_name
+    "SELECT c.*, p.name AS project_name, a.name AS authority_name, m.name AS parent_name,
+         s.name AS kept_at_name
      FROM credentials c JOIN projects p ON p.id = c.project
      LEFT JOIN credentials a ON a.id = c.authority
      LEFT JOIN credentials m ON m.id = c.parent AND m.removed_at IS NULL
-     WHERE c.removed_at IS NULL";
+     LEFT JOIN credentials s ON s.id = c.kept_at
+     WHERE c.removed_at IS NULL AND c.kind <> 'source'";
 
 /// A value with the name of its credential and the key that protects it.
 pub type KeptValue = (String, ValueOf, SealedValue, ProjectKey);
 
-const VALUES: &str = "SELECT v.*, c.project, c.name, c.kind, c.account, k.project AS key_project,
+const VALUES: &str =
+    "SELECT v.*, c.project, c.name, c.kind, c.account, c.kept_at, k.project AS key_project,
                           k.version AS key_version, k.kek, k.wrapped
                       FROM credential_values v JOIN credentials c ON c.id = v.credential
                       JOIN project_keys k ON k.id = v.project_key
@@ -92,6 +109,8 @@ pub(super) fn credential(r: &Row<'_>) -> Result<CredentialRow, StoreError> {
         parent: row::get(r, T, "parent_name")?,
         source: row::get(r, T, "source")?,
         rotate_every: Duration::from_millis(row::count(r, T, "rotate_every_ms")?),
+        kept_at: row::get(r, T, "kept_at_name")?,
+        outside: row::get(r, T, "outside")?,
         version: row::count(r, T, "version")?,
         created_at: row::instant(r, T, "created_at")?,
         changed_at: row::instant_maybe(r, T, "changed_at")?,
@@ -121,6 +140,7 @@ fn value(r: &Row<'_>) -> Result<(ValueOf, SealedValue), StoreError> {
             &row::get::<String>(r, "credentials", "name")?,
             &row::get::<String>(r, "credentials", "kind")?,
             &row::get::<String>(r, "credentials", "account")?,
+            row::get::<Option<String>>(r, "credentials", "kept_at")?.is_some(),
         ),
     };
     let value = SealedValue {
@@ -137,11 +157,13 @@ impl Tx<'_> {
         &mut self,
         credential: &CredentialRow,
         authority: Option<CredentialId>,
+        source: Option<CredentialId>,
     ) -> Result<(), StoreError> {
         self.execute_one(
             "add a credential",
-            "INSERT INTO credentials (id, project, name, kind, account, version, created_at, authority)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",
+            "INSERT INTO credentials (id, project, name, kind, account, version, created_at, authority, kept_at,
+                 outside)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9)",
             &[
                 &credential.id.to_string(),
                 &credential.project.to_string(),
@@ -150,6 +172,8 @@ impl Tx<'_> {
                 &credential.account,
                 &row::kept(credential.created_at),
                 &authority.map(|id| id.to_string()),
+                &source.map(|id| id.to_string()),
+                &credential.outside,
             ],
         )
     }

@@ -16,7 +16,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi, ToSchema};
 
 use super::api::{
-    attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, targets, tasks,
+    attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, sources,
+    targets, tasks,
 };
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
@@ -218,6 +219,31 @@ fn table(app: App) -> Table {
             "/api/v1/credentials/{credential}/value",
             P::CredentialsWrite,
             credentials::set_value,
+        )
+        .route("GET", "/api/v1/sources", P::SourcesRead, sources::sources)
+        .route(
+            "POST",
+            "/api/v1/sources",
+            P::SourcesWrite,
+            sources::add_source,
+        )
+        .route(
+            "GET",
+            "/api/v1/sources/{source}",
+            P::SourcesRead,
+            sources::source,
+        )
+        .route(
+            "DELETE",
+            "/api/v1/sources/{source}",
+            P::SourcesWrite,
+            sources::remove_source,
+        )
+        .route(
+            "POST",
+            "/api/v1/sources/{source}/secret",
+            P::SourcesWrite,
+            sources::set_secret,
         )
         .route(
             "POST",
@@ -479,6 +505,11 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         rotations::verify,
         rotations::rotations,
         rotations::rotation,
+        sources::sources,
+        sources::add_source,
+        sources::source,
+        sources::remove_source,
+        sources::set_secret,
         credentials::vault,
         credentials::unseal,
         credentials::verify_vault,

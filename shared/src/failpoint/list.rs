@@ -78,6 +78,26 @@ const HUB: &[(&str, &str)] = &[
         "hub.receipt.exited",
         "an exit record is on disk, unanswered",
     ),
+    (
+        "hub.fetch.owed",
+        "a token of a source is on record, nothing was read with it",
+    ),
+    (
+        "hub.fetch.done",
+        "what a job needs from outside is here, its permit is not decided",
+    ),
+    (
+        "hub.role.owed",
+        "a role of a database is on record, not made",
+    ),
+    (
+        "hub.role.made",
+        "a role of a database is made, its attempt has no permit",
+    ),
+    (
+        "hub.undo.done",
+        "what was made outside is undone, nothing says so",
+    ),
     ("hub.permit.before", "a permit is on disk, not signed"),
     ("hub.permit.after", "a permit was sent"),
     ("hub.cancel.before", "a cancel is on disk, not sent"),

@@ -16,7 +16,7 @@ use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World};
 const PASSWORD: &str = "Kanari \"9\"/Vogel-ümlaut";
 
 /// A template over SSH with one step, and a task that runs it on the target `machine` with this credential.
-fn over_ssh(name: &str, credential: &str, step: &str) -> String {
+pub(crate) fn over_ssh(name: &str, credential: &str, step: &str) -> String {
     format!(
         "template: {name}\nexecutor: ssh\nsteps:\n  - {step}\n---\ntask: {name}\ntemplate: {name}\n\
          login: {{ credential: {credential} }}\ntargets: {{ names: [machine] }}\n---\n"
@@ -30,11 +30,11 @@ fn machine(port: u16, key: &str) -> String {
     )
 }
 
-async fn target(hub: &Hub, sshd: &Sshd) -> Result<()> {
+pub(crate) async fn target(hub: &Hub, sshd: &Sshd) -> Result<()> {
     hub.apply(&machine(sshd.port(), &sshd.host_key()?)).await
 }
 
-async fn add(hub: &Hub, name: &str, kind: &str, account: &str) -> Result<()> {
+pub(crate) async fn add(hub: &Hub, name: &str, kind: &str, account: &str) -> Result<()> {
     let words = [
         "credentials",
         "add",
@@ -73,7 +73,7 @@ async fn trusting(world: &World, hub: &Hub, extra: &str) -> Result<Sshd> {
     Sshd::start(world, "sshd", &extra).await
 }
 
-async fn printed(api: &Api, run: &str, stream: &str) -> Result<String> {
+pub(crate) async fn printed(api: &Api, run: &str, stream: &str) -> Result<String> {
     let job = api.job(run).await?;
     let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
     let attempt = attempt.context("no attempt")?;
@@ -81,7 +81,7 @@ async fn printed(api: &Api, run: &str, stream: &str) -> Result<String> {
 }
 
 /// Runs a task that must succeed; what it printed.
-async fn said(api: &Api, task: &str) -> Result<String> {
+pub(crate) async fn said(api: &Api, task: &str) -> Result<String> {
     let run = api.run(task).await?;
     let ended = api.end(&run).await?;
     ensure!(
@@ -92,7 +92,7 @@ async fn said(api: &Api, task: &str) -> Result<String> {
     printed(api, &run, "stdout").await
 }
 
-async fn leases(api: &Api) -> Result<BTreeMap<String, usize>> {
+pub(crate) async fn leases(api: &Api) -> Result<BTreeMap<String, usize>> {
     let mut counted = BTreeMap::new();
     for event in api.list("events?limit=1000").await? {
         if let Some(action) = event
@@ -107,7 +107,7 @@ async fn leases(api: &Api) -> Result<BTreeMap<String, usize>> {
 }
 
 /// What `ssh-keygen -L` says of a certificate: each line's words after its name.
-fn explained(world: &World, certificate: &str) -> Result<BTreeMap<String, String>> {
+pub(crate) fn explained(world: &World, certificate: &str) -> Result<BTreeMap<String, String>> {
     let file = world.path("seen-cert.pub");
     fs::write(&file, certificate)?;
     let output = Command::new("ssh-keygen").arg("-Lf").arg(&file).output()?;
@@ -127,7 +127,7 @@ fn explained(world: &World, certificate: &str) -> Result<BTreeMap<String, String
 }
 
 /// How many seconds lie between two times as `ssh-keygen -L` says them.
-fn seconds(valid: &str) -> Result<i64> {
+pub(crate) fn seconds(valid: &str) -> Result<i64> {
     let (from, to) = valid
         .trim_start_matches("from ")
         .split_once(" to ")
@@ -380,7 +380,7 @@ async fn story_host_key_changed() -> Result<()> {
 }
 
 /// Starts hub and bridge again so that they log everything.
-async fn talkative(hub: &Hub, bridge: &Bridge) -> Result<()> {
+pub(crate) async fn talkative(hub: &Hub, bridge: &Bridge) -> Result<()> {
     hub.program().stop().await?;
     let program = hub.start_as(hub.serving()?.env(FILTER, "trace"))?;
     program.line("ready").await?;

@@ -2,6 +2,7 @@
 
 mod noun;
 mod run;
+mod source;
 mod value;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use noun::{
     TemplateVerb, VaultVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
+pub(crate) use source::{DatabaseArgs, SourceVerb};
 pub(crate) use value::Pair;
 
 /// Runs tasks across segmented networks, through a Steward hub.
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     /// Accounts on targets and how to prove them; their values are never shown
     #[command(alias = "credential", subcommand)]
     Credentials(CredentialVerb),
+    /// Servers outside that keep values and sign certificates: OpenBao, HashiCorp Vault
+    #[command(alias = "source", subcommand)]
+    Sources(SourceVerb),
     /// The agents in the networks
     #[command(alias = "bridge", subcommand)]
     Bridges(BridgeVerb),

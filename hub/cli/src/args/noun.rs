@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::run::FollowArgs;
+use super::source::DatabaseArgs;
 use super::value::{Pair, duration};
 
 /// How much of a list is wanted.
@@ -314,8 +315,8 @@ pub(crate) enum CredentialVerb {
     Add {
         /// Its name
         name: String,
-        /// How the account is proven: password, ssh-key, ssh-certificate or token; or ssh-authority, which signs
-        /// certificates
+        /// How the account is proven: password, ssh-key, ssh-certificate, token or database; or ssh-authority,
+        /// which signs certificates
         #[arg(long)]
         kind: String,
         /// The account's name on targets; an authority has none
@@ -324,6 +325,18 @@ pub(crate) enum CredentialVerb {
         /// The authority that signs the certificates, where the project has several
         #[arg(long)]
         authority: Option<String>,
+        /// The source that keeps the value, or signs the certificates
+        #[arg(long, requires = "path")]
+        source: Option<String>,
+        /// Where at the source: secret/data/app, or ssh/sign/ROLE for a certificate
+        #[arg(long, requires = "source")]
+        path: Option<String>,
+        /// The field that has the value
+        #[arg(long, requires = "path")]
+        field: Option<String>,
+        /// For a login to a database, where that is.
+        #[command(flatten)]
+        database: DatabaseArgs,
         /// The project, if it is not `default`
         #[arg(long)]
         project: Option<String>,

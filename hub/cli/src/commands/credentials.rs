@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{Desk, body, noun, rotation, secret};
-use crate::args::{CredentialVerb, SecretArgs, VaultVerb};
-use crate::error::Error;
+use crate::args::{CredentialVerb, DatabaseArgs, SecretArgs, VaultVerb};
+use crate::error::{Error, unreadable};
 use crate::exit::Exit;
 
 /// Lists, shows, adds and removes credentials, and gives them values.
@@ -17,6 +17,10 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             kind,
             account,
             authority,
+            source,
+            path,
+            field,
+            database,
             project,
         } => {
             let body = body(&[
@@ -24,6 +28,10 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
                 ("kind", json!(kind)),
                 ("account", json!(account)),
                 ("authority", json!(authority)),
+                ("source", json!(source)),
+                ("path", json!(path)),
+                ("field", json!(field)),
+                ("database", database_of(database)?),
                 ("project", json!(project)),
             ]);
             let made = desk.client.post(&["credentials"], &body).await?;
@@ -76,6 +84,25 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
     }
 }
 
+/// Where a database is, as the hub takes it; null where none was named.
+fn database_of(args: DatabaseArgs) -> Result<serde_json::Value, Error> {
+    if args.host.is_none() {
+        return Ok(serde_json::Value::Null);
+    }
+    let authorities = match args.ca {
+        Some(path) => Some(std::fs::read_to_string(&path).map_err(unreadable(&path))?),
+        None => None,
+    };
+    Ok(body(&[
+        ("host", json!(args.host)),
+        ("port", json!(args.port)),
+        ("database", json!(args.database)),
+        ("admin", json!(args.admin)),
+        ("roles", json!(args.roles)),
+        ("authorities", json!(authorities)),
+    ]))
+}
+
 /// Says whether secrets can be used, opens the vault, looks at all of it, and changes its keys.
 pub(crate) async fn vault(desk: &Desk<'_>, verb: VaultVerb) -> Result<Exit, Error> {
     let state = match verb {
@@ -104,7 +131,8 @@ async fn looked(desk: &Desk<'_>, act: &str) -> Result<Exit, Error> {
     Ok(if refused { Exit::Failed } else { Exit::Done })
 }
 
-fn given(
+/// A secret that the command is given, or asks for.
+pub(super) fn given(
     desk: &Desk<'_>,
     args: &SecretArgs,
     prompt: &str,

@@ -13,6 +13,7 @@ mod rotation;
 mod run;
 mod runs;
 mod secret;
+mod sources;
 mod status;
 mod targets;
 mod templates;
@@ -51,6 +52,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         | Command::Run(_)
         | Command::Runs(_)
         | Command::Sites(_)
+        | Command::Sources(_)
         | Command::Status
         | Command::Targets(_)
         | Command::Tasks(_)
@@ -69,6 +71,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Run(args) => run::run(&desk, args).await,
         Command::Runs(verb) => runs::runs(&desk, verb).await,
         Command::Sites(verb) => sites(&desk, verb).await,
+        Command::Sources(verb) => sources::sources(&desk, verb).await,
         Command::Status => status::status(&desk).await,
         Command::Targets(verb) => targets::targets(&desk, verb).await,
         Command::Tasks(verb) => tasks(&desk, verb).await,

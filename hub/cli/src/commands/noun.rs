@@ -147,8 +147,9 @@ pub(crate) const CREDENTIAL: Noun = Noun {
     columns: columns!["NAME" "/name", "KIND" "/kind", "ACCOUNT" "/account",
         "VERSION" "/version", "CHANGED" "/changed_at", "PROJECT" "/project"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
-        "ACCOUNT" "/account", "AUTHORITY" "/authority", "PARENT" "/parent", "VERSION" "/version",
-        "CHANGED" "/changed_at", "TARGETS" "/targets", "USED BY" "/used_by",
+        "ACCOUNT" "/account", "AUTHORITY" "/authority", "SOURCE" "/source", "PATH" "/path",
+        "FIELD" "/field", "DATABASE" "/database/database", "HOST" "/database/host",
+        "PARENT" "/parent", "VERSION" "/version", "CHANGED" "/changed_at", "TARGETS" "/targets", "USED BY" "/used_by",
         "CREATED" "/created_at", "ID" "/id"],
 };
 
@@ -161,6 +162,18 @@ pub(crate) const ROTATION: Noun = Noun {
     details: columns!["CREDENTIAL" "/credential", "PURPOSE" "/purpose", "CAUSE" "/cause",
         "CAUSED BY" "/cause_detail", "VERDICT" "/verdict", "VERSION" "/version", "WHY" "/why",
         "TARGETS" "/targets", "BY" "/requester", "CREATED" "/created_at", "ENDED" "/ended_at", "ID" "/id"],
+};
+
+/// A source.
+pub(crate) const SOURCE: Noun = Noun {
+    path: "sources",
+    name: "/name",
+    columns: columns!["NAME" "/name", "KIND" "/kind", "ADDRESS" "/address", "AUTH" "/auth",
+        "READY" "/ready", "PROJECT" "/project"],
+    details: columns!["NAME" "/name", "PROJECT" "/project", "KIND" "/kind",
+        "ADDRESS" "/address", "NAMESPACE" "/namespace", "AUTH" "/auth", "ROLE" "/role",
+        "MOUNT" "/mount", "READY" "/ready", "CHANGED" "/changed_at", "CREATED" "/created_at",
+        "ID" "/id"],
 };
 
 /// The public half of a key.

@@ -9,7 +9,8 @@ use steward_shared::secret::Secret;
 use utoipa::ToSchema;
 
 use super::targets::default_project;
-use crate::flow::credentials::{NewCredential, find_credential};
+use crate::flow::credentials::{NewCredential, NewReference, find_credential};
+use crate::flow::databases::NewDatabase;
 use crate::flow::error::FlowError;
 use crate::flow::reseal::Looked;
 use crate::flow::uses::{User, users_of};
@@ -29,6 +30,14 @@ pub struct Credential {
     account: String,
     /// The authority that signs its certificates.
     authority: Option<String>,
+    /// The source that its value, or its certificate, comes from.
+    source: Option<String>,
+    /// The path there.
+    path: Option<String>,
+    /// The field of the answer; empty where the path signs.
+    field: Option<String>,
+    /// For a login to a database, where that is.
+    database: Option<Database>,
     /// The version of its value; 0 while it has none.
     version: u32,
     created_at: String,
@@ -36,7 +45,7 @@ pub struct Credential {
     /// The credential after whose change it is changed too.
     parent: Option<String>,
     /// What people have written of it, YAML; empty when nothing.
-    source: String,
+    document: String,
 }
 
 /// A credential with all that is around it.
@@ -71,6 +80,29 @@ pub struct CredentialUser {
     how: &'static str,
 }
 
+/// A database, and how the hub makes logins there.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Host name, address, or the folder of a socket.
+    host: String,
+    #[serde(default = "postgres_port")]
+    port: u16,
+    database: String,
+    /// The role that makes the others; its password is the credential's value.
+    admin: String,
+    /// The roles that an attempt's role is a member of.
+    #[serde(default)]
+    roles: Vec<String>,
+    /// The certificates under which its own is believed, PEM.
+    #[serde(default)]
+    authorities: String,
+}
+
+const fn postgres_port() -> u16 {
+    5432
+}
+
 /// A credential to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +112,10 @@ pub struct CredentialRequest {
     #[serde(default)]
     account: String,
     authority: Option<String>,
+    source: Option<String>,
+    path: Option<String>,
+    field: Option<String>,
+    database: Option<Database>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -109,6 +145,14 @@ pub struct VaultLook {
     good: u64,
     /// Credentials whose values were changed, or do not belong where they are.
     refused: Vec<String>,
+}
+
+/// Where at a source, as it is kept for people.
+#[derive(Default, Deserialize)]
+struct Outside {
+    path: Option<String>,
+    field: Option<String>,
+    database: Option<Database>,
 }
 
 impl From<Looked> for VaultLook {
@@ -143,6 +187,7 @@ impl From<User> for CredentialUser {
 
 impl From<CredentialRow> for Credential {
     fn from(row: CredentialRow) -> Self {
+        let at: Outside = serde_json::from_str(&row.outside).unwrap_or_default();
         Self {
             id: row.id.to_string(),
             name: row.name,
@@ -150,11 +195,15 @@ impl From<CredentialRow> for Credential {
             kind: row.kind.as_str(),
             account: row.account,
             authority: row.authority,
+            source: row.kept_at,
+            path: at.path,
+            field: at.field,
+            database: at.database,
             version: row.version,
             created_at: row.created_at.to_string(),
             changed_at: row.changed_at.map(|at| at.to_string()),
             parent: row.parent,
-            source: row.source,
+            document: row.source,
         }
     }
 }
@@ -210,12 +259,38 @@ pub(crate) async fn add_credential(
         kind: new.kind,
         account: new.account,
         authority: new.authority,
+        outside: outside(new.source, new.path, new.field)?,
+        database: new.database.map(|wanted| NewDatabase {
+            host: wanted.host,
+            port: wanted.port,
+            database: wanted.database,
+            admin: wanted.admin,
+            roles: wanted.roles,
+            authorities: wanted.authorities,
+        }),
     };
     let row = app
         .flow
         .add_credential(&caller.user, &new.project, credential)
         .await?;
     Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+fn outside(
+    source: Option<String>,
+    path: Option<String>,
+    field: Option<String>,
+) -> Result<Option<NewReference>, FlowError> {
+    match (source, path) {
+        (Some(source), Some(path)) => Ok(Some(NewReference {
+            source,
+            path,
+            field,
+        })),
+        (None, None) if field.is_none() => Ok(None),
+        (None, _) => Err(FlowError::invalid("source", "name the source of the path")),
+        (Some(_), None) => Err(FlowError::invalid("path", "name the path at the source")),
+    }
 }
 
 /// Gives a credential a value: the body, byte for byte.

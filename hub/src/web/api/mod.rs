@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod rotations;
 pub mod runs;
 pub mod shown;
+pub mod sources;
 pub mod targets;
 pub mod tasks;

@@ -64,10 +64,9 @@ async fn prove(
             let key = own_key.ok_or_else(|| "no key was made for a certificate".to_owned())?;
             certificate(connection, &login.account, key, secret).await
         }
-        CredentialKind::Token | CredentialKind::SshAuthority => Err(format!(
-            "a credential of the kind {} cannot be used",
-            login.kind
-        )),
+        CredentialKind::Token | CredentialKind::SshAuthority | CredentialKind::Database => Err(
+            format!("a credential of the kind {} cannot be used", login.kind),
+        ),
     }
 }
 

@@ -81,7 +81,8 @@ impl SshExecutor {
             CredentialKind::Password
             | CredentialKind::SshKey
             | CredentialKind::Token
-            | CredentialKind::SshAuthority => None,
+            | CredentialKind::SshAuthority
+            | CredentialKind::Database => None,
         };
         let connection = host::reach(&job.target.address, action.port, &action.host_keys).await?;
         let keys = AttemptKeys {
