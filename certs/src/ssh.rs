@@ -216,7 +216,7 @@ pub fn new_user_key() -> Result<Secret, SshError> {
 /// it is no key.
 pub fn fingerprint(key: &str) -> Option<String> {
     let key = ssh_key::PublicKey::from_openssh(key).ok()?;
-    Some(key.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+    Some(key.fingerprint(HashAlg::Sha256).to_string())
 }
 
 fn shown(key: &PrivateKey) -> Result<String, SshError> {

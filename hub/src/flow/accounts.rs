@@ -53,6 +53,8 @@ pub(super) fn put(
                 kind: document.kind.clone(),
                 account: account.to_owned(),
                 authority: document.authority.clone(),
+                outside: None,
+                database: None,
             };
             let row = add(tx, vault, (&author.user, project), &new, author.now)?;
             (row, Applying::Created)

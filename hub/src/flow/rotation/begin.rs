@@ -105,6 +105,7 @@ fn propose(
     let value = match credential.kind {
         CredentialKind::SshKey => new_user_key()?,
         CredentialKind::Password
+        | CredentialKind::Database
         | CredentialKind::Token
         | CredentialKind::SshCertificate
         | CredentialKind::SshAuthority => password(how)?,

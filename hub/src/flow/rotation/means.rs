@@ -49,6 +49,9 @@ pub(super) fn check(credential: &CredentialRow, purpose: Purpose) -> Result<(), 
         Purpose::Change if !is_changed => format!(
             "{name} is of the kind {kind}: passwords and SSH keys are what is changed on targets"
         ),
+        Purpose::Change if credential.kept_at.is_some() => {
+            format!("the value of {name} is kept elsewhere: it is changed there")
+        }
         Purpose::Change | Purpose::Check if targets(document).is_none() => {
             format!("nobody has said where the account of {name} is: apply a document with targets")
         }
