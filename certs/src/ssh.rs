@@ -164,8 +164,18 @@ pub fn check(text: &str, wanted: &UserCertificate<'_>, now: Timestamp) -> Result
             && found.valid_before() <= seconds(wanted.until),
         "is good for longer than a few minutes",
     )?;
+    let extensions: Vec<&str> = found
+        .extensions()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let allowed: &[&str] = if wanted.terminal {
+        &["permit-pty"]
+    } else {
+        &[]
+    };
     or(
-        found.extensions().is_empty(),
+        extensions == allowed,
         "allows more than a command: the role must have no default extensions",
     )?;
     let sources = wanted.sources.join(",");
@@ -389,6 +399,12 @@ mod tests {
             builder.extension("permit-pty", "").unwrap();
         });
         assert!(check(&more, &asked, NOW).is_err());
+        let terminal = UserCertificate {
+            terminal: true,
+            ..asked
+        };
+        assert_eq!(check(&more, &terminal, NOW), Ok(()));
+        assert!(check(&made(&ours), &terminal, NOW).is_err());
         let two = made(&|builder| {
             ours(builder);
             builder.valid_principal("admin").unwrap();

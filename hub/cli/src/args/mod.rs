@@ -2,6 +2,7 @@
 
 mod noun;
 mod run;
+mod secret;
 mod source;
 mod value;
 
@@ -11,10 +12,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
-    OutcomeWord, ProjectVerb, RunVerb, SecretArgs, SiteVerb, StreamWord, TargetVerb, TaskVerb,
-    TemplateVerb, VaultVerb,
+    OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
+pub(crate) use secret::{SecretArgs, VaultVerb};
 pub(crate) use source::{DatabaseArgs, SourceVerb};
 pub(crate) use value::Pair;
 

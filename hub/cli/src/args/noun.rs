@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::run::FollowArgs;
+use super::secret::SecretArgs;
 use super::source::DatabaseArgs;
 use super::value::{Pair, duration};
 
@@ -297,17 +298,6 @@ pub(crate) enum TargetVerb {
     },
 }
 
-/// Where a secret comes from; typed when nothing is said.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct SecretArgs {
-    /// Read it from standard input
-    #[arg(long, conflicts_with = "file")]
-    pub stdin: bool,
-    /// Read it from a file
-    #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
 /// `steward credentials`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialVerb {
@@ -390,23 +380,6 @@ pub(crate) enum CredentialVerb {
         #[arg(long)]
         no_wait: bool,
     },
-}
-
-/// `steward vault`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum VaultVerb {
-    /// Give every project a new key, and seal every value anew
-    Rotate,
-    /// Whether it is sealed, and why
-    Status,
-    /// Open it with its passphrase
-    Unseal {
-        /// Where the passphrase comes from.
-        #[command(flatten)]
-        passphrase: SecretArgs,
-    },
-    /// See whether every value opens and belongs where it is
-    Verify,
 }
 
 /// `steward bridges`.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::noun::{ListArgs, SecretArgs};
+use super::noun::ListArgs;
+use super::secret::SecretArgs;
 
 /// A PostgreSQL database that logins are made for.
 #[derive(Debug, Clone, Args)]

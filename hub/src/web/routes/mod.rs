@@ -1,5 +1,7 @@
 //! The one table of routes: building the router from it makes a route without a permission impossible.
 
+mod described;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,8 +15,9 @@ use axum::routing::{MethodFilter, on};
 use serde::Serialize;
 use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::ToSchema;
 
+use self::described::description;
 use super::api::{
     attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, sources,
     targets, tasks,
@@ -463,95 +466,4 @@ async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
         cluster: app.flow.vault.cluster().to_string(),
         version: env!("CARGO_PKG_VERSION"),
     })
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Steward",
-        description = "Runs privileged tasks across segmented networks."
-    ),
-    paths(
-        ready,
-        openapi,
-        whoami,
-        targets::projects,
-        targets::add_project,
-        targets::project,
-        targets::sites,
-        targets::add_site,
-        targets::site,
-        targets::targets,
-        targets::add_target,
-        targets::target,
-        targets::remove_target,
-        host_keys::host_keys,
-        host_keys::learn,
-        host_keys::confirm,
-        host_keys::forget,
-        bridges::bridges,
-        bridges::enrol,
-        bridges::bridge,
-        bridges::drain,
-        bridges::resume,
-        bridges::revoke,
-        credentials::credentials,
-        credentials::add_credential,
-        credentials::credential,
-        credentials::remove_credential,
-        credentials::public_half,
-        credentials::set_value,
-        rotations::rotate,
-        rotations::verify,
-        rotations::rotations,
-        rotations::rotation,
-        sources::sources,
-        sources::add_source,
-        sources::source,
-        sources::remove_source,
-        sources::set_secret,
-        credentials::vault,
-        credentials::unseal,
-        credentials::verify_vault,
-        credentials::rotate_keys,
-        tasks::templates,
-        tasks::add_template,
-        tasks::template,
-        tasks::tasks,
-        tasks::add_task,
-        tasks::task,
-        tasks::documents,
-        runs::runs,
-        runs::create,
-        runs::run,
-        runs::cancel,
-        runs::rerun,
-        runs::jobs,
-        live::run,
-        runs::job,
-        attempts::attempt,
-        attempts::events,
-        attempts::output,
-        live::attempt,
-        attempts::resolve,
-        events::events,
-        metrics::metrics,
-    )
-)]
-struct Described;
-
-/// The API's description, each operation with the permission from the table of routes.
-fn description(routes: &[Route]) -> serde_json::Value {
-    let mut document = serde_json::to_value(Described::openapi()).unwrap_or_default();
-    for route in routes {
-        let pointer = format!(
-            "/paths/{}/{}",
-            route.path.replace('/', "~1"),
-            route.method.to_lowercase()
-        );
-        if let Some(serde_json::Value::Object(operation)) = document.pointer_mut(&pointer) {
-            operation.insert("x-steward-permission".to_owned(), route.permission.into());
-        }
-    }
-    document
 }
