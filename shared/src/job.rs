@@ -203,8 +203,14 @@ pub struct Exit {
     pub masked: Option<u64>,
     /// A sentence for people where the outcome alone does not tell; else empty.
     pub message: String,
-    /// The host keys that the target has shown, where that is what was asked for: each its algorithm, a space and
-    /// its base64.
+    /// What was found out; absent where nothing was to be.
+    pub found: Option<Box<Found>>,
+}
+
+/// What a job has found out that was to find it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The host keys that the target has shown, each its algorithm, a space and its base64.
     pub host_keys: Vec<String>,
 }
 

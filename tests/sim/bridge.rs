@@ -239,7 +239,7 @@ pub(crate) fn exit(outcome: Outcome, log: &Log, runtime_ms: u64) -> Exit {
         all_dead: true,
         masked: Some(0),
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     }
 }
 

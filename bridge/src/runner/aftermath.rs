@@ -78,6 +78,6 @@ pub fn interrupted(all_dead: bool, log: Option<&Recovered>) -> Exit {
         all_dead,
         masked: None,
         message: message.to_owned(),
-        host_keys: Vec::new(),
+        found: None,
     }
 }

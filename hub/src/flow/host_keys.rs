@@ -7,7 +7,7 @@ use serde_json::json;
 use steward_certs::ssh::fingerprint;
 use steward_shared::action::Action;
 use steward_shared::hex;
-use steward_shared::id::{TaskId, TemplateId};
+use steward_shared::id::{JobId, RunId, TaskId, TemplateId};
 use steward_shared::limits::HOST_KEYS_MAX;
 use steward_shared::template::Manifest;
 use steward_shared::time::Timestamp;
@@ -15,8 +15,12 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::error::FlowError;
 use super::release::signed_job;
+use super::runs::{Once, find_run, free_code, once_only};
 use super::targets::find_target;
-use crate::store::{AttemptRow, Event, LearnedKey, TargetRow, TaskRow, TemplateRow, Tx};
+use crate::limits::START_WINDOW;
+use crate::store::{
+    AttemptRow, Event, LearnedKey, NewRun, RunRow, TargetRow, TaskRow, TemplateRow, Tx,
+};
 use crate::vault::Vault;
 
 /// The name of the hub's own task and template, which nobody else can give: it has a space.
@@ -67,6 +71,25 @@ impl KnownKeys {
 }
 
 impl Flow {
+    /// Makes a run by which the host keys of a target are learned.
+    ///
+    /// # Errors
+    /// [`FlowError::NotFound`] for the target.
+    pub async fn learn_host_keys(
+        &self,
+        user: &str,
+        target: &str,
+        once: Option<Once>,
+    ) -> Result<RunRow, FlowError> {
+        let (user, name, now) = (user.to_owned(), target.to_owned(), self.now());
+        let run = self
+            .store
+            .write(move |tx| once_only(tx, &user, once, now, |tx| look(tx, &user, &name, now)))
+            .await?;
+        self.wake_dispatch();
+        Ok(run)
+    }
+
     /// Confirms or forgets host keys, by their fingerprints.
     ///
     /// # Errors
@@ -165,11 +188,49 @@ fn forget(tx: &mut Tx<'_>, known: &mut KnownKeys, wanted: &str) -> Result<(), Fl
     }
 }
 
+/// Makes a run that asks a target for its host keys.
+fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<RunRow, FlowError> {
+    let target = find_target(tx, target)?;
+    let (task, template) = own_task(tx, &target, now)?;
+    let new = NewRun {
+        id: RunId::by_time(),
+        code: free_code(tx)?,
+        project: target.project,
+        task,
+        template,
+        credential: None,
+        rotation: None,
+        requester: user.to_owned(),
+        reason: String::new(),
+        ticket: String::new(),
+        inputs: "{}".to_owned(),
+        at_once: 1,
+        stop_after: 0,
+        expires_at: now.after(START_WINDOW),
+        total: 1,
+    };
+    tx.add_run(&new, now)?;
+    tx.add_job(JobId::by_time(), new.id, 0, target.id, target.site)?;
+    let mut detail = serde_json::Map::new();
+    detail.insert("task".to_owned(), json!(LEARN));
+    detail.insert("target".to_owned(), json!(target.name));
+    let event = Event {
+        actor: user.to_owned(),
+        action: "run.requested",
+        object: new.id.to_string(),
+        run: Some(new.id),
+        detail,
+        ..Event::default()
+    };
+    tx.record(now, &event)?;
+    find_run(tx, &new.id.to_string())
+}
+
 /// The hub's own task and template for a look at host keys, which are made when they are needed first.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) fn own_task(
+fn own_task(
     tx: &mut Tx<'_>,
     target: &TargetRow,
     now: Timestamp,

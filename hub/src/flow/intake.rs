@@ -8,7 +8,7 @@ use steward_shared::frame::{
 };
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId};
-use steward_shared::job::{Digest, Outcome};
+use steward_shared::job::{Digest, Found, Outcome};
 use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR};
 use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
@@ -391,7 +391,8 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         ReceiptEvent::Exited(exit) => {
             let mut exit = exit.clone();
             exit.message = bounded(&exit.message);
-            exit.host_keys = shown_keys(&receipt.event);
+            let host_keys = shown_keys(&receipt.event);
+            exit.found = exit.found.map(|_| Box::new(Found { host_keys }));
             if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
                 *limit = bounded(limit);
             }
@@ -408,7 +409,8 @@ fn shown_keys(event: &ReceiptEvent) -> Vec<String> {
     let ReceiptEvent::Exited(exit) = event else {
         return Vec::new();
     };
-    let keys = exit.host_keys.iter().filter_map(|key| host_key(key).ok());
+    let keys = exit.found.iter().flat_map(|found| &found.host_keys);
+    let keys = keys.filter_map(|key| host_key(key).ok());
     keys.take(HOST_KEYS_MAX).collect()
 }
 

@@ -14,7 +14,6 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
-use super::host_keys::{self, LEARN};
 use super::memo::Memo;
 use super::targets::{find_target, has, selected, text};
 use super::transition::{self, Note};
@@ -83,25 +82,6 @@ impl Flow {
             .await?;
         failpoint!("hub.run.made");
         // What is left over is the dispatching loop's.
-        self.wake_dispatch();
-        Ok(run)
-    }
-
-    /// Makes a run by which the host keys of a target are learned.
-    ///
-    /// # Errors
-    /// [`FlowError::NotFound`] for the target.
-    pub async fn learn_host_keys(
-        &self,
-        user: &str,
-        target: &str,
-        once: Option<Once>,
-    ) -> Result<RunRow, FlowError> {
-        let (user, name, now) = (user.to_owned(), target.to_owned(), self.now());
-        let run = self
-            .store
-            .write(move |tx| once_only(tx, &user, once, now, |tx| look(tx, &user, &name, now)))
-            .await?;
         self.wake_dispatch();
         Ok(run)
     }
@@ -226,7 +206,8 @@ pub fn task_of(row: &TaskRow) -> Result<Arc<Task>, FlowError> {
     })
 }
 
-fn once_only(
+/// Makes a run, or finds the one that the same request has made.
+pub(super) fn once_only(
     tx: &mut Tx<'_>,
     user: &str,
     once: Option<Once>,
@@ -309,30 +290,18 @@ fn create(
         expires_at: now.after(START_WINDOW),
         total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
     };
-    let run = add(tx, &new, &task.name, &targets, now)?;
+    tx.add_run(&new, now)?;
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
     }
-    Ok(run)
-}
-
-/// Writes a run down, with a job for each of its targets.
-fn add(
-    tx: &mut Tx<'_>,
-    new: &NewRun,
-    task: &str,
-    targets: &[TargetRow],
-    now: Timestamp,
-) -> Result<RunRow, FlowError> {
-    tx.add_run(new, now)?;
-    for (position, target) in (0..).zip(targets) {
+    for (position, target) in (0..).zip(&targets) {
         tx.add_job(JobId::by_time(), new.id, position, target.id, target.site)?;
     }
     let mut detail = serde_json::Map::new();
-    detail.insert("task".to_owned(), json!(task));
+    detail.insert("task".to_owned(), json!(task.name));
     detail.insert("targets".to_owned(), json!(targets.len()));
     let event = Event {
-        actor: new.requester.clone(),
+        actor: user.to_owned(),
         action: "run.requested",
         object: new.id.to_string(),
         run: Some(new.id),
@@ -341,30 +310,6 @@ fn add(
     };
     tx.record(now, &event)?;
     find_run(tx, &new.id.to_string())
-}
-
-/// Makes a run that asks a target for its host keys.
-fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<RunRow, FlowError> {
-    let target = find_target(tx, target)?;
-    let (task, template) = host_keys::own_task(tx, &target, now)?;
-    let new = NewRun {
-        id: RunId::by_time(),
-        code: free_code(tx)?,
-        project: target.project,
-        task,
-        template,
-        credential: None,
-        rotation: None,
-        requester: user.to_owned(),
-        reason: String::new(),
-        ticket: String::new(),
-        inputs: "{}".to_owned(),
-        at_once: 1,
-        stop_after: 0,
-        expires_at: now.after(START_WINDOW),
-        total: 1,
-    };
-    add(tx, &new, LEARN, &[target], now)
 }
 
 fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {
@@ -417,6 +362,7 @@ fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<Targ
     Ok(selected)
 }
 
+/// A code that no run has.
 pub(super) fn free_code(tx: &mut Tx<'_>) -> Result<String, FlowError> {
     // Six characters are over 10^9 codes; a collision makes the code longer, never fails.
     for length in 6..=25 {

@@ -1970,7 +1970,7 @@ fn exited(outcome: Outcome, log: &[u8]) -> ReceiptEvent {
         all_dead: true,
         masked: Some(0),
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     })
 }
 

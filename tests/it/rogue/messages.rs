@@ -56,7 +56,7 @@ pub(super) fn exit(bytes: u64) -> Exit {
         all_dead: true,
         masked: Some(0),
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     }
 }
 

@@ -200,7 +200,7 @@ async fn extremes(watch: &Watch, rogue: &mut RogueBridge) -> Result<()> {
         all_dead: false,
         masked: None,
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     };
     let receipt = Receipt {
         wall: Timestamp::from_millis(u64::MAX),

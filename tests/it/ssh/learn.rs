@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use steward_tests::{Api, Sshd, World};
+use steward_tests::{Api, Hub, Sshd, World};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -59,6 +59,28 @@ async fn refused(api: &Api, task: &str) -> Result<String> {
     let clause = job.pointer("/attempt/refusal/clause");
     let clause = clause.and_then(Value::as_str);
     Ok(clause.unwrap_or("none").to_owned())
+}
+
+/// The machine gets another key: whoever learns it changes nothing by that.
+async fn changed(hub: &Hub, api: &Api, sshd: &mut Sshd, wanted: &[String]) -> Result<()> {
+    sshd.change_host_key().await?;
+    ensure!(refused(api, "who").await? == "host-key", "another key");
+    hub.cli(&["targets", "learn", "machine"])
+        .await?
+        .succeeded()?;
+    let new = print(&sshd.file("host_key"))?;
+    ensure!(prints(api, "learned").await? == [new.clone()], "{new}");
+    ensure!(prints(api, "confirmed").await? == wanted, "{wanted:?}");
+    ensure!(refused(api, "who").await? == "host-key", "another key");
+    hub.cli(&["targets", "confirm", "machine", &new, "--yes"])
+        .await?
+        .succeeded()?;
+    ensure!(said(api, "who").await? == "root\n", "it is confirmed");
+    hub.cli(&["targets", "forget", "machine", &new, "--yes"])
+        .await?
+        .succeeded()?;
+    ensure!(refused(api, "who").await? == "host-key", "it is forgotten");
+    Ok(())
 }
 
 /// The host keys of a new machine are learned by a bridge, compared, confirmed, and believed from then on, not before.
@@ -121,24 +143,7 @@ async fn story_learn_host_keys() -> Result<()> {
     ensure!(prints(&api, "confirmed").await? == wanted, "{wanted:?}");
     ensure!(prints(&api, "learned").await?.is_empty(), "they wait");
     ensure!(said(&api, "who").await? == "root\n", "another account");
-    // The machine gets another key: whoever learns it changes nothing by that.
-    sshd.change_host_key().await?;
-    ensure!(refused(&api, "who").await? == "host-key", "another key");
-    hub.cli(&["targets", "learn", "machine"])
-        .await?
-        .succeeded()?;
-    let new = print(&sshd.file("host_key"))?;
-    ensure!(prints(&api, "learned").await? == [new.clone()], "{new}");
-    ensure!(prints(&api, "confirmed").await? == wanted, "{wanted:?}");
-    ensure!(refused(&api, "who").await? == "host-key", "another key");
-    hub.cli(&["targets", "confirm", "machine", &new, "--yes"])
-        .await?
-        .succeeded()?;
-    ensure!(said(&api, "who").await? == "root\n", "it is confirmed");
-    hub.cli(&["targets", "forget", "machine", &new, "--yes"])
-        .await?
-        .succeeded()?;
-    ensure!(refused(&api, "who").await? == "host-key", "it is forgotten");
+    changed(&hub, &api, &mut sshd, &wanted).await?;
     let events = api.list("events?limit=1000").await?;
     for (action, count) in [
         ("target.host_keys_learned", 2),

@@ -440,7 +440,7 @@ pub(super) fn exit(outcome: Outcome) -> Result<Exit> {
         all_dead: true,
         masked: Some(2),
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     })
 }
 

@@ -10,7 +10,7 @@ use steward_shared::frame::{
     ToBridge, ToHub, ToLink, ToRunner, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
-use steward_shared::job::{Digest, Exit, Extent, OnDisconnect, OnFull, Outcome};
+use steward_shared::job::{Digest, Exit, Extent, Found, OnDisconnect, OnFull, Outcome};
 use steward_shared::log::{Header, Records};
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier, pae};
 use steward_shared::template::{Piece, Value as InputValue, Values};
@@ -299,7 +299,9 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
         stderr: half(told.stderr),
         all_dead: false,
         masked: None,
-        host_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA".to_owned()],
+        found: Some(Box::new(Found {
+            host_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA".to_owned()],
+        })),
         message: "it cannot be proven that the command is dead".to_owned(),
         ..told
     };

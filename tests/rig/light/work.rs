@@ -106,6 +106,6 @@ fn exit(outcome: Outcome, message: &str) -> Exit {
         all_dead: true,
         masked: Some(0),
         message: message.to_owned(),
-        host_keys: Vec::new(),
+        found: None,
     }
 }

@@ -139,7 +139,7 @@ impl Attempts {
             all_dead: end.all_dead,
             masked: Some(masked),
             message: end.message,
-            host_keys: end.host_keys,
+            found: end.found,
         })
     }
 }

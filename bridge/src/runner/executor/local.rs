@@ -168,7 +168,7 @@ impl LocalExecutor {
             step,
             all_dead,
             message,
-            host_keys: Vec::new(),
+            found: None,
         })
     }
 

@@ -19,7 +19,7 @@ use std::pin::Pin;
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{AttemptKeys, Refusal, Released};
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Digest, Job, Outcome};
+use steward_shared::job::{Digest, Found, Job, Outcome};
 
 use super::spool::SpoolError;
 use crate::policy::Admission;
@@ -65,8 +65,8 @@ pub struct End {
     pub all_dead: bool,
     /// A sentence for people where the outcome alone does not tell; else empty.
     pub message: String,
-    /// The host keys that the target has shown, where that is what was asked for.
-    pub host_keys: Vec<String>,
+    /// What was found out; absent where nothing was to be.
+    pub found: Option<Box<Found>>,
 }
 
 /// Why there is no end to tell of.

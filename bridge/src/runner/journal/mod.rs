@@ -724,7 +724,7 @@ mod tests {
             all_dead: true,
             masked: Some(0),
             message: "too much".to_owned(),
-            host_keys: Vec::new(),
+            found: None,
         }
     }
 }

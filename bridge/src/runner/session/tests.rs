@@ -847,6 +847,6 @@ fn exit() -> Exit {
         all_dead: true,
         masked: Some(0),
         message: String::new(),
-        host_keys: Vec::new(),
+        found: None,
     }
 }

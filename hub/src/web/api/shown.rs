@@ -111,7 +111,7 @@ pub struct ExitShown {
     masked: Option<u64>,
     message: String,
     /// The host keys that the target has shown, where that is what was asked for.
-    host_keys: Vec<String>,
+    host_keys: Option<Vec<String>>,
     log: ExtentShown,
     stdout: ExtentShown,
     stderr: ExtentShown,
@@ -270,7 +270,7 @@ fn exit(exit: Exit) -> ExitShown {
         all_dead: exit.all_dead,
         masked: exit.masked,
         message: exit.message,
-        host_keys: exit.host_keys,
+        host_keys: exit.found.map(|found| found.host_keys),
         log: extent(exit.log),
         stdout: extent(exit.stdout),
         stderr: extent(exit.stderr),

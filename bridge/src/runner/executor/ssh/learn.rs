@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use russh::client;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Disconnect, Error};
-use steward_shared::job::Outcome;
+use steward_shared::job::{Found, Outcome};
 use steward_shared::log::Stream;
 use steward_shared::template::host_key;
 use tokio::time::timeout;
@@ -101,7 +101,7 @@ pub(super) async fn run(
         step: 0,
         all_dead: true,
         message,
-        host_keys,
+        found: Some(Box::new(Found { host_keys })),
     })
 }
 

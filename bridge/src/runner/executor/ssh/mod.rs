@@ -211,7 +211,7 @@ async fn steps(
         // What a command has left behind on another machine nobody can see from here.
         all_dead: false,
         message: output.redacted(verdict.1),
-        host_keys: Vec::new(),
+        found: None,
     })
 }
 
