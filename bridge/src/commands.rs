@@ -319,13 +319,22 @@ fn check(config: &Config) -> ExitCode {
     tell(
         "enrolment",
         Trust::read(&config.runner_dir())
-            .map(|trust| format!("bridge {} of site {}", trust.name, trust.site))
+            .map(|trust| {
+                let document = trust.trusted.document();
+                format!(
+                    "bridge {} of site {}, at trust document {}, good until {}",
+                    trust.name, trust.site, document.version, document.expires
+                )
+            })
             .map_err(|error| chain(&error)),
     );
     tell(
         "identity",
         Identity::read(&config.link_dir())
-            .map(|identity| format!("hub {} at {}", identity.pin, identity.hub.join(", ")))
+            .map(|identity| {
+                let pins: Vec<_> = identity.pins.iter().map(ToString::to_string).collect();
+                format!("hub {} at {}", pins.join(", "), identity.hub.join(", "))
+            })
             .map_err(|error| chain(&error)),
     );
     tell(

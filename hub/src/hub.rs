@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use steward_certs::fingerprint::Pin;
 use steward_certs::key::Key;
 use steward_certs::tls::Holder;
@@ -19,10 +18,11 @@ use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
 use crate::flow::error::FlowError;
-use crate::flow::{Flow, debts, dispatch, outputs, reap, reseal, roster, rotation, unseal};
+use crate::flow::{Flow, debts, dispatch, keys, outputs, reap, reseal, roster, rotation, unseal};
 use crate::limits::{HUB_CERTIFICATE, STOP_WITHIN};
 use crate::link::{LinkError, Listener};
 use crate::meter;
+use crate::model::hub_key::HubKey;
 use crate::model::kek::KekSource;
 use crate::model::permission::Role;
 use crate::store::{ProjectRow, SegmentError, Segments, Store, StoreError};
@@ -153,6 +153,7 @@ pub async fn init(config: &Config, passphrase: Option<&Secret>) -> Result<Initia
         })
         .await?;
     let flow = assemble(store, vault.with_kek(Ok(kek)), config, Vec::new())?;
+    flow.begin_keys().await?;
     flow.prove_vault()?;
     let token = flow.add_token("admin", Role::Admin, ADMIN_TOKEN).await?;
     Ok(Initialised { pin, token })
@@ -185,7 +186,8 @@ pub(crate) async fn open(config: &Config) -> Result<(Store, Vault), HubError> {
     let lifetime = Duration::from_secs(config.certificates.bridge_lifetime_seconds);
     let expected: Option<unseal::Expected> = store.read(unseal::expected).await?;
     let kek = unseal::find(&config.kek(), expected.as_ref());
-    let vault = Vault::open(&config.keys(), cluster)?
+    let keys: Result<Vec<HubKey>, StoreError> = store.read(|tx| tx.hub_keys()).await;
+    let vault = Vault::open(&config.keys(), cluster, &keys?)?
         .with_bridge_lifetime(lifetime)
         .with_kek(kek)
         .with_passphrase(config.kek() == KekSource::Passphrase);
@@ -262,16 +264,16 @@ impl Hub {
         })?;
         let stop = Stop::default();
         let key = Key::generate()?;
-        let certificate = vault.issue_hub(&key, &config.names, SystemClock.now())?;
-        let authority = vault.ca_certificate().clone();
+        let (certificate, authorities) = vault.issue_hub(&key, &config.names, SystemClock.now())?;
         let own = Holder {
             key: &key,
             certificate: &certificate,
-            authority: &authority,
+            authorities: &authorities,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let server = Server::bind(config.listen.web, own, Arc::clone(&clock)).await?;
         let mut flow = assemble(store, vault, config, Vec::new())?;
+        flow.begin_keys().await?;
         flow.prove_vault()?;
         if let Some(why) = flow.vault.keyring().sealed() {
             tracing::error!(%why, "the vault is sealed: no credential can be used");
@@ -293,6 +295,7 @@ impl Hub {
         stop.run(debts::run(flow.clone(), stop.clone()));
         stop.run(reseal::run(flow.clone(), stop.clone()));
         stop.run(rotation::run(flow.clone(), stop.clone()));
+        stop.run(keys::run(flow.clone(), stop.clone()));
         stop.run(renew(
             flow.clone(),
             config.names.clone(),
@@ -370,13 +373,21 @@ pub(crate) fn only(folder: &Path) -> Result<fs::File, HubError> {
     Ok(file)
 }
 
-/// Makes a new certificate at half of the old one's life.
+/// Makes a new certificate at half of the old one's life, and when the authorities have changed.
 async fn renew(flow: Flow, names: Vec<String>, listener: Listener, server: Server, stop: Stop) {
+    let mut roots = flow.vault.roots();
+    let mut due = tokio::time::Instant::now() + HUB_CERTIFICATE / 2;
     loop {
-        tokio::select! {
-            () = stop.stopped() => return,
-            () = tokio::time::sleep(HUB_CERTIFICATE / 2) => (),
+        let changed = flow.vault.changed();
+        if flow.vault.roots() == roots {
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = changed => continue,
+                () = tokio::time::sleep_until(due) => (),
+            }
         }
+        roots = flow.vault.roots();
+        due = tokio::time::Instant::now() + HUB_CERTIFICATE / 2;
         if let Err(error) = renew_once(&flow, &names, &listener, &server) {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -393,11 +404,11 @@ fn renew_once(
     server: &Server,
 ) -> Result<(), HubError> {
     let key = Key::generate()?;
-    let certificate: CertificateDer<'static> = flow.vault.issue_hub(&key, names, flow.now())?;
+    let (certificate, authorities) = flow.vault.issue_hub(&key, names, flow.now())?;
     let own = Holder {
         key: &key,
         certificate: &certificate,
-        authority: flow.vault.ca_certificate(),
+        authorities: &authorities,
     };
     listener.renew(own)?;
     server.renew(own)?;

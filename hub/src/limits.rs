@@ -247,6 +247,24 @@ pub const CLOSED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a stopping hub waits for its parts.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a bridge takes jobs on the word of a trust document. A new one is made at half of that.
+pub const TRUST_DOCUMENT: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+
+/// How long an announced key waits for connected bridges to hear of it. Those that have not hear of it before
+/// anything else, and get no job until then.
+pub const ANNOUNCE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long an old key is believed beside its successor when nobody says otherwise: as long as a bridge's
+/// certificate can live.
+pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The longest overlap.
+pub const OVERLAP_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Frames of trust documents that one bridge is sent in one go; more follow.
+pub const TRUST_FRAMES_AT_ONCE: usize = 16;
+
+const _: () = assert!(TRUST_FRAMES_AT_ONCE < BRIDGE_QUEUE);
 const _: () = assert!(CLOSED_WITHIN.as_secs() < STOP_WITHIN.as_secs());
 const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
 const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());

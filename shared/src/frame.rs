@@ -11,6 +11,7 @@ use crate::job::{Digest, Exit, Job};
 use crate::seal::{SealTo, Sealed};
 use crate::sign::{Payload, Signed};
 use crate::time::Timestamp;
+use crate::trust::{TrustDocument, TrustMark};
 
 /// From the hub to a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub enum ToBridge {
     Ack(Signed<Ack>),
     /// A new certificate for the link.
     Renewed(Renewed),
+    /// The trust documents after the one that the bridge is at, in order; at most
+    /// [`TRUST_DOCUMENTS_MAX`](crate::limits::TRUST_DOCUMENTS_MAX).
+    Trust(Vec<Signed<TrustDocument>>),
 }
 
 /// From a bridge to the hub.
@@ -55,6 +59,8 @@ pub enum ToRunner {
     Hub(ToBridge),
     /// The hub cannot be reached.
     Down,
+    /// The link asks which authorities it may believe.
+    Roots,
 }
 
 /// From the runner to the link.
@@ -65,6 +71,8 @@ pub enum ToLink {
     /// Bytes of an attempt's log for its own stream. They follow the frame as they are: they are most of
     /// what passes here, and to encode them would be to copy them.
     Output(OutputPiece),
+    /// The pins of the authorities that the link may believe, the newest first.
+    Roots(Vec<Digest>),
 }
 
 /// What is said of bytes of a log.
@@ -130,6 +138,8 @@ pub struct Hello {
     pub locked: bool,
     /// Attempts it may have open at one time.
     pub concurrent: u32,
+    /// The trust document that it is at.
+    pub trust: TrustMark,
     /// Attempts that the hub has not settled yet.
     pub open: Vec<OpenAttempt>,
 }
@@ -168,6 +178,8 @@ pub struct Status {
     pub locked: bool,
     /// Attempts it may have open at one time.
     pub concurrent: u32,
+    /// The trust document that it is at.
+    pub trust: TrustMark,
     /// The bridge's wall clock.
     pub wall: Timestamp,
 }

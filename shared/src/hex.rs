@@ -10,14 +10,18 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// The bytes of a text; `None` when it is not exactly `N` bytes in lower-case hexadecimal.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    decode_any(text)?.try_into().ok()
+}
+
+/// The bytes of a text; `None` when it is not lower-case hexadecimal.
+pub fn decode_any(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
         return None;
     };
-    let bytes: Option<Vec<u8>> = pairs
+    pairs
         .iter()
         .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
-        .collect();
-    bytes?.try_into().ok()
+        .collect()
 }
 
 const fn digit(letter: u8) -> Option<u8> {

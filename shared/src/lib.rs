@@ -27,5 +27,7 @@ pub mod remote;
 pub mod seal;
 pub mod sign;
 
+pub mod trust;
+
 pub mod frame;
 pub mod log;

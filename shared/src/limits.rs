@@ -135,3 +135,12 @@ pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
 
 /// How much longer than its job a credential may be used.
 pub const LEASE_BEYOND_RUNTIME: Duration = Duration::from_secs(60);
+
+/// Keys for jobs that a trust document may name: the one in use, its predecessor and its successor.
+pub const JOB_KEYS_MAX: usize = 8;
+
+/// Authorities that a trust document may name.
+pub const ROOTS_MAX: usize = 4;
+
+/// Trust documents in one frame.
+pub const TRUST_DOCUMENTS_MAX: usize = 64;

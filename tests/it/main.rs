@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod output;
 #[cfg(test)]
 mod paths;

@@ -84,7 +84,7 @@ impl Api {
     pub fn new(hub: SocketAddr, pin: &str, token: Option<String>) -> Result<Self> {
         let pin: Pin = pin.parse()?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(api_client_config(pin, Arc::new(SystemClock))?)
+            .tls_backend_preconfigured(api_client_config(pin, Arc::new(SystemClock))?.0)
             .https_only(true)
             .no_proxy()
             .connect_timeout(Duration::from_secs(10))
@@ -353,7 +353,7 @@ impl Api {
     /// # Errors
     /// When the hub does not answer in HTTP.
     pub async fn raw(&self, head: &str) -> Result<Answer> {
-        let mut tls = api_client_config(self.pin, Arc::new(SystemClock))?;
+        let (mut tls, _) = api_client_config(self.pin, Arc::new(SystemClock))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (hub, mut text) = (self.hub, format!("{head}\r\nHost: {}\r\n", self.hub));
         if let Some(token) = &self.token {

@@ -162,7 +162,7 @@ pub fn enrolment_request(bytes: &[u8]) -> bool {
         authority.and_then(|it| it.issue_bridge(request, bridge, now, HOUR).ok())
     };
     let issued = issue(bytes).is_some();
-    let requested = EnrolRequest::decode(bytes, &VECTORS_PIN).is_ok_and(|request| {
+    let requested = EnrolRequest::decode(bytes, &[*VECTORS_PIN]).is_ok_and(|request| {
         assert_eq!(request.encode().as_deref(), Ok(bytes), "two encodings");
         issue(&request.request);
         true

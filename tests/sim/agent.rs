@@ -184,6 +184,7 @@ impl World {
             return;
         };
         match deed {
+            Deed::Believe(_) => panic!("no key changes in these worlds"),
             Deed::Send(frame) => {
                 if matches!(frame, steward_shared::frame::ToHub::Hello(_)) {
                     runner.book().tell().unwrap();

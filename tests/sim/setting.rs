@@ -25,6 +25,7 @@ use steward_shared::random::Random;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, Verifier};
 use steward_shared::time::Clock;
+use steward_shared::trust::Trusted;
 
 use super::clock::{Clocks, Time};
 use super::dice::{Dice, Shaker};
@@ -138,11 +139,14 @@ impl Setting {
         let kek = KekSource::File(folder.path().join("kek"));
         let kek = Kek::create(&kek, &stretching().unwrap(), None);
         let vault = Arc::new(vault.with_kek(kek));
-        let bridges: Vec<Enrolled> = (0..SITES.len()).map(|at| enrolled(&vault, at)).collect();
         let database = Arc::new(Mutex::new(Connection::open_in_memory().unwrap()));
         let (store, mut driver) = Store::driven(Arc::clone(&database)).unwrap();
         let shaker = Shaker::new(Dice::new(0));
         let flow = flow(store, &vault, clock, shaker, Segments::in_memory());
+        at_once(&mut driver, flow.begin_keys()).unwrap();
+        let (document, signer) = at_once(&mut driver, flow.newest_trust()).unwrap();
+        let trusted = Trusted::given(document, vault.cluster(), &signer).unwrap();
+        let bridges: Vec<Enrolled> = (0..SITES.len()).map(|at| enrolled(&trusted, at)).collect();
         at_once(&mut driver, fill(&flow, &bridges));
         drop((flow, driver));
         let database = Arc::into_inner(database).unwrap().into_inner().unwrap();
@@ -212,23 +216,19 @@ pub(crate) fn at_once<T>(driver: &mut Driver, future: impl Future<Output = T>) -
     }
 }
 
-fn enrolled(vault: &Vault, at: usize) -> Enrolled {
+fn enrolled(trusted: &Trusted, at: usize) -> Enrolled {
     let receipt_key = SigningKey::from_seed(&SigningKey::new_seed().unwrap()).unwrap();
     let number = u8::try_from(at + 1).unwrap();
     let id = BridgeId::from_bytes([number; 16]);
     let name = format!("bridge-{number}");
     let receipts = Verifier::new(&receipt_key.public()).unwrap();
-    let job_keys = vault.job_keys();
     let trust = Trust {
-        cluster: vault.cluster(),
+        cluster: trusted.document().cluster,
         bridge: id,
         name: name.clone(),
         site: SITES[at].to_owned(),
-        job_keys: job_keys
-            .iter()
-            .map(|key| Verifier::new(key).unwrap())
-            .collect(),
-        receipt_key,
+        trusted: trusted.clone(),
+        receipt_key: Arc::new(receipt_key),
     };
     Enrolled {
         name,
@@ -280,6 +280,7 @@ async fn fill(flow: &Flow, bridges: &[Enrolled]) {
                     name,
                     receipt_key,
                     pin,
+                    issuer: pin,
                     certificate_expires_at: now.after(Duration::from_secs(1 << 30)),
                     version: "0.1.0".to_owned(),
                 };

@@ -26,6 +26,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["job"],
             &["codec", "remote"],
             &["seal", "sign"],
+            &["trust"],
             &["frame", "log"],
         ],
     ),

@@ -72,7 +72,7 @@ pub async fn enrol(
         EnrolAnswer::Refused { code, message } => Err(EnrolmentError::Refused { code, message }),
         EnrolAnswer::Enrolled(enrolment) => {
             enrolment.verify(&token.pin(), &key.pin())?;
-            Ok((Identity::new(&enrolment, token.pin(), key), enrolment))
+            Ok((Identity::new(&enrolment, token.pin(), key), *enrolment))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The link's identity: the TLS key, its certificate, and the pinned authority.
+//! The link's identity: the TLS key, its certificate, and the authorities that its runner believes.
 //!
 //! Key and certificate are one file, so that a crash never leaves one without the other.
 
@@ -12,6 +12,7 @@ use steward_certs::fingerprint::Pin;
 use steward_certs::key::Key;
 use steward_certs::tls::{self, Holder, TlsError};
 use steward_shared::id::{BridgeId, ClusterId};
+use steward_shared::job::Digest;
 use steward_shared::secret::Secret;
 use steward_shared::time::Clock;
 
@@ -36,9 +37,8 @@ pub enum IdentityError {
 struct IdentityFile {
     cluster: ClusterId,
     bridge: BridgeId,
-    pin: Pin,
+    pins: Vec<Pin>,
     hub: Vec<String>,
-    authority: Vec<u8>,
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
@@ -50,11 +50,11 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// This bridge.
     pub bridge: BridgeId,
-    /// The authority that the operator's token has pinned.
-    pub pin: Pin,
+    /// The authorities whose hubs may be called: the one that the operator's token has pinned, and then those
+    /// that the runner's trust document names.
+    pub pins: Vec<Pin>,
     /// Where the hub can be reached.
     pub hub: Vec<String>,
-    authority: CertificateDer<'static>,
     certificate: CertificateDer<'static>,
     key: Key,
 }
@@ -69,9 +69,8 @@ impl Identity {
         Self {
             cluster: enrolment.cluster,
             bridge: enrolment.bridge,
-            pin,
+            pins: vec![pin],
             hub: enrolment.hub.clone(),
-            authority: CertificateDer::from(enrolment.authority.clone()),
             certificate: CertificateDer::from(enrolment.certificate.clone()),
             key,
         }
@@ -87,9 +86,8 @@ impl Identity {
         Ok(Self {
             cluster: file.cluster,
             bridge: file.bridge,
-            pin: file.pin,
+            pins: file.pins,
             hub: file.hub,
-            authority: CertificateDer::from(file.authority),
             certificate: CertificateDer::from(file.certificate),
             key: Key::from_pkcs8(&Secret::new(file.key)).map_err(|_| IdentityError::Damaged)?,
         })
@@ -104,9 +102,8 @@ impl Identity {
         let kept = IdentityFile {
             cluster: self.cluster,
             bridge: self.bridge,
-            pin: self.pin,
+            pins: self.pins.clone(),
             hub: self.hub.clone(),
-            authority: self.authority.to_vec(),
             certificate: self.certificate.to_vec(),
             key: self.key.pkcs8().expose().to_vec(),
         };
@@ -119,12 +116,26 @@ impl Identity {
         Self {
             cluster: self.cluster,
             bridge: self.bridge,
-            pin: self.pin,
+            pins: self.pins.clone(),
             hub: self.hub.clone(),
-            authority: self.authority.clone(),
             certificate: CertificateDer::from(certificate),
             key,
         }
+    }
+
+    /// Believes these authorities from now on, in the file too; whether they are others than before.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn believe(folder: &Path, roots: &[Digest]) -> Result<bool, IdentityError> {
+        let mut kept = Self::read(folder)?;
+        let pins: Vec<Pin> = roots.iter().map(|root| Pin::from_bytes(root.0)).collect();
+        if pins.is_empty() || pins == kept.pins {
+            return Ok(false);
+        }
+        kept.pins = pins;
+        kept.write(folder)?;
+        Ok(true)
     }
 
     /// The certificate, DER.
@@ -140,8 +151,8 @@ impl Identity {
         let own = Holder {
             key: &self.key,
             certificate: &self.certificate,
-            authority: &self.authority,
+            authorities: &[],
         };
-        tls::bridge_config(self.pin, self.cluster, own, clock)
+        tls::bridge_config(&self.pins, self.cluster, own, clock)
     }
 }

@@ -21,6 +21,8 @@ use quinn::{Connection, Endpoint};
 use steward_certs::tls::Refusal;
 use steward_shared::cause::chain;
 use steward_shared::failpoint;
+use steward_shared::frame::{ToLink, ToRunner};
+use steward_shared::job::Digest;
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::DuplexStream;
@@ -28,6 +30,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::limits::CONNECT_WITHIN;
+use crate::wire;
 use backoff::Backoff;
 use identity::{Identity, IdentityError};
 
@@ -47,7 +50,9 @@ pub enum LinkError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The other side is not the hub that this bridge was enrolled with.
-    #[error("{address} is not this bridge's hub")]
+    #[error(
+        "{address} is not this bridge's hub, or the hub's authority was changed while this bridge was away; if the hub is the right one, ask for a token and enrol this bridge anew"
+    )]
     OtherHub {
         /// The address.
         address: String,
@@ -55,6 +60,11 @@ pub enum LinkError {
         #[source]
         source: Refusal,
     },
+    /// The hub does not take this bridge's certificate.
+    #[error(
+        "the hub does not accept this bridge's certificate, which has expired or is of an authority that the hub has retired: ask for a token and enrol this bridge anew"
+    )]
+    Rejected,
     /// There is no runner to talk to.
     #[error("cannot reach the runner")]
     NoRunner(#[source] std::io::Error),
@@ -140,19 +150,34 @@ impl Link {
         stop: &Stop,
         connected: &tokio::sync::watch::Sender<u64>,
     ) -> Result<relay::End, LinkError> {
-        let identity = Identity::read(&self.folder)?;
-        // First the runner: without one there is nothing to tell the hub.
-        let runner = self.runner().await?;
+        // First the runner: without one there is nothing to tell the hub, and it says which hubs may be called.
+        let mut runner = self.runner().await?;
         failpoint!("link.runner.reached");
+        let roots = tokio::time::timeout(CONNECT_WITHIN, runner.roots()).await;
+        let silent = |_| LinkError::NoRunner(std::io::ErrorKind::TimedOut.into());
+        relay::take_roots(&self.folder, &roots.map_err(silent)??);
+        let identity = Identity::read(&self.folder)?;
         let (endpoint, connection) = self.connect(&identity).await?;
         failpoint!("link.connected");
         let renewal = renewal::Renewal::new(&self.folder, &identity, Arc::clone(&self.clock))?;
         let inner = stop.child();
-        let end = relay::relay(&connection, runner, &identity, renewal, &inner, connected).await;
+        let end = relay::relay(
+            &connection,
+            runner,
+            (&self.folder, &identity),
+            renewal,
+            &inner,
+            connected,
+        )
+        .await;
+        let rejected = is_rejected(&connection);
         inner.stop();
         connection.close(transport::LEAVING, b"the link is done");
         // Streams that were being written end with their connection; the close must get out.
         drop(tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await);
+        if rejected {
+            return Err(LinkError::Rejected);
+        }
         end
     }
 
@@ -192,10 +217,35 @@ impl Link {
     }
 }
 
+/// Whether the hub has ended a connection because of the certificate that it was shown: with one of TLS's alerts 42
+/// to 48, which are about certificates (RFC 8446, 6.2, in QUIC as RFC 9001, 4.8 has it).
+fn is_rejected(connection: &Connection) -> bool {
+    let Some(quinn::ConnectionError::ConnectionClosed(closed)) = connection.close_reason() else {
+        return false;
+    };
+    (0x100 + 42..=0x100 + 48).contains(&u64::from(closed.error_code))
+}
+
 /// The runner's end.
 struct Runner {
     read: Box<dyn tokio::io::AsyncRead + Unpin + Send>,
     write: Box<dyn tokio::io::AsyncWrite + Unpin + Send>,
+}
+
+impl Runner {
+    /// The authorities that the runner believes: nothing else comes before a challenge.
+    async fn roots(&mut self) -> Result<Vec<Digest>, LinkError> {
+        let gone = |_| LinkError::NoRunner(std::io::ErrorKind::UnexpectedEof.into());
+        wire::write(&mut self.write, &ToRunner::Roots)
+            .await
+            .map_err(gone)?;
+        match wire::read(&mut self.read).await.map_err(gone)? {
+            ToLink::Roots(roots) => Ok(roots),
+            ToLink::Hub(_) | ToLink::Output(_) => {
+                Err(LinkError::NoRunner(std::io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
 }
 
 /// Connects to the first of these addresses that answers as the hub.

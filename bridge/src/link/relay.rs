@@ -1,6 +1,7 @@
 //! One connection: frames from the hub to the runner and back, output each on its own stream.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use steward_shared::failpoint;
 use steward_shared::frame::{Greeting, OutputHeader, ToBridge, ToHub, ToLink, ToRunner};
 use steward_shared::id::AttemptId;
+use steward_shared::job::Digest;
 use steward_shared::stop::Stop;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -32,7 +34,7 @@ pub(super) enum End {
 pub(super) async fn relay(
     connection: &Connection,
     mut runner: Runner,
-    identity: &Identity,
+    (folder, identity): (&Path, &Identity),
     renewal: Renewal,
     stop: &Stop,
     connected: &watch::Sender<u64>,
@@ -68,7 +70,7 @@ pub(super) async fn relay(
         end = from_hub.run(arriving) => end,
         end = write_hub(&mut send, outgoing) => end,
         end = write_runner(&mut runner.write, frames) => end,
-        end = read_runner(&mut runner.read, control, challenge, outputs) => end,
+        end = read_runner(&mut runner.read, folder, control, challenge, outputs) => end,
         () = stop.stopped() => Ok(lost("the link is stopping")),
     };
     // A runner that is still there must not believe that the hub is.
@@ -151,7 +153,8 @@ impl Stage {
             | ToBridge::PermitRefused(_)
             | ToBridge::Cancel(_)
             | ToBridge::Ack(_)
-            | ToBridge::Renewed(_) => (Self::Welcome, Self::Welcome),
+            | ToBridge::Renewed(_)
+            | ToBridge::Trust(_) => (Self::Welcome, Self::Welcome),
         };
         (self == due).then_some(next)
     }
@@ -206,6 +209,10 @@ impl FromHub<'_> {
                 ToBridge::Ack(_) => {
                     failpoint!("link.ack");
                 }
+                // The runner believes it or not; the link takes what the runner then says.
+                ToBridge::Trust(_) => {
+                    failpoint!("link.trust");
+                }
             }
             if self.inward.send(ToRunner::Hub(frame)).await.is_err() {
                 return Ok(lost("the runner has gone"));
@@ -214,8 +221,25 @@ impl FromHub<'_> {
     }
 }
 
+/// Takes the runner's word for which hubs may be called; the connections that are there stay. What cannot be
+/// kept is asked for again at the next connection.
+pub(super) fn take_roots(folder: &Path, roots: &[Digest]) {
+    match Identity::believe(folder, roots) {
+        Ok(false) => {}
+        Ok(true) => {
+            failpoint!("link.roots");
+            tracing::info!("the authorities of the hub have changed");
+        }
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot keep the authorities of the hub"
+        ),
+    }
+}
+
 async fn read_runner<R>(
     from: &mut R,
+    folder: &Path,
     control: mpsc::Sender<ToHub>,
     challenge: watch::Receiver<[u8; 16]>,
     mut outputs: Outputs,
@@ -239,6 +263,7 @@ where
                     outputs.pass(chunk)?;
                 }
             }
+            ToLink::Roots(roots) => take_roots(folder, &roots),
         }
     }
     Ok(lost("the runner has gone"))
@@ -357,7 +382,6 @@ async fn send_output(connection: Connection, header: OutputHeader, pipe: Arc<Pip
 #[cfg(test)]
 mod tests {
     use steward_shared::frame::{Challenge, Renewed, Welcome};
-    use steward_shared::job::Digest;
     use steward_shared::time::Timestamp;
 
     use super::*;

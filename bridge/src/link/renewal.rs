@@ -97,7 +97,9 @@ impl Renewal {
             return Ok(false);
         }
         failpoint!("link.renewal.answered");
-        now.renewed(answer.certificate.clone(), key)
+        // As the file is by now: the authorities in it may be newer.
+        Identity::read(&self.folder)?
+            .renewed(answer.certificate.clone(), key)
             .write(&self.folder)?;
         failpoint!("link.renewal.kept");
         self.forget()?;

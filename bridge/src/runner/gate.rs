@@ -66,12 +66,12 @@ pub struct Facts<'a> {
 /// [`SignError`]; there is nobody to answer then.
 pub fn verify(signed: &Signed<Job>, trust: &Trust) -> Result<Job, SignError> {
     failpoint!("runner.offer.read");
-    signed.verify(&trust.job_keys)
+    signed.verify(trust.trusted.job_keys())
 }
 
 /// A message of the hub about an attempt, if a trusted key has signed it for its purpose.
 pub fn believed<T: Payload>(signed: &Signed<T>, trust: &Trust) -> Option<T> {
-    match signed.verify(&trust.job_keys) {
+    match signed.verify(trust.trusted.job_keys()) {
         Ok(message) => Some(message),
         Err(error) => {
             tracing::error!(
@@ -121,6 +121,9 @@ pub fn admit(
     if let Some(message) = replay {
         return Err(refusal("replay", message));
     }
+    if let Some(message) = out_of_date(trust, facts.now) {
+        return Err(refusal("trust", &message));
+    }
     if facts.now > job.not_after {
         return Err(refusal(
             "expired",
@@ -152,6 +155,15 @@ pub fn admit(
     })
 }
 
+/// Why nobody's word is taken any more, once what this bridge knows of its hub's keys is too old.
+pub fn out_of_date(trust: &Trust, now: Timestamp) -> Option<String> {
+    let document = trust.trusted.document();
+    (now > document.expires).then(|| {
+        let (version, expires) = (document.version, document.expires);
+        format!("trust document {version} of this bridge has ended at {expires}, and the hub has sent no newer one")
+    })
+}
+
 /// Why nothing is started on a disk that has so many bytes left.
 pub fn no_room(left: u64) -> String {
     format!(
@@ -171,6 +183,7 @@ fn refusal(clause: &str, message: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use serde::{Deserialize, Serialize};
@@ -178,13 +191,17 @@ mod tests {
     use steward_shared::frame::Cancel;
     use steward_shared::id::{BridgeId, ClusterId};
     use steward_shared::limits::FRAME_BYTES_MAX;
-    use steward_shared::sign::{Payload, SigningKey, Verifier};
+    use steward_shared::sign::{Payload, PublicKey, SigningKey};
+    use steward_shared::trust::{TrustDocument, Trusted};
 
     use super::*;
     use crate::policy::Place;
     use crate::policy::tests::{job, local, me, policy, run};
 
     const BODY: Digest = Digest([1; 32]);
+
+    /// When what the bridge knows of its hub's keys ends.
+    const ENDS: Timestamp = Timestamp::from_millis(4_000_000_000_000);
 
     /// Bytes that are signed for the purpose of a job and are none.
     #[derive(Serialize, Deserialize)]
@@ -309,6 +326,10 @@ mod tests {
             (replay.clause.as_str(), replay.message.as_str()),
             ("replay", "an old one")
         );
+        gate.refuses("trust", |job, facts| {
+            job.not_after = ENDS.after(Duration::from_secs(60));
+            facts.now = ENDS.after(Duration::from_millis(1));
+        });
         gate.refuses("locked", |_, facts| facts.locked = true);
         gate.refuses("policy.projects", |job, _| job.project = "other".to_owned());
         gate.refuses("policy.concurrent", |_, facts| facts.load.open = 16);
@@ -382,10 +403,8 @@ mod tests {
                 bridge: job.bridge,
                 name: "bridge-1".to_owned(),
                 site: "site-1".to_owned(),
-                job_keys: [key().public(), hub.public()]
-                    .map(|key| Verifier::new(&key).unwrap())
-                    .into(),
-                receipt_key,
+                trusted: trusted(job.cluster, vec![key().public(), hub.public()]),
+                receipt_key: Arc::new(receipt_key),
             };
             let text = Policy::starter_observe(&me());
             let policy = policy(&text.replace("[\"*\"]", "[\"default\"]")).unwrap();
@@ -434,6 +453,22 @@ mod tests {
             assert_eq!(refusal.clause, clause, "{}", refusal.message);
             refusal
         }
+    }
+
+    fn trusted(cluster: ClusterId, job_keys: Vec<PublicKey>) -> Trusted {
+        let signer = key();
+        let document = TrustDocument {
+            cluster,
+            version: 1,
+            previous: Digest([0; 32]),
+            issued_at: Timestamp::from_millis(1),
+            expires: ENDS,
+            trust_key: signer.public(),
+            job_keys,
+            roots: vec![Digest([0; 32])],
+        };
+        let signed = Signed::new(&document, &signer).unwrap();
+        Trusted::given(signed, cluster, &signer.public()).unwrap()
     }
 
     fn key() -> SigningKey {

@@ -3,6 +3,7 @@
 //! It does no I/O. `turn` writes the records and does the deeds; so does whoever simulates a bridge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
@@ -13,12 +14,14 @@ use steward_shared::frame::{
 use steward_shared::id::AttemptId;
 use steward_shared::job::{Digest, Job};
 use steward_shared::sign::{Payload, Signed};
+use steward_shared::trust::TrustDocument;
 
 use super::executor::Unprepared;
 use super::gate::{self, Admitted, Facts};
 pub use super::matter::{Bench, Deed, Judgement, Matter, Outside};
 use super::operator::Word;
 use super::session::{Command, Event, Held, Phase, Session};
+use super::trust::Trust;
 use crate::limits::DISK_RESERVE_BYTES;
 use crate::policy::Load;
 
@@ -92,6 +95,11 @@ impl Judge {
     /// The link takes nothing more: nothing is sent before the next connection.
     pub const fn unlinked(&mut self) {
         self.connected = false;
+    }
+
+    /// Who this bridge is, and whom it believes now.
+    pub fn trust(&self) -> &Trust {
+        &self.bench.trust
     }
 
     /// What is known of the attempts.
@@ -179,8 +187,49 @@ impl Judge {
                     self.handle_if(mine, Event::Ack(ack), turn);
                 }
             }
+            ToBridge::Trust(documents) => self.believe(&documents, turn)?,
             // The link's own business.
             ToBridge::Renewed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Walks on to newer trust documents, as far as each vouches for the next.
+    fn believe(
+        &mut self,
+        documents: &[Signed<TrustDocument>],
+        turn: &mut Turn<'_>,
+    ) -> Result<(), CodecError> {
+        let mut at = self.bench.trust.trusted.clone();
+        for document in documents {
+            match at.followed_by(document) {
+                Ok(Some(next)) => at = next,
+                Ok(None) => {}
+                Err(refusal) => {
+                    tracing::error!(
+                        error = &refusal as &dyn std::error::Error,
+                        "did not follow the hub to other keys; if the hub is the right one, this bridge must be enrolled anew"
+                    );
+                    break;
+                }
+            }
+        }
+        if at.mark() == self.bench.trust.trusted.mark() {
+            return Ok(());
+        }
+        tracing::info!(
+            version = at.mark().version,
+            "follows a newer trust document"
+        );
+        let trust = Trust {
+            trusted: at,
+            ..Trust::clone(&self.bench.trust)
+        };
+        self.bench.trust = Arc::new(trust);
+        let believed = Arc::clone(&self.bench.trust);
+        turn.deeds.push(Deed::Believe(believed));
+        if self.connected {
+            self.tell(turn)?;
         }
         Ok(())
     }
@@ -218,6 +267,7 @@ impl Judge {
             policy: orders.digest(),
             locked: orders.locked,
             concurrent: orders.concurrent(),
+            trust: self.bench.trust.trusted.mark(),
             open: open.collect(),
         };
         let hello = self.sign(&hello)?;
@@ -308,6 +358,9 @@ impl Judge {
             return Some(format!("space: {}", gate::no_room(room)));
         }
         let now = turn.outside.now();
+        if let Some(why) = gate::out_of_date(&self.bench.trust, now.wall) {
+            return Some(format!("trust: {why}"));
+        }
         let load = Load {
             open: count(self.session.active().saturating_sub(1)),
             starts_last_minute: count(self.session.starts_last_minute(now)),
@@ -345,18 +398,26 @@ impl Judge {
         self.handle(Event::Tick, turn);
         let orders = turn.outside.orders();
         if self.connected && self.told != Some(orders.word()) {
-            let status = Status {
-                cluster: self.bench.trust.cluster,
-                bridge: self.bench.trust.bridge,
-                policy: orders.digest(),
-                locked: orders.locked,
-                concurrent: orders.concurrent(),
-                wall: turn.outside.now().wall,
-            };
-            self.told = Some(orders.word());
-            let status = self.sign(&status)?;
-            turn.deeds.push(Deed::Send(ToHub::Status(status)));
+            self.tell(turn)?;
         }
+        Ok(())
+    }
+
+    /// Tells the hub the bridge's state.
+    fn tell(&mut self, turn: &mut Turn<'_>) -> Result<(), CodecError> {
+        let orders = turn.outside.orders();
+        let status = Status {
+            cluster: self.bench.trust.cluster,
+            bridge: self.bench.trust.bridge,
+            policy: orders.digest(),
+            locked: orders.locked,
+            concurrent: orders.concurrent(),
+            trust: self.bench.trust.trusted.mark(),
+            wall: turn.outside.now().wall,
+        };
+        self.told = Some(orders.word());
+        let status = self.sign(&status)?;
+        turn.deeds.push(Deed::Send(ToHub::Status(status)));
         Ok(())
     }
 

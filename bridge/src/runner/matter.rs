@@ -47,6 +47,8 @@ pub enum Matter {
 /// What must be done.
 #[derive(Debug)]
 pub enum Deed {
+    /// Keep whom the judge believes now, before anything else that follows from it.
+    Believe(Arc<Trust>),
     /// Send this to the hub.
     Send(ToHub),
     /// Begin the output streams of the connection with this challenge, each where the hub's copy ends.

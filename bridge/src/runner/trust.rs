@@ -1,15 +1,23 @@
-//! What the runner trusts and who it is: written by the operator's `enroll`, never by the network.
+//! What the runner trusts and who it is: written by the operator's `enroll`. What it trusts moves on by signed
+//! documents only, each of which the one before it vouches for.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use steward_certs::enrol::Enrolment;
+use steward_shared::codec;
+use steward_shared::failpoint;
 use steward_shared::id::{BridgeId, ClusterId};
 use steward_shared::job::Digest;
+use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::secret::Secret;
-use steward_shared::sign::{PublicKey, SigningKey, Verifier};
+use steward_shared::sign::{PublicKey, SigningKey};
+use steward_shared::stop::Stop;
+use steward_shared::trust::Trusted;
 
 use crate::keep::{self, KeepError};
+use crate::limits::JOURNAL_RETRY_EVERY;
 
 /// What `enroll` wrote for the runner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,11 +27,30 @@ struct TrustFile {
     bridge: BridgeId,
     name: String,
     site: String,
-    job_keys: Vec<PublicKey>,
+    /// The key that has signed `document`.
+    trust_key: PublicKey,
+    /// The trust document that the bridge is at, as it was signed.
+    #[serde(with = "hexadecimal")]
+    document: Vec<u8>,
+}
+
+/// Bytes as people can compare them.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use steward_shared::hex;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        hex::decode_any(&text).ok_or_else(|| de::Error::custom("not hexadecimal"))
+    }
 }
 
 /// Who the runner is, and whose word it takes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Trust {
     /// The installation.
     pub cluster: ClusterId,
@@ -33,10 +60,10 @@ pub struct Trust {
     pub name: String,
     /// Its site.
     pub site: String,
-    /// The keys that may sign jobs.
-    pub job_keys: Vec<Verifier>,
+    /// Whose word it takes.
+    pub trusted: Trusted,
     /// The key that signs receipts.
-    pub receipt_key: SigningKey,
+    pub receipt_key: Arc<SigningKey>,
 }
 
 /// Why the runner does not know whom to trust.
@@ -60,7 +87,7 @@ impl Trust {
     /// Writes what an enrolment gave.
     ///
     /// # Errors
-    /// [`TrustError::Keep`].
+    /// [`TrustError`].
     pub fn write(
         folder: &Path,
         enrolment: &Enrolment,
@@ -68,14 +95,61 @@ impl Trust {
     ) -> Result<(), TrustError> {
         keep::folder(folder)?;
         keep::write(&folder.join(RECEIPT_KEY), receipt_seed.expose())?;
-        let file = TrustFile {
+        let trust = Self {
             cluster: enrolment.cluster,
             bridge: enrolment.bridge,
             name: enrolment.name.clone(),
             site: enrolment.site.clone(),
-            job_keys: enrolment.job_keys.clone(),
+            trusted: enrolment.trusted().map_err(|_| TrustError::Damaged)?,
+            receipt_key: Arc::new(receipt_key(receipt_seed)?),
+        };
+        trust.keep(folder)
+    }
+
+    /// Replaces what the disk has of it; after a crash that is the old or the new.
+    ///
+    /// # Errors
+    /// [`TrustError::Keep`].
+    pub fn keep(&self, folder: &Path) -> Result<(), TrustError> {
+        let document = codec::encode(self.trusted.signed(), FRAME_BYTES_MAX);
+        let file = TrustFile {
+            cluster: self.cluster,
+            bridge: self.bridge,
+            name: self.name.clone(),
+            site: self.site.clone(),
+            trust_key: *self.trusted.signer(),
+            document: document.map_err(|_| TrustError::Damaged)?,
         };
         Ok(keep::write_json(&folder.join(TRUST), &file)?)
+    }
+
+    /// Replaces what the disk has of it; a full disk is waited out, because nothing that follows may be done
+    /// before.
+    ///
+    /// # Errors
+    /// [`TrustError::Keep`] when the runner must stop meanwhile.
+    pub async fn keep_or_wait(&self, folder: &Path, stop: &Stop) -> Result<(), TrustError> {
+        failpoint!("runner.trust.before");
+        let mut waited = false;
+        while let Err(error) = self.keep(folder) {
+            if !std::mem::replace(&mut waited, true) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot keep a trust document: nothing is done until it is kept"
+                );
+            }
+            tokio::select! {
+                () = stop.stopped() => return Err(error),
+                () = tokio::time::sleep(JOURNAL_RETRY_EVERY) => (),
+            }
+        }
+        failpoint!("runner.trust.after");
+        Ok(())
+    }
+
+    /// The pins of the authorities that the link may believe.
+    pub fn roots(&self) -> Vec<Digest> {
+        self.trusted.document().roots.clone()
     }
 
     /// Reads it back.
@@ -86,14 +160,16 @@ impl Trust {
         let file: TrustFile =
             keep::read_json(&folder.join(TRUST))?.ok_or(TrustError::NotEnrolled)?;
         let seed = keep::read_secret(&folder.join(RECEIPT_KEY))?.ok_or(TrustError::NotEnrolled)?;
-        let job_keys: Result<Vec<_>, _> = file.job_keys.iter().map(Verifier::new).collect();
+        let signed = codec::decode(&file.document, FRAME_BYTES_MAX);
+        let signed = signed.map_err(|_| TrustError::Damaged)?;
+        let trusted = Trusted::given(signed, file.cluster, &file.trust_key);
         Ok(Self {
             cluster: file.cluster,
             bridge: file.bridge,
             name: file.name,
             site: file.site,
-            job_keys: job_keys.map_err(|_| TrustError::Damaged)?,
-            receipt_key: SigningKey::from_seed(&seed).map_err(|_| TrustError::Damaged)?,
+            trusted: trusted.map_err(|_| TrustError::Damaged)?,
+            receipt_key: Arc::new(receipt_key(&seed)?),
         })
     }
 
@@ -101,4 +177,8 @@ impl Trust {
     pub fn key(&self) -> Digest {
         self.receipt_key.public().digest()
     }
+}
+
+fn receipt_key(seed: &Secret) -> Result<SigningKey, TrustError> {
+    SigningKey::from_seed(seed).map_err(|_| TrustError::Damaged)
 }

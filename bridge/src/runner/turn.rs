@@ -253,7 +253,13 @@ impl Turns {
                 self.link = Some(link);
                 Matter::Linked
             }
-            Inbound::Frame(link, _) | Inbound::Down(link) if !self.is_current(link) => {
+            Inbound::Frame(link, _) | Inbound::Down(link) | Inbound::Roots(link)
+                if !self.is_current(link) =>
+            {
+                return Ok(None);
+            }
+            Inbound::Roots(_) => {
+                self.pass(ToLink::Roots(self.judge.trust().roots()));
                 return Ok(None);
             }
             // It is offered again to the runner that takes over.
@@ -273,7 +279,8 @@ impl Turns {
                     | ToBridge::PermitRefused(_)
                     | ToBridge::Cancel(_)
                     | ToBridge::Ack(_)
-                    | ToBridge::Renewed(_) => {}
+                    | ToBridge::Renewed(_)
+                    | ToBridge::Trust(_) => {}
                 }
                 Matter::Frame(frame)
             }
@@ -351,6 +358,11 @@ impl Turns {
 
     async fn carry_out(&mut self, deed: Deed) -> Result<(), RunnerError> {
         match deed {
+            Deed::Believe(trust) => {
+                trust.keep_or_wait(&self.around.folder, &self.stop).await?;
+                // The link learns which hubs it may call.
+                self.pass(ToLink::Roots(trust.roots()));
+            }
             Deed::Send(frame) => {
                 if matches!(frame, ToHub::Hello(_)) {
                     self.record(Journal::tell).await?;
@@ -455,9 +467,15 @@ impl Turns {
     }
 
     fn send(&mut self, frame: ToHub) {
+        if self.link.is_some() {
+            receipt::reached(&frame);
+            self.pass(ToLink::Hub(frame));
+        }
+    }
+
+    fn pass(&mut self, frame: ToLink) {
         let Some(link) = &self.link else { return };
-        receipt::reached(&frame);
-        match link.control.try_send(ToLink::Hub(frame)) {
+        match link.control.try_send(frame) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => self.drop_link(),
             Err(mpsc::error::TrySendError::Full(_)) => {

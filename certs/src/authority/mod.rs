@@ -10,6 +10,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, date_time_ymd,
@@ -17,6 +19,7 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, DnsName};
 use steward_shared::id::{BridgeId, ClusterId};
+use steward_shared::job::Digest;
 use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -29,12 +32,14 @@ use crate::key::{Key, KeyError};
 /// How long an authority lives.
 pub const LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// Changes of authority that a certificate may be away from the authority that somebody has pinned.
+pub const SUCCESSORS_MAX: u8 = 3;
+
 /// The certificate authority of one cluster, with its private key.
 pub struct Authority {
     cluster: ClusterId,
     key: Key,
     certificate: CertificateDer<'static>,
-    certificate_pem: String,
     valid_until: Timestamp,
 }
 
@@ -78,21 +83,41 @@ impl Authority {
     pub fn create(cluster: ClusterId, now: Timestamp) -> Result<Self, AuthorityError> {
         let key = Key::generate()?;
         let valid_until = now.after(LIFETIME);
-        let mut params = params(&format!("Steward authority {cluster}"), now, valid_until)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.subject_alt_names = vec![uri(identity::authority_uri(cluster))?];
-        let certificate = params
+        let certificate = authority_params(cluster, &key, now, valid_until)?
             .self_signed(key.pair())
             .map_err(AuthorityError::Issue)?;
-        let certificate_pem = certificate.pem();
         Ok(Self {
             cluster,
             key,
             certificate: certificate.into(),
-            certificate_pem,
             valid_until,
         })
+    }
+
+    /// Its successor, and the certificate in which this one says so: who believes this one then believes the
+    /// successor too.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when there is no randomness, or this authority has expired.
+    pub fn successor(
+        &self,
+        now: Timestamp,
+    ) -> Result<(Self, CertificateDer<'static>), AuthorityError> {
+        if now >= self.valid_until {
+            return Err(AuthorityError::Expired {
+                at: self.valid_until,
+            });
+        }
+        let next = Self::create(self.cluster, now)?;
+        let until = self.valid_until.min(next.valid_until);
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, self.key.pair())
+            .map_err(AuthorityError::Issue)?;
+        let mut params = authority_params(self.cluster, &next.key, now, until)?;
+        params.use_authority_key_identifier_extension = true;
+        let vouched = params
+            .signed_by(next.key.pair(), &issuer)
+            .map_err(AuthorityError::Issue)?;
+        Ok((next, vouched.into()))
     }
 
     /// The authority whose certificate and key were kept.
@@ -102,6 +127,17 @@ impl Authority {
     pub fn load(certificate_pem: &str, key_pem: &Secret) -> Result<Self, AuthorityError> {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|_| AuthorityError::NotAnAuthority(None))?;
+        Self::load_der(certificate, key_pem)
+    }
+
+    /// The authority whose certificate and key were kept, the certificate in DER.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when they are not an authority's, or do not belong together.
+    pub fn load_der(
+        certificate: CertificateDer<'static>,
+        key_pem: &Secret,
+    ) -> Result<Self, AuthorityError> {
         let key = Key::from_pem(key_pem)?;
         let cluster = identity::cluster_of_authority(&certificate)
             .map_err(|error| AuthorityError::NotAnAuthority(Some(error)))?;
@@ -117,12 +153,10 @@ impl Authority {
             let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
             Timestamp::from_millis(seconds.saturating_mul(1000))
         };
-        let certificate_pem = certificate_pem.to_owned();
         Ok(Self {
             cluster,
             key,
             certificate,
-            certificate_pem,
             valid_until,
         })
     }
@@ -143,8 +177,14 @@ impl Authority {
     }
 
     /// Its certificate, for the file that keeps it.
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    pub fn certificate_pem(&self) -> String {
+        let text = STANDARD.encode(&self.certificate);
+        let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+        for line in text.as_bytes().chunks(64) {
+            pem += &String::from_utf8_lossy(line);
+            pem.push('\n');
+        }
+        pem + "-----END CERTIFICATE-----\n"
     }
 
     /// Its private key, for the file that keeps it.
@@ -243,6 +283,22 @@ struct Leaf {
     role: Role,
     names: Vec<SanType>,
     usage: ExtendedKeyUsagePurpose,
+}
+
+/// An authority's own certificate. Its name says which of the cluster's authorities it is.
+fn authority_params(
+    cluster: ClusterId,
+    key: &Key,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<CertificateParams, AuthorityError> {
+    let pin = Digest(*key.pin().as_bytes()).to_string();
+    let short = pin.get(..8).unwrap_or_default();
+    let mut params = params(&format!("Steward authority {cluster} {short}"), now, until)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(SUCCESSORS_MAX));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.subject_alt_names = vec![uri(identity::authority_uri(cluster))?];
+    Ok(params)
 }
 
 /// The last second of the year 9999, in milliseconds.
@@ -393,16 +449,37 @@ mod tests {
     }
 
     #[test]
-    fn authority_may_sign_leaves_only() {
+    fn authority_may_sign_leaves_and_its_successors_only() {
         let authority = authority();
         let (_, own) = X509Certificate::from_der(authority.certificate_der()).unwrap();
         let constraints = own.basic_constraints().unwrap().unwrap().value;
-        assert!(constraints.ca && constraints.path_len_constraint == Some(0));
+        assert!(
+            constraints.ca && constraints.path_len_constraint == Some(u32::from(SUCCESSORS_MAX))
+        );
         assert_eq!(
             Pin::of_certificate(authority.certificate_der()),
             Ok(authority.pin())
         );
         assert!(Identity::of_certificate(authority.certificate_der()).is_err());
+    }
+
+    #[test]
+    fn successor_is_another_key_of_the_same_cluster_and_its_predecessor_says_so() {
+        let authority = authority();
+        let (next, vouched) = authority.successor(NOW.after(DAY)).unwrap();
+        assert_ne!(next.pin(), authority.pin());
+        assert_eq!(next.cluster(), authority.cluster());
+        assert_eq!(Pin::of_certificate(&vouched), Ok(next.pin()));
+        assert_eq!(
+            identity::cluster_of_authority(&vouched),
+            Ok(authority.cluster())
+        );
+        let (_, read) = X509Certificate::from_der(&vouched).unwrap();
+        let (_, own) = X509Certificate::from_der(next.certificate_der()).unwrap();
+        assert_eq!(read.subject(), own.subject());
+        let end = i64::try_from(NOW.after(LIFETIME).as_millis() / 1000).unwrap();
+        assert_eq!(read.validity().not_after.timestamp(), end);
+        assert!(authority.successor(NOW.after(LIFETIME)).is_err());
     }
 
     #[test]
@@ -424,14 +501,14 @@ mod tests {
     #[test]
     fn authority_is_read_back_with_its_own_key_only() {
         let authority = authority();
-        let loaded = Authority::load(authority.certificate_pem(), &authority.key_pem()).unwrap();
+        let loaded = Authority::load(&authority.certificate_pem(), &authority.key_pem()).unwrap();
         assert_eq!(
             (loaded.cluster(), loaded.pin()),
             (authority.cluster(), authority.pin())
         );
         assert_eq!(loaded.certificate_der(), authority.certificate_der());
         let other = Key::generate().unwrap().pem();
-        let error = Authority::load(authority.certificate_pem(), &other).unwrap_err();
+        let error = Authority::load(&authority.certificate_pem(), &other).unwrap_err();
         assert!(matches!(error, AuthorityError::KeyMismatch), "{error}");
     }
 

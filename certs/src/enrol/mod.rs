@@ -13,6 +13,7 @@ use steward_shared::id::{BridgeId, ClusterId};
 use steward_shared::job::Digest;
 use steward_shared::limits::{ENROL_BYTES_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX};
 use steward_shared::sign::{KeyError, Payload, PublicKey, SignError, Signed, SigningKey, Verifier};
+use steward_shared::trust::{TrustDocument, TrustRefusal, Trusted};
 
 use crate::fingerprint::Pin;
 use crate::identity::{self, Identity, Role};
@@ -20,9 +21,6 @@ use crate::identity::{self, Identity, Role};
 pub use crate::enrol::token::{
     ADDRESSES_MAX, JoinSecret, PREFIX, TOKEN_CHARS_MAX, Token, TokenError,
 };
-
-/// Keys for jobs that an answer may hold: the one in use, its predecessor and its successor.
-pub const JOB_KEYS_MAX: usize = 8;
 
 /// From a bridge that is to be enrolled.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +59,7 @@ impl Payload for EnrolStatement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnrolAnswer {
     /// The bridge is enrolled.
-    Enrolled(Enrolment),
+    Enrolled(Box<Enrolment>),
     /// It is not.
     Refused {
         /// Why, for programs.
@@ -99,8 +97,10 @@ pub struct Enrolment {
     /// The authority's certificate, DER.
     #[serde(with = "serde_bytes")]
     pub authority: Vec<u8>,
-    /// The keys that jobs may be signed with.
-    pub job_keys: Vec<PublicKey>,
+    /// The newest trust document: which keys it believes.
+    pub trust: Signed<TrustDocument>,
+    /// The key that has signed it.
+    pub trust_key: PublicKey,
     /// Where the hub can be reached, `host:port`.
     pub hub: Vec<String>,
 }
@@ -123,6 +123,9 @@ pub enum EnrolError {
     /// The sender does not hold the receipt key, or means another hub, name or request.
     #[error("cannot believe the proof of an enrolment")]
     Proof(#[from] SignError),
+    /// Its trust document is not to be believed.
+    #[error("the hub's answer has no usable trust document")]
+    Trust(#[from] TrustRefusal),
     /// The proof holds, for something else.
     #[error("the proof of an enrolment is about another hub, name or key")]
     ProofElsewhere,
@@ -165,21 +168,21 @@ impl EnrolRequest {
         Ok(codec::encode(self, ENROL_BYTES_MAX)?)
     }
 
-    /// Reads a request and believes it as far as this hub's authority goes: its sender holds the
+    /// Reads a request and believes it as far as this hub's authorities go: its sender holds the
     /// receipt key and means this hub. Whether the token is good, the store must say.
     ///
     /// # Errors
     /// [`EnrolError`] when it is malformed or its proof does not hold.
-    pub fn decode(bytes: &[u8], authority: &Pin) -> Result<Self, EnrolError> {
+    pub fn decode(bytes: &[u8], authorities: &[Pin]) -> Result<Self, EnrolError> {
         let read: Self = codec::decode(bytes, ENROL_BYTES_MAX)?;
         read.check()?;
         let statement = read.proof.verify([&Verifier::new(&read.receipt_key)?])?;
         let meant = EnrolStatement {
-            pin: *authority,
+            pin: statement.pin,
             request: Digest::of(&read.request),
             name: read.name.clone(),
         };
-        if statement == meant {
+        if statement == meant && authorities.contains(&statement.pin) {
             Ok(read)
         } else {
             Err(EnrolError::ProofElsewhere)
@@ -221,13 +224,28 @@ impl EnrolAnswer {
 }
 
 impl Enrolment {
+    /// Its trust document, read.
+    ///
+    /// # Errors
+    /// [`EnrolError::Trust`] when it cannot be believed.
+    pub fn trusted(&self) -> Result<Trusted, EnrolError> {
+        let signed = self.trust.clone();
+        Ok(Trusted::given(signed, self.cluster, &self.trust_key)?)
+    }
+
     /// Whether an answer is what was asked for: under the pinned authority, for this TLS key.
     ///
     /// # Errors
     /// [`EnrolError::Contradiction`] when it is not; the bridge keeps nothing of it.
     pub fn verify(&self, authority: &Pin, key: &Pin) -> Result<(), EnrolError> {
         let no = EnrolError::Contradiction;
-        if Pin::of_certificate(&self.authority) != Ok(*authority) {
+        let trusted = self.trusted()?;
+        let roots = &trusted.document().roots;
+        let believed = |pin: &Pin| roots.contains(&Digest(*pin.as_bytes()));
+        // A token of before a change of authority is good while both are.
+        if !believed(authority)
+            || !Pin::of_certificate(&self.authority).is_ok_and(|pin| believed(&pin))
+        {
             return Err(no("authority"));
         }
         if identity::cluster_of_authority(&self.authority) != Ok(self.cluster) {
@@ -249,12 +267,7 @@ impl Enrolment {
     fn check(&self) -> Result<(), EnrolError> {
         text("name", &self.name, NAME_CHARS_MAX)?;
         text("site", &self.site, NAME_CHARS_MAX)?;
-        if !(1..=JOB_KEYS_MAX).contains(&self.job_keys.len()) {
-            return Err(EnrolError::Field("job keys"));
-        }
-        for key in &self.job_keys {
-            Verifier::new(key).map_err(|_| EnrolError::Field("job keys"))?;
-        }
+        self.trusted()?;
         token::check(&self.hub).map_err(|_| EnrolError::Field("hub addresses"))
     }
 }
@@ -286,6 +299,24 @@ mod tests {
         SigningKey::from_seed(&SigningKey::new_seed().unwrap()).unwrap()
     }
 
+    fn first_document(
+        authority: &Authority,
+        key: &SigningKey,
+        job_keys: Vec<PublicKey>,
+    ) -> Signed<TrustDocument> {
+        let document = TrustDocument {
+            cluster: authority.cluster(),
+            version: 1,
+            previous: Digest([0; 32]),
+            issued_at: NOW,
+            expires: NOW.after(Duration::from_secs(86_400)),
+            trust_key: key.public(),
+            job_keys,
+            roots: vec![Digest(*authority.pin().as_bytes())],
+        };
+        Signed::new(&document, key).unwrap()
+    }
+
     fn token(authority: &Authority) -> Token {
         Token::new(vec!["hub.example.org:8443".to_owned()], authority.pin()).unwrap()
     }
@@ -297,14 +328,14 @@ mod tests {
         let request =
             EnrolRequest::new(&token, "dmz-1", key.request().unwrap(), &receipts, "0.1.0").unwrap();
 
-        let read = EnrolRequest::decode(&request.encode().unwrap(), &authority.pin()).unwrap();
+        let read = EnrolRequest::decode(&request.encode().unwrap(), &[authority.pin()]).unwrap();
         assert_eq!(read.secret.hash(), token.secret().hash());
         assert_eq!(
             (read.name.as_str(), read.receipt_key),
             ("dmz-1", receipts.public())
         );
 
-        let bridge = BridgeId::random();
+        let (bridge, trust_key) = (BridgeId::random(), signing_key());
         let day = Duration::from_secs(86_400);
         let enrolment = Enrolment {
             cluster: authority.cluster(),
@@ -316,10 +347,11 @@ mod tests {
                 .unwrap()
                 .to_vec(),
             authority: authority.certificate_der().to_vec(),
-            job_keys: vec![signing_key().public()],
+            trust: first_document(&authority, &trust_key, vec![signing_key().public()]),
+            trust_key: trust_key.public(),
             hub: token.hub().to_vec(),
         };
-        let answer = EnrolAnswer::Enrolled(enrolment.clone());
+        let answer = EnrolAnswer::Enrolled(Box::new(enrolment.clone()));
         assert_eq!(EnrolAnswer::decode(&answer.encode().unwrap()), Ok(answer));
         assert_eq!(enrolment.verify(&authority.pin(), &key.pin()), Ok(()));
 
@@ -333,7 +365,16 @@ mod tests {
         };
         assert_eq!(
             elsewhere.verify(&authority.pin(), &key.pin()),
-            Err(no("cluster"))
+            Err(EnrolError::Trust(TrustRefusal::OtherCluster))
+        );
+        let foreign = Authority::create(ClusterId::random(), NOW).unwrap();
+        let other_roots = Enrolment {
+            authority: foreign.certificate_der().to_vec(),
+            ..enrolment.clone()
+        };
+        assert_eq!(
+            other_roots.verify(&authority.pin(), &key.pin()),
+            Err(no("authority"))
         );
         let another = Enrolment {
             bridge: BridgeId::random(),
@@ -353,13 +394,13 @@ mod tests {
             EnrolRequest::new(&token, "dmz-1", key.request().unwrap(), &receipts, "0.1.0").unwrap()
         };
         let read = |request: EnrolRequest| {
-            EnrolRequest::decode(&request.encode().unwrap(), &authority.pin())
+            EnrolRequest::decode(&request.encode().unwrap(), &[authority.pin()])
                 .map(|_| ())
                 .unwrap_err()
         };
 
         let elsewhere = Pin::of_spki(b"another authority");
-        let error = EnrolRequest::decode(&make().encode().unwrap(), &elsewhere).unwrap_err();
+        let error = EnrolRequest::decode(&make().encode().unwrap(), &[elsewhere]).unwrap_err();
         assert_eq!(error, EnrolError::ProofElsewhere);
         let renamed = EnrolRequest {
             name: "dmz-2".to_owned(),
@@ -385,19 +426,22 @@ mod tests {
             message: "no".to_owned(),
         };
         assert_eq!(EnrolAnswer::decode(&answer.encode().unwrap()), Ok(answer));
+        let authority = Authority::create(ClusterId::random(), NOW).unwrap();
+        let trust_key = signing_key();
         let empty = Enrolment {
-            cluster: ClusterId::random(),
+            cluster: authority.cluster(),
             bridge: BridgeId::random(),
             name: "dmz-1".to_owned(),
             site: "dmz".to_owned(),
             certificate: Vec::new(),
             authority: Vec::new(),
-            job_keys: Vec::new(),
+            trust: first_document(&authority, &trust_key, Vec::new()),
+            trust_key: trust_key.public(),
             hub: vec!["hub:1".to_owned()],
         };
         assert_eq!(
-            EnrolAnswer::Enrolled(empty).encode(),
-            Err(EnrolError::Field("job keys"))
+            EnrolAnswer::Enrolled(Box::new(empty)).encode(),
+            Err(EnrolError::Trust(TrustRefusal::Empty))
         );
     }
 
@@ -406,7 +450,7 @@ mod tests {
         for length in [0, 1, 64, ENROL_BYTES_MAX, ENROL_BYTES_MAX + 1] {
             let bytes = vec![0xfd; length];
             assert!(
-                EnrolRequest::decode(&bytes, &Pin::of_spki(b"a")).is_err(),
+                EnrolRequest::decode(&bytes, &[Pin::of_spki(b"a")]).is_err(),
                 "{length}"
             );
             assert!(EnrolAnswer::decode(&bytes).is_err(), "{length}");

@@ -1,9 +1,10 @@
 //! TLS of those who call the hub: an enrolled bridge, one that is to be enrolled, the client.
 //!
 //! They all believe a hub because its certificate was issued by the authority whose key they
-//! pinned; the authority's certificate comes along in the handshake.
+//! pinned, or by one that this authority has named its successor; their certificates come along in the
+//! handshake.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WantsClientCert, verify_server_cert_signed_by_trust_anchor};
@@ -29,12 +30,12 @@ use crate::tls::{BRIDGE_PROTOCOL, ENROL_PROTOCOL, Holder, Refusal, TlsError, pro
 /// # Errors
 /// [`TlsError`] when key and certificate do not belong together.
 pub fn bridge_config(
-    pin: Pin,
+    pins: &[Pin],
     cluster: ClusterId,
     own: Holder<'_>,
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {
-    let config = pinned(pin, Some(cluster), clock)?
+    let config = pinned(pins, Some(cluster), Followed::default(), clock)?
         .with_client_auth_cert(vec![own.certificate.clone()], own.key.for_tls())?;
     Ok(restricted(config, &[BRIDGE_PROTOCOL]))
 }
@@ -44,17 +45,32 @@ pub fn bridge_config(
 /// # Errors
 /// [`TlsError`] when the provider cannot do TLS 1.3.
 pub fn enrol_config(pin: Pin, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
-    let config = pinned(pin, None, clock)?.with_no_client_auth();
+    let config = pinned(&[pin], None, Followed::default(), clock)?.with_no_client_auth();
     Ok(restricted(config, &[ENROL_PROTOCOL]))
 }
 
-/// How the client calls the hub's API.
+/// How the client calls the hub's API, and where it can read later whether the hub's authority was changed.
 ///
 /// # Errors
 /// [`TlsError`] when the provider cannot do TLS 1.3.
-pub fn api_client_config(pin: Pin, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
-    let config = pinned(pin, None, clock)?.with_no_client_auth();
-    Ok(restricted(config, &[b"h2", b"http/1.1"]))
+pub fn api_client_config(
+    pin: Pin,
+    clock: Arc<dyn Clock>,
+) -> Result<(ClientConfig, Followed), TlsError> {
+    let followed = Followed::default();
+    let config = pinned(&[pin], None, followed.clone(), clock)?.with_no_client_auth();
+    Ok((restricted(config, &[b"h2", b"http/1.1"]), followed))
+}
+
+/// The authority that the pinned one has named its successor, once a hub has shown that.
+#[derive(Debug, Clone, Default)]
+pub struct Followed(Arc<OnceLock<Pin>>);
+
+impl Followed {
+    /// Its pin; none while the pinned authority is the one in use.
+    pub fn pin(&self) -> Option<Pin> {
+        self.0.get().copied()
+    }
 }
 
 /// How a server outside is called that has its certificate from one of these authorities, PEM, and no other: TLS 1.3
@@ -92,14 +108,16 @@ pub fn nobody_config(clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
 }
 
 fn pinned(
-    pin: Pin,
+    pins: &[Pin],
     cluster: Option<ClusterId>,
+    followed: Followed,
     clock: Arc<dyn Clock>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let provider = provider();
     let verifier = HubVerifier {
-        pin,
+        pins: pins.to_vec(),
         cluster,
+        followed,
         provider: Arc::clone(&provider),
     };
     Ok(ClientConfig::builder_with_details(provider, time(clock))
@@ -115,27 +133,66 @@ fn restricted(mut config: ClientConfig, protocols: &[&[u8]]) -> ClientConfig {
     config
 }
 
-/// Believes a hub under the pinned authority, whatever it is called.
+/// Believes a hub under a pinned authority or its successors, whatever it is called.
 #[derive(Debug)]
 struct HubVerifier {
-    pin: Pin,
+    pins: Vec<Pin>,
     cluster: Option<ClusterId>,
+    followed: Followed,
     provider: Arc<CryptoProvider>,
 }
 
 impl HubVerifier {
-    /// The one trust anchor: the certificate with the pinned key. That it came from the peer does no
-    /// harm, because only the holder of the pinned key can have signed the leaf.
-    fn anchor(&self, chain: &[CertificateDer<'_>]) -> Result<RootCertStore, Error> {
-        let authority = chain
+    /// The trust anchors: the certificates with a pinned key. That they came from the peer does no harm, because
+    /// only the holder of a pinned key can have signed the leaf, or the certificate of who has.
+    fn anchors(&self, chain: &[CertificateDer<'_>]) -> Result<RootCertStore, Error> {
+        let is_pinned = |certificate: &&CertificateDer<'_>| {
+            Pin::of_certificate(certificate).is_ok_and(|pin| self.pins.contains(&pin))
+        };
+        let mut roots = Vec::new();
+        for authority in chain.iter().filter(is_pinned) {
+            let anchor =
+                anchor_from_trusted_cert(authority).map_err(|_| CertificateError::BadEncoding)?;
+            roots.push(anchor.to_owned());
+        }
+        if roots.is_empty() {
+            return Err(Refusal::PinMismatch.into());
+        }
+        Ok(RootCertStore { roots })
+    }
+
+    /// Whether the leaf is good under these anchors, by way of these authorities.
+    fn chain(
+        &self,
+        leaf: &ParsedCertificate<'_>,
+        roots: &RootCertStore,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(leaf, roots, between, now, algorithms)
+    }
+
+    /// Notes the authority that issued the leaf where it is none of the pinned ones: the leaf is good by way of
+    /// its key only, so that a pinned authority has vouched for it.
+    fn follow(
+        &self,
+        leaf: &ParsedCertificate<'_>,
+        roots: &RootCertStore,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) {
+        let Some(Ok(issuer)) = between.first().map(|first| Pin::of_certificate(first)) else {
+            return;
+        };
+        let others: Vec<_> = between
             .iter()
-            .find(|certificate| Pin::of_certificate(certificate) == Ok(self.pin));
-        let authority = authority.ok_or(Refusal::PinMismatch)?;
-        let anchor =
-            anchor_from_trusted_cert(authority).map_err(|_| CertificateError::BadEncoding)?;
-        Ok(RootCertStore {
-            roots: vec![anchor.to_owned()],
-        })
+            .filter(|certificate| Pin::of_certificate(certificate) != Ok(issuer))
+            .cloned()
+            .collect();
+        if !self.pins.contains(&issuer) && self.chain(leaf, roots, &others, now).is_err() {
+            self.followed.0.set(issuer).ok();
+        }
     }
 }
 
@@ -148,10 +205,9 @@ impl ServerCertVerifier for HubVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let roots = self.anchor(intermediates)?;
+        let roots = self.anchors(intermediates)?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, algorithms)
+        self.chain(&leaf, &roots, intermediates, now)
             .map_err(refused)?;
         let identity = Identity::of_certificate(end_entity).map_err(|_| Refusal::WrongRole)?;
         if identity.role != Role::Hub {
@@ -163,6 +219,7 @@ impl ServerCertVerifier for HubVerifier {
         {
             return Err(Refusal::OtherCluster.into());
         }
+        self.follow(&leaf, &roots, intermediates, now);
         Ok(ServerCertVerified::assertion())
     }
 

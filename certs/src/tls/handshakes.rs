@@ -1,6 +1,7 @@
 //! Real handshakes of every pair of sides, over buffers instead of a network.
 
 use std::io;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use rustls_pki_types::ServerName;
 use steward_shared::time::Timestamp;
 
 use super::*;
-use crate::authority::Authority;
+use crate::authority::{Authority, SUCCESSORS_MAX};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_312_577_042);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -85,7 +86,9 @@ fn protocol_and_certificate_must_fit() {
 fn hub_of_another_authority_is_refused_before_anything_is_sent() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
     let enrolling = enrol_config(cluster.authority.pin(), at(NOW)).unwrap();
-    let client = api_client_config(cluster.authority.pin(), at(NOW)).unwrap();
+    let client = api_client_config(cluster.authority.pin(), at(NOW))
+        .unwrap()
+        .0;
     for (server, client) in [
         (other.quic(never()), cluster.as_bridge()),
         (other.quic(never()), enrolling),
@@ -105,10 +108,12 @@ fn authority_that_is_only_shown_makes_no_hub() {
     let stranger = Holder {
         key: &other.hub_key,
         certificate: &other.hub,
-        authority: cluster.authority.certificate_der(),
+        authorities: slice::from_ref(cluster.authority.certificate_der()),
     };
     let server = api_server_config(stranger, at(NOW)).unwrap();
-    let client = api_client_config(cluster.authority.pin(), at(NOW)).unwrap();
+    let client = api_client_config(cluster.authority.pin(), at(NOW))
+        .unwrap()
+        .0;
     let Failed::Client(error) = shake(server, client).unwrap_err() else {
         panic!("not refused by the client")
     };
@@ -122,9 +127,9 @@ fn authority_that_is_only_shown_makes_no_hub() {
 fn bridge_of_another_authority_is_refused() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
     let mut own = other.bridge_holder();
-    own.authority = cluster.authority.certificate_der();
+    own.authorities = slice::from_ref(cluster.authority.certificate_der());
     let client = bridge_config(
-        cluster.authority.pin(),
+        &[cluster.authority.pin()],
         cluster.authority.cluster(),
         own,
         at(NOW),
@@ -143,7 +148,9 @@ fn bridge_of_another_authority_is_refused() {
 fn bridge_cannot_be_a_hub() {
     let cluster = Cluster::new();
     let server = api_server_config(cluster.bridge_holder(), at(NOW)).unwrap();
-    let client = api_client_config(cluster.authority.pin(), at(NOW)).unwrap();
+    let client = api_client_config(cluster.authority.pin(), at(NOW))
+        .unwrap()
+        .0;
     assert_eq!(
         shake(server, client).unwrap_err().client(),
         Some(Refusal::WrongRole)
@@ -154,7 +161,7 @@ fn bridge_cannot_be_a_hub() {
 fn hub_cannot_be_a_bridge() {
     let cluster = Cluster::new();
     let (pin, id) = (cluster.authority.pin(), cluster.authority.cluster());
-    let client = bridge_config(pin, id, cluster.hub_holder(), at(NOW)).unwrap();
+    let client = bridge_config(&[pin], id, cluster.hub_holder(), at(NOW)).unwrap();
     let Failed::Server(error) = shake(cluster.quic(never()), client).unwrap_err() else {
         panic!("not refused by the hub")
     };
@@ -171,7 +178,13 @@ fn hub_cannot_be_a_bridge() {
 fn hub_of_another_cluster_is_refused_even_under_the_same_authority() {
     let cluster = Cluster::new();
     let own = cluster.bridge_holder();
-    let client = bridge_config(cluster.authority.pin(), ClusterId::random(), own, at(NOW)).unwrap();
+    let client = bridge_config(
+        &[cluster.authority.pin()],
+        ClusterId::random(),
+        own,
+        at(NOW),
+    )
+    .unwrap();
     let failed = shake(cluster.quic(never()), client).unwrap_err();
     assert_eq!(failed.client(), Some(Refusal::OtherCluster));
 }
@@ -183,13 +196,15 @@ fn certificates_are_believed_in_their_time_only() {
         (NOW.after(DAY * 2), Refusal::Expired),
         (NOW.before(DAY), Refusal::NotValidYet),
     ] {
-        let client = api_client_config(cluster.authority.pin(), at(when)).unwrap();
+        let client = api_client_config(cluster.authority.pin(), at(when))
+            .unwrap()
+            .0;
         assert_eq!(
             shake(cluster.api(), client).unwrap_err().client(),
             Some(refusal)
         );
     }
-    let late = hub_quic_config(cluster.hub_holder(), never(), at(NOW.after(DAY * 2))).unwrap();
+    let late = cluster.quic_at(never(), NOW.after(DAY * 2));
     let failed = shake(late, cluster.as_bridge()).unwrap_err();
     assert_eq!(failed.alert(), Some(AlertDescription::CertificateExpired));
 }
@@ -234,9 +249,68 @@ fn nothing_is_resumed_and_nothing_is_sent_early() {
 #[test]
 fn api_speaks_http2_first() {
     let cluster = Cluster::new();
-    let client = api_client_config(cluster.authority.pin(), at(NOW)).unwrap();
+    let client = api_client_config(cluster.authority.pin(), at(NOW))
+        .unwrap()
+        .0;
     let (server, _) = shake(cluster.api(), client).unwrap();
     assert_eq!(server.alpn_protocol(), Some(b"h2".as_slice()));
+}
+
+#[test]
+fn pinned_authority_speaks_for_its_successors_and_its_client_follows() {
+    let cluster = Cluster::new();
+    let mut shown = vec![cluster.authority.certificate_der().clone()];
+    let (mut newest, mut known) = (None, vec![cluster.authority.pin()]);
+    for _ in 0..SUCCESSORS_MAX {
+        let before = newest.as_ref().unwrap_or(&cluster.authority);
+        let (next, vouched) = before.successor(NOW).unwrap();
+        shown.insert(0, vouched);
+        shown.insert(0, next.certificate_der().clone());
+        known.insert(0, next.pin());
+        newest = Some(next);
+        let newest = newest.as_ref().unwrap();
+        let hub = newest.issue_hub(&cluster.hub_key, &[], NOW, DAY).unwrap();
+        let own = Holder {
+            key: &cluster.hub_key,
+            certificate: &hub,
+            authorities: &shown,
+        };
+        for pin in &known {
+            let (client, followed) = api_client_config(*pin, at(NOW)).unwrap();
+            shake(api_server_config(own, at(NOW)).unwrap(), client).unwrap();
+            assert_eq!(followed.pin(), (*pin != newest.pin()).then(|| newest.pin()));
+        }
+        // Who was not told by the pinned authority is not believed, whatever is shown beside it.
+        let stranger = Authority::create(cluster.authority.cluster(), NOW).unwrap();
+        let hub = stranger.issue_hub(&cluster.hub_key, &[], NOW, DAY).unwrap();
+        let mut shown = shown.clone();
+        shown.insert(0, stranger.certificate_der().clone());
+        let own = Holder {
+            certificate: &hub,
+            authorities: &shown,
+            ..own
+        };
+        let (client, followed) = api_client_config(cluster.authority.pin(), at(NOW)).unwrap();
+        assert!(shake(api_server_config(own, at(NOW)).unwrap(), client).is_err());
+        assert_eq!(followed.pin(), None);
+    }
+}
+
+#[test]
+fn authority_of_before_is_not_believed_once_it_is_no_root_any_more() {
+    let cluster = Cluster::new();
+    let (next, _) = cluster.authority.successor(NOW).unwrap();
+    let both = [
+        next.certificate_der().clone(),
+        cluster.authority.certificate_der().clone(),
+    ];
+    let own = cluster.hub_holder();
+    let overlap = hub_quic_config(own, &both, never(), at(NOW)).unwrap();
+    assert!(shake(overlap, cluster.as_bridge()).is_ok());
+    let after = hub_quic_config(own, &both[..1], never(), at(NOW)).unwrap();
+    let Failed::Server(_) = shake(after, cluster.as_bridge()).unwrap_err() else {
+        panic!("not refused by the hub")
+    };
 }
 
 struct Cluster {
@@ -273,7 +347,7 @@ impl Cluster {
         Holder {
             key: &self.hub_key,
             certificate: &self.hub,
-            authority: self.authority.certificate_der(),
+            authorities: slice::from_ref(self.authority.certificate_der()),
         }
     }
 
@@ -281,12 +355,17 @@ impl Cluster {
         Holder {
             key: &self.bridge_key,
             certificate: &self.bridge,
-            authority: self.authority.certificate_der(),
+            authorities: slice::from_ref(self.authority.certificate_der()),
         }
     }
 
     fn quic(&self, deny: Arc<Deny>) -> ServerConfig {
-        hub_quic_config(self.hub_holder(), deny, at(NOW)).unwrap()
+        self.quic_at(deny, NOW)
+    }
+
+    fn quic_at(&self, deny: Arc<Deny>, now: Timestamp) -> ServerConfig {
+        let own = self.hub_holder();
+        hub_quic_config(own, own.authorities, deny, at(now)).unwrap()
     }
 
     fn api(&self) -> ServerConfig {
@@ -295,7 +374,7 @@ impl Cluster {
 
     fn as_bridge(&self) -> ClientConfig {
         bridge_config(
-            self.authority.pin(),
+            &[self.authority.pin()],
             self.authority.cluster(),
             self.bridge_holder(),
             at(NOW),

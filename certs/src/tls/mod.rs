@@ -25,7 +25,7 @@ use crate::identity::{Identity, IdentityError, Role};
 use crate::key::Key;
 
 pub use crate::tls::client::{
-    api_client_config, bridge_config, enrol_config, nobody_config, outside_config,
+    Followed, api_client_config, bridge_config, enrol_config, nobody_config, outside_config,
 };
 pub use crate::tls::refusal::Refusal;
 pub use crate::tls::server::{Deny, api_server_config, hub_quic_config};
@@ -43,8 +43,9 @@ pub struct Holder<'a> {
     pub key: &'a Key,
     /// Its certificate.
     pub certificate: &'a CertificateDer<'static>,
-    /// The certificate of its cluster's authority.
-    pub authority: &'a CertificateDer<'static>,
+    /// What follows it in the handshake: the certificate of the authority that issued it, then for each
+    /// authority before that one what it says of its successor, and its own certificate.
+    pub authorities: &'a [CertificateDer<'static>],
 }
 
 /// Why there is no configuration.

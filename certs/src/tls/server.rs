@@ -19,7 +19,7 @@ use steward_shared::id::ClusterId;
 use steward_shared::time::Clock;
 
 use crate::fingerprint::Pin;
-use crate::identity::{self, Identity, Role};
+use crate::identity::{self, Identity, IdentityError, Role};
 use crate::tls::{BRIDGE_PROTOCOL, ENROL_PROTOCOL, Holder, Refusal, TlsError, provider, time};
 
 /// Whether a bridge with this key is turned away; asked in every handshake.
@@ -27,6 +27,7 @@ pub type Deny = dyn Fn(&Identity, &Pin) -> bool + Send + Sync;
 
 /// How the hub takes the calls of bridges, over QUIC.
 ///
+/// Certificates under any of `roots` are believed.
 /// A bridge that `deny` denies sees the alert `certificate_revoked` (44), one whose certificate is over
 /// `certificate_expired` (45).
 ///
@@ -34,17 +35,24 @@ pub type Deny = dyn Fn(&Identity, &Pin) -> bool + Send + Sync;
 /// [`TlsError`] when the parts of `own` do not belong together.
 pub fn hub_quic_config(
     own: Holder<'_>,
+    roots: &[CertificateDer<'static>],
     deny: Arc<Deny>,
     clock: Arc<dyn Clock>,
 ) -> Result<ServerConfig, TlsError> {
-    let cluster = identity::cluster_of_authority(own.authority)?;
+    let cluster = Identity::of_certificate(own.certificate)?.cluster;
     let provider = provider();
-    let mut roots = RootCertStore::empty();
-    roots.add(own.authority.clone())?;
-    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .clear_root_hint_subjects()
-        .build()?;
+    let mut anchors = RootCertStore::empty();
+    for root in roots {
+        if identity::cluster_of_authority(root)? != cluster {
+            return Err(IdentityError::Nobody.into());
+        }
+        anchors.add(root.clone())?;
+    }
+    let chain =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .clear_root_hint_subjects()
+            .build()?;
     let verifier = BridgeVerifier {
         cluster,
         chain,
@@ -70,7 +78,9 @@ pub fn api_server_config(own: Holder<'_>, clock: Arc<dyn Clock>) -> Result<Serve
 }
 
 fn chain_of(own: Holder<'_>) -> Vec<CertificateDer<'static>> {
-    vec![own.certificate.clone(), own.authority.clone()]
+    let mut chain = vec![own.certificate.clone()];
+    chain.extend_from_slice(own.authorities);
+    chain
 }
 
 fn restricted(mut config: ServerConfig, protocols: &[&[u8]]) -> ServerConfig {

@@ -172,6 +172,26 @@ pub(crate) fn save(
     })
 }
 
+/// Pins the hub's new authority in a context that has pinned the one before it; false when the context is another
+/// by now.
+///
+/// # Errors
+/// [`ContextsError`] when the file cannot be read or replaced.
+pub(crate) fn follow(
+    state_dir: &Path,
+    name: &str,
+    from: Pin,
+    to: Pin,
+) -> Result<bool, ContextsError> {
+    change(state_dir, |contexts| match contexts.all.get_mut(name) {
+        Some(context) if context.pin == from => {
+            context.pin = to;
+            true
+        }
+        Some(_) | None => false,
+    })
+}
+
 /// Makes the named context the current one; false when there is none of that name.
 ///
 /// # Errors
@@ -286,6 +306,19 @@ mod tests {
             .map(|e| e.unwrap().file_name())
             .collect();
         assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn context_follows_the_hub_to_its_new_authority_once() {
+        let home = tempfile::tempdir().unwrap();
+        saved(home.path(), "dev", "stw_one", true);
+        let (from, to) = (Pin::from_bytes([7; 32]), Pin::from_bytes([8; 32]));
+        assert!(follow(home.path(), "dev", from, to).unwrap());
+        assert!(!follow(home.path(), "dev", from, to).unwrap());
+        assert!(!follow(home.path(), "prod", from, to).unwrap());
+        let contexts = load(home.path()).unwrap();
+        assert_eq!(contexts.all["dev"].pin, to);
+        assert_eq!(contexts.current.as_deref(), Some("dev"));
     }
 
     #[test]

@@ -120,21 +120,21 @@ impl Flow {
             self.now(),
             BridgeId::by_time(),
         );
-        let Ok((certificate, expires_at)) = self.vault.issue_bridge(&request.request, bridge, now)
-        else {
+        let Ok(issued) = self.vault.issue_bridge(&request.request, bridge, now) else {
             return Ok(refused(
                 RefusalCode::Malformed,
                 "the signing request is not one",
             ));
         };
-        let pin = Pin::of_certificate(&certificate).map_err(|_| VaultError::NoKey)?;
+        let pin = Pin::of_certificate(&issued.certificate).map_err(|_| VaultError::NoKey)?;
         let new = NewBridge {
             id: bridge,
             site: steward_shared::id::SiteId::from_bytes([0; 16]),
             name: request.name.clone(),
             receipt_key: hex::encode(&request.receipt_key.0),
             pin,
-            certificate_expires_at: expires_at,
+            issuer: issued.issuer,
+            certificate_expires_at: issued.expires_at,
             version: request
                 .version
                 .chars()
@@ -154,17 +154,19 @@ impl Flow {
             ));
         };
         failpoint!("hub.enrol.after");
+        let (trust, trust_key) = self.newest_trust().await?;
         tracing::info!(bridge = request.name, site, "enrolled a bridge");
-        Ok(EnrolAnswer::Enrolled(Enrolment {
+        Ok(EnrolAnswer::Enrolled(Box::new(Enrolment {
             cluster: self.vault.cluster(),
             bridge,
             name: request.name,
             site,
-            certificate,
-            authority: self.vault.ca_certificate().to_vec(),
-            job_keys: self.vault.job_keys(),
+            certificate: issued.certificate,
+            authority: issued.authority,
+            trust,
+            trust_key,
             hub: self.addresses.to_vec(),
-        }))
+        })))
     }
 
     /// Issues a new certificate to a connected bridge; the same request gets the same certificate.
@@ -186,15 +188,15 @@ impl Flow {
         {
             return Ok(Some(certificate));
         }
-        let Ok((certificate, expires_at)) = self.vault.issue_bridge(&request, id, now) else {
+        let Ok(issued) = self.vault.issue_bridge(&request, id, now) else {
             return Ok(None);
         };
-        let pin = Pin::of_certificate(&certificate).map_err(|_| VaultError::NoKey)?;
+        let pin = Pin::of_certificate(&issued.certificate).map_err(|_| VaultError::NoKey)?;
         failpoint!("hub.renew.before");
-        let kept = certificate.clone();
+        let kept = issued.certificate.clone();
         self.store
             .write(move |tx| {
-                tx.renew_bridge(id, &hash, &kept, &pin, expires_at)?;
+                tx.renew_bridge(id, &hash, &kept, (&pin, &issued.issuer), issued.expires_at)?;
                 note(
                     tx,
                     now,
@@ -206,7 +208,7 @@ impl Flow {
             })
             .await?;
         failpoint!("hub.renew.after");
-        Ok(Some(certificate))
+        Ok(Some(issued.certificate))
     }
 
     /// Whether a bridge with this certificate's key may connect: enrolled, not revoked, and the key

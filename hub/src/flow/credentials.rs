@@ -11,6 +11,7 @@ use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::authorities::next_public;
 use super::databases::{NewDatabase, with_password};
 use super::documents::project;
 use super::error::FlowError;
@@ -182,12 +183,15 @@ impl Flow {
                 }
                 let value = opened(tx, &vault, &row, row.version, now)?
                     .ok_or_else(|| none(format!("{name} has no value that can be used")))?;
-                let public = if row.kind == CredentialKind::SshKey {
-                    public_half(&value)
-                } else {
-                    SshAuthority::from_seed(&value).and_then(|authority| authority.public())
-                };
-                Ok(public?)
+                if row.kind == CredentialKind::SshKey {
+                    return Ok(public_half(&value)?);
+                }
+                let mut public = SshAuthority::from_seed(&value)?.public()?;
+                // Targets must trust both until the next one signs.
+                if let Some(next) = next_public(tx, &vault, &row, now)? {
+                    public = format!("{public}\n{next}");
+                }
+                Ok(public)
             })
             .await
     }

@@ -15,8 +15,9 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::error::FlowError;
 use super::intake::bounded;
+use super::keys::strange_document;
 use super::transition::{self, Note};
-use crate::limits::SEQ_MAX;
+use crate::limits::{SEQ_MAX, TRUST_FRAMES_AT_ONCE};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Event, StoreError, Tx};
 
@@ -27,6 +28,8 @@ pub struct Greeted {
     pub bridge: BridgeRow,
     /// What to send, in this order, before anything else.
     pub frames: Vec<ToBridge>,
+    /// The newest trust document among the frames; the one that the bridge is at when there is none.
+    pub trust_sent: u64,
     /// Its clock less the hub's, in milliseconds.
     pub clock_offset_ms: i64,
 }
@@ -56,7 +59,7 @@ impl Flow {
             ));
         }
         let offset = offset_ms(hello.wall, now);
-        let roster = Arc::clone(&self.roster);
+        let (roster, hello_trust) = (Arc::clone(&self.roster), hello.trust.version);
         failpoint!("hub.hello.before");
         let done = self
             .store
@@ -80,6 +83,8 @@ impl Flow {
             hub_time: now,
             have: done.have,
         })];
+        // First the keys, then what is signed with them.
+        let trust_sent = self.add_documents(hello_trust, &mut frames).await?;
         for envelope in done.offer_again {
             let job: Signed<Job> = codec::decode(&envelope, FRAME_BYTES_MAX)
                 .map_err(crate::vault::VaultError::Codec)?;
@@ -114,12 +119,27 @@ impl Flow {
         Ok(Greeted {
             bridge: done.bridge,
             frames,
+            trust_sent,
             clock_offset_ms: offset,
         })
     }
 }
 
 impl Flow {
+    /// Adds the trust documents after the one that a bridge is at; the number of the last.
+    async fn add_documents(&self, from: u64, frames: &mut Vec<ToBridge>) -> Result<u64, FlowError> {
+        let mut at = from;
+        for _ in 0..TRUST_FRAMES_AT_ONCE {
+            let (documents, last) = self.documents_after(at).await?;
+            if documents.is_empty() {
+                break;
+            }
+            frames.push(ToBridge::Trust(documents));
+            at = last;
+        }
+        Ok(at)
+    }
+
     /// Says again to a bridge which of its attempts must end: a wish that was uttered between its Hello
     /// and its place in the roster would otherwise wait for its next connection.
     ///
@@ -159,7 +179,9 @@ fn reconcile(
         .is_some_and(|journal| journal != hello.journal);
     let rolled_back = !lost_journal && went_back(&bridge, hello);
     let known = bridge.seq_seen > 0 || bridge.commits_seen > 0;
-    let finding = if (lost_journal || rolled_back) && known {
+    let finding = if let Some(finding) = strange_document(tx, &hello.trust)? {
+        Some(("bridge.other_trust", finding))
+    } else if (lost_journal || rolled_back) && known {
         Some((
             "bridge.rollback_detected",
             "the bridge's journal was lost or rolled back: quarantined",

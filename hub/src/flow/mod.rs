@@ -4,6 +4,7 @@
 //! are separate. Nothing here knows of HTTP or QUIC: a link *registers* in the [`roster`].
 
 mod accounts;
+pub mod authorities;
 pub mod bell;
 pub mod bridges;
 mod certificate;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod hello;
 pub mod host_keys;
 pub mod intake;
+pub mod keys;
 mod memo;
 mod origin;
 pub mod outputs;

@@ -66,6 +66,7 @@ impl Flow {
             && !clock_is_wrong(greeted.clock_offset_ms);
         let facts = Present {
             active,
+            trust_sent: greeted.trust_sent,
             clock_offset_ms: greeted.clock_offset_ms,
             ..facts
         };
@@ -136,6 +137,8 @@ fn present(row: &BridgeRow, key: Pin, hello: &Hello, now: Timestamp) -> Present 
         active: false,
         locked: hello.locked,
         policy: hello.policy,
+        trust: hello.trust.version,
+        trust_sent: hello.trust.version,
         address: String::new(),
         clock_offset_ms: 0,
         heard: now,

@@ -9,11 +9,16 @@ use steward_shared::action::ActionKind;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{BridgeId, JournalId, SiteId};
 use steward_shared::job::Digest;
+use steward_shared::limits::TRUST_DOCUMENTS_MAX;
 use steward_shared::time::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::TRUST_FRAMES_AT_ONCE;
 use crate::meter::{self, Dropped};
+
+/// Trust documents that a bridge may have been sent and not have taken, before it is sent no more.
+const SENT_AHEAD_MAX: u64 = (TRUST_FRAMES_AT_ONCE * TRUST_DOCUMENTS_MAX) as u64;
 
 /// A connected bridge.
 #[derive(Debug, Clone)]
@@ -38,6 +43,10 @@ pub struct Present {
     pub locked: bool,
     /// SHA-256 of its policy file.
     pub policy: Option<Digest>,
+    /// The trust document that it says it is at.
+    pub trust: u64,
+    /// The newest trust document that it was sent.
+    pub trust_sent: u64,
     /// Its address.
     pub address: String,
     /// Its clock less the hub's, in milliseconds.
@@ -63,6 +72,8 @@ pub struct Roster {
     /// The nonce of the newest challenge to each bridge since this hub started.
     challenges: Mutex<BTreeMap<BridgeId, [u8; 16]>>,
     connections: std::sync::atomic::AtomicU64,
+    /// The trust document that a bridge must be at to believe the key that signs jobs.
+    required: std::sync::atomic::AtomicU64,
     changed: Notify,
 }
 
@@ -175,6 +186,35 @@ impl Roster {
         self.changed.notify_waiters();
     }
 
+    /// Offers nothing to bridges that are not at this trust document yet.
+    pub fn require(&self, document: u64) {
+        self.required
+            .store(document, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether every connected bridge is at this trust document.
+    pub fn all_at(&self, document: u64) -> bool {
+        let entries = self.lock();
+        entries
+            .values()
+            .all(|entry| entry.present.trust >= document)
+    }
+
+    /// The connected bridges that were not sent this trust document, with the newest that they were sent; those
+    /// that have still to take what they were sent are left out.
+    pub fn behind(&self, document: u64) -> Vec<(BridgeId, u64)> {
+        let entries = self.lock();
+        let behind = entries.iter().filter(|(_, entry)| {
+            let Present {
+                trust, trust_sent, ..
+            } = entry.present;
+            trust_sent < document && trust_sent.saturating_sub(trust) < SENT_AHEAD_MAX
+        });
+        behind
+            .map(|(bridge, entry)| (*bridge, entry.present.trust_sent))
+            .collect()
+    }
+
     /// How many bridges are connected.
     pub fn count(&self) -> usize {
         self.lock().len()
@@ -203,9 +243,11 @@ impl Roster {
         if sites.is_empty() {
             return free;
         }
+        let required = self.required.load(std::sync::atomic::Ordering::Acquire);
         for (id, entry) in self.lock().iter() {
             let present = &entry.present;
-            if present.active && !present.locked && sites.contains(&present.site) {
+            let believes = present.trust >= required;
+            if present.active && believes && !present.locked && sites.contains(&present.site) {
                 let at = free.entry(present.site).or_default();
                 at.push((*id, present.clone()));
             }

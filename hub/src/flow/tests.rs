@@ -25,6 +25,7 @@ use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Signed, SigningKey, Verifier};
 use steward_shared::template::SshTarget;
+use steward_shared::trust::TrustMark;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -1328,6 +1329,7 @@ struct Bench {
     bridge: BridgeId,
     journal: JournalId,
     key: Verifier,
+    trust: TrustMark,
     place: Place,
     sent: Mutex<Sent>,
 }
@@ -1448,6 +1450,12 @@ impl Bench {
             outside: Arc::default(),
             addresses: Arc::default(),
         };
+        flow.begin_keys().await.unwrap();
+        let document = flow.key_ring().await.unwrap().document;
+        let trust = TrustMark {
+            version: document.version,
+            document: document.sha256,
+        };
         flow.apply_documents(USER, "default", DOCUMENTS, Wanted::Any)
             .await
             .unwrap();
@@ -1466,6 +1474,7 @@ impl Bench {
             bridge,
             journal,
             key,
+            trust,
             place,
             sent,
         };
@@ -1515,7 +1524,8 @@ impl Bench {
                 | ToBridge::PermitRefused(_)
                 | ToBridge::Cancel(_)
                 | ToBridge::Ack(_)
-                | ToBridge::Renewed(_)) => sent.others.push_back(other),
+                | ToBridge::Renewed(_)
+                | ToBridge::Trust(_)) => sent.others.push_back(other),
             }
         }
         sent
@@ -1739,6 +1749,7 @@ impl Bench {
             policy: Some(Digest([0; 32])),
             locked: false,
             concurrent: 64,
+            trust: self.trust,
             open: open.to_vec(),
         }
     }
@@ -1882,6 +1893,7 @@ async fn enter_at(
                 name: format!("bridge-{end}"),
                 receipt_key: hex::encode(&receipts.0),
                 pin,
+                issuer: pin,
                 certificate_expires_at: NOW.after(Duration::from_secs(86_400)),
                 version: "0.1.0".to_owned(),
             };
@@ -1900,6 +1912,8 @@ async fn enter_at(
         active: true,
         locked: false,
         policy: Some(Digest([0; 32])),
+        trust: 1,
+        trust_sent: 1,
         address: "10.0.0.9:1".to_owned(),
         clock_offset_ms: 0,
         heard: NOW,

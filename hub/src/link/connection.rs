@@ -256,6 +256,7 @@ impl Session {
                     present.locked = status.locked;
                     present.policy = status.policy;
                     present.concurrent = status.concurrent;
+                    present.trust = status.trust.version;
                 });
                 flow.wake_dispatch();
                 Ok(())

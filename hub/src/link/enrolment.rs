@@ -19,7 +19,7 @@ pub(super) async fn serve(flow: &Flow, connection: &Connection) {
 async fn answer(flow: &Flow, connection: &Connection) -> Option<()> {
     let (mut send, mut receive) = connection.accept_bi().await.ok()?;
     let bytes = receive.read_to_end(ENROL_BYTES_MAX).await.ok()?;
-    let answer = match EnrolRequest::decode(&bytes, &flow.vault.pin()) {
+    let answer = match EnrolRequest::decode(&bytes, &flow.vault.pins()) {
         Ok(request) => flow.enrol(request).await,
         Err(error) => {
             tracing::info!(

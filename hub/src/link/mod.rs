@@ -207,6 +207,7 @@ fn server_config(flow: &Flow, own: Holder<'_>) -> Result<quinn::ServerConfig, Li
     // Who may connect is asked of the store after the handshake, and again with each renewal: there
     // is one place that decides, and it is never stale.
     let deny: Arc<tls::Deny> = Arc::new(|_, _| false);
-    let config = tls::hub_quic_config(own, deny, Arc::clone(&flow.clock))?;
+    let roots = flow.vault.roots();
+    let config = tls::hub_quic_config(own, &roots, deny, Arc::clone(&flow.clock))?;
     transport::server(config)
 }

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod credential;
+pub mod hub_key;
 pub mod job;
 pub mod kek;
 pub mod name;

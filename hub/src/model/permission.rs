@@ -18,6 +18,10 @@ pub enum Permission {
     CredentialsWrite,
     /// See the audit log.
     EventsRead,
+    /// See the hub's own keys, without their private halves.
+    KeysRead,
+    /// Rotate the hub's own keys.
+    KeysWrite,
     /// Read what the hub measures of itself.
     MetricsRead,
     /// Needs no sign-in.
@@ -58,6 +62,8 @@ impl Permission {
         Self::CredentialsRead,
         Self::CredentialsWrite,
         Self::EventsRead,
+        Self::KeysRead,
+        Self::KeysWrite,
         Self::MetricsRead,
         Self::ProjectsRead,
         Self::ProjectsWrite,
@@ -81,6 +87,8 @@ impl Permission {
             Self::CredentialsRead => "credentials.read",
             Self::CredentialsWrite => "credentials.write",
             Self::EventsRead => "events.read",
+            Self::KeysRead => "keys.read",
+            Self::KeysWrite => "keys.write",
             Self::MetricsRead => "metrics.read",
             Self::None => "none",
             Self::ProjectsRead => "projects.read",
@@ -127,6 +135,7 @@ impl Role {
                     | Permission::BridgesRead
                     | Permission::CredentialsRead
                     | Permission::EventsRead
+                    | Permission::KeysRead
                     | Permission::MetricsRead
                     | Permission::ProjectsRead
                     | Permission::RunsRead

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use steward_certs::fingerprint::Pin;
 use steward_shared::frame::Hello;
+use steward_shared::hex;
 use steward_shared::id::{BridgeId, JournalId, ProjectId, SiteId, StartId};
 use steward_shared::time::Timestamp;
 
@@ -98,6 +99,8 @@ pub struct NewBridge {
     pub receipt_key: String,
     /// The key of its certificate.
     pub pin: Pin,
+    /// The authority that has issued its certificate.
+    pub issuer: Pin,
     /// When its certificate ends.
     pub certificate_expires_at: Timestamp,
     /// The version of its program.
@@ -237,8 +240,8 @@ impl Tx<'_> {
         self.execute_one(
             "add a bridge",
             "INSERT INTO bridges (id, site, name, status, receipt_key, key_pin, certificate_expires_at,
-                                  seq, seq_seen, version, enrolled_at)
-             VALUES (?1, ?2, ?3, 'active', ?4, ?5, ?6, 0, 0, ?7, ?8)",
+                                  seq, seq_seen, version, enrolled_at, issuer)
+             VALUES (?1, ?2, ?3, 'active', ?4, ?5, ?6, 0, 0, ?7, ?8, ?9)",
             &[
                 &bridge.id.to_string(),
                 &bridge.site.to_string(),
@@ -248,6 +251,7 @@ impl Tx<'_> {
                 &row::kept(bridge.certificate_expires_at),
                 &bridge.version,
                 &row::kept(now),
+                &hex::encode(bridge.issuer.as_bytes()),
             ],
         )
     }
@@ -351,13 +355,13 @@ impl Tx<'_> {
         id: BridgeId,
         request: &str,
         certificate: &[u8],
-        pin: &Pin,
+        (pin, issuer): (&Pin, &Pin),
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
         self.execute_one(
             "renew a bridge's certificate",
             "UPDATE bridges SET renewal_request = ?2, renewal_certificate = ?3, key_pin_next = ?4,
-                                certificate_expires_at = ?5
+                                certificate_expires_at = ?5, issuer_next = ?6
              WHERE id = ?1 AND status <> 'revoked'",
             &[
                 &id.to_string(),
@@ -365,6 +369,7 @@ impl Tx<'_> {
                 &certificate,
                 &pin.to_string(),
                 &row::kept(expires_at),
+                &hex::encode(issuer.as_bytes()),
             ],
         )
     }
@@ -373,7 +378,8 @@ impl Tx<'_> {
     pub fn retire_bridge_key(&mut self, id: BridgeId, pin: &Pin) -> Result<(), StoreError> {
         self.execute_one(
             "retire a bridge's old key",
-            "UPDATE bridges SET key_pin = key_pin_next, key_pin_next = NULL WHERE id = ?1 AND key_pin_next = ?2",
+            "UPDATE bridges SET key_pin = key_pin_next, key_pin_next = NULL, issuer = issuer_next
+             WHERE id = ?1 AND key_pin_next = ?2",
             &[&id.to_string(), &pin.to_string()],
         )
     }

@@ -90,7 +90,7 @@ pub(super) const CREDENTIALS: &str =
 /// A value with the name of its credential and the key that protects it.
 pub type KeptValue = (String, ValueOf, SealedValue, ProjectKey);
 
-const VALUES: &str =
+pub(super) const VALUES: &str =
     "SELECT v.*, c.project, c.name, c.kind, c.account, c.kept_at, k.project AS key_project,
                           k.version AS key_version, k.kek, k.wrapped
                       FROM credential_values v JOIN credentials c ON c.id = v.credential
@@ -391,7 +391,7 @@ impl Tx<'_> {
         self.kept_values("list values under older keys", &sql, &[&after, &limit])
     }
 
-    fn kept_values(
+    pub(super) fn kept_values(
         &mut self,
         act: &'static str,
         sql: &str,

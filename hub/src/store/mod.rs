@@ -4,6 +4,7 @@
 //! savepoint; whatever waits is committed together, with `synchronous=FULL`, and only then answered.
 
 mod attempts;
+mod authorities;
 mod bridges;
 mod counts;
 mod credentials;
@@ -11,6 +12,7 @@ mod debts;
 mod driver;
 mod events;
 mod host_keys;
+mod hub_keys;
 mod idempotency;
 mod jobs;
 mod leases;
@@ -46,6 +48,7 @@ pub use debts::{DebtRow, Owed};
 pub use driver::Driver;
 pub use events::{Event, EventRow};
 pub use host_keys::LearnedKey;
+pub use hub_keys::DocumentRow;
 pub use idempotency::Remembered;
 pub use jobs::JobRow;
 pub use leases::LeaseRow;

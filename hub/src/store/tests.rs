@@ -448,6 +448,7 @@ fn add_attempt(tx: &mut Tx<'_>, id: AttemptId) -> Result<(), StoreError> {
         site,
         name: name(),
         receipt_key: name(),
+        issuer: Key::generate().unwrap().pin(),
         pin: Key::generate().unwrap().pin(),
         certificate_expires_at: NOW,
         version: name(),

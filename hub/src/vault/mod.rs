@@ -5,16 +5,16 @@
 pub mod envelope;
 pub mod kek;
 pub mod keyring;
+mod keys;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use steward_certs::authority::Authority;
 use steward_certs::fingerprint::Pin;
 use steward_certs::key::Key;
 use steward_shared::codec::CodecError;
@@ -24,10 +24,14 @@ use steward_shared::job::Job;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Payload, PublicKey, Signed, SigningKey};
 use steward_shared::time::Timestamp;
+use steward_shared::trust::TrustDocument;
+use tokio::sync::Notify;
 
 use crate::limits::{BRIDGE_CERTIFICATE_DEFAULT, HUB_CERTIFICATE};
+use crate::model::hub_key::{HubKey, Purpose, believed};
 use kek::{Kek, KekError};
 use keyring::Keyring;
+use keys::Keys;
 
 /// What went wrong with the keys.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +83,9 @@ impl ByJobKey for Ack {}
 #[derive(Debug)]
 pub struct Vault {
     cluster: ClusterId,
-    authority: Authority,
-    job_key: SigningKey,
+    folder: PathBuf,
+    keys: RwLock<Arc<Keys>>,
+    changed: Notify,
     reset_key: Secret,
     bridge_lifetime: Duration,
     keyring: Keyring,
@@ -88,9 +93,6 @@ pub struct Vault {
     by_passphrase: bool,
 }
 
-const CA_CERTIFICATE: &str = "ca.crt";
-const CA_KEY: &str = "ca.key";
-const JOB_KEY: &str = "job.key";
 const RESET_KEY: &str = "reset.key";
 
 impl Vault {
@@ -99,40 +101,21 @@ impl Vault {
     /// # Errors
     /// [`VaultError::File`] when a file is there already or cannot be written.
     pub fn create(folder: &Path, cluster: ClusterId, now: Timestamp) -> Result<Self, VaultError> {
-        let authority = Authority::create(cluster, now)?;
-        let seed = SigningKey::new_seed().map_err(|_| VaultError::NoKey)?;
-        let job_key = SigningKey::from_seed(&seed).map_err(|_| VaultError::NoKey)?;
-        write_new(&folder.join(CA_KEY), authority.key_pem().expose())?;
-        write_new(
-            &folder.join(CA_CERTIFICATE),
-            authority.certificate_pem().as_bytes(),
-        )?;
-        write_new(&folder.join(JOB_KEY), seed.expose())?;
-        Ok(Self {
-            cluster,
-            authority,
-            job_key,
-            reset_key: make_reset_key(folder)?,
-            bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
-            keyring: Keyring::new(cluster, Err(KekError::None)),
-            unsealing: Arc::default(),
-            by_passphrase: false,
-        })
+        let keys = Keys::create(folder, cluster, now)?;
+        let reset_key = make_reset_key(folder)?;
+        Ok(Self::of(folder, cluster, keys, reset_key))
     }
 
-    /// Reads the keys of a cluster.
+    /// Reads the keys of a cluster that its database names; its first ones where it names none.
     ///
     /// # Errors
     /// [`VaultError`] when a file is missing, open to others, or not a key.
-    pub fn open(folder: &Path, cluster: ClusterId) -> Result<Self, VaultError> {
-        let path = folder.join(CA_CERTIFICATE);
-        let certificate = String::from_utf8(read(&path)?)
-            .map_err(|_| VaultError::NotAKey { path: path.clone() })?;
-        let ca_key = read_secret(&folder.join(CA_KEY))?;
-        let authority = Authority::load(&certificate, &ca_key)?;
-        let path = folder.join(JOB_KEY);
-        let job_key = SigningKey::from_seed(&read_secret(&path)?)
-            .map_err(|_| VaultError::NotAKey { path })?;
+    pub fn open(folder: &Path, cluster: ClusterId, keys: &[HubKey]) -> Result<Self, VaultError> {
+        let keys = if keys.is_empty() {
+            Keys::first(folder)?
+        } else {
+            Keys::read(folder, keys)?
+        };
         let path = folder.join(RESET_KEY);
         // A hub that was made before there was one gets it now: nothing else depends on it.
         let reset_key = if path.exists() {
@@ -140,16 +123,87 @@ impl Vault {
         } else {
             make_reset_key(folder)?
         };
-        Ok(Self {
+        Ok(Self::of(folder, cluster, keys, reset_key))
+    }
+
+    fn of(folder: &Path, cluster: ClusterId, keys: Keys, reset_key: Secret) -> Self {
+        Self {
             cluster,
-            authority,
-            job_key,
+            folder: folder.to_owned(),
+            keys: RwLock::new(Arc::new(keys)),
+            changed: Notify::new(),
             reset_key,
             bridge_lifetime: BRIDGE_CERTIFICATE_DEFAULT,
             keyring: Keyring::new(cluster, Err(KekError::None)),
             unsealing: Arc::default(),
             by_passphrase: false,
-        })
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys that a new cluster has, for its database.
+    ///
+    /// # Errors
+    /// [`VaultError`] when the trust key cannot be read.
+    pub fn first_keys(&self, now: Timestamp) -> Result<Vec<HubKey>, VaultError> {
+        self.keys().rows(&self.folder, now)
+    }
+
+    /// Makes the next key of a purpose; it is on disk, and signs nothing before [`Vault::install`].
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn make_key(
+        &self,
+        purpose: Purpose,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<HubKey, VaultError> {
+        self.keys().make(&self.folder, purpose, number, now)
+    }
+
+    /// Uses the keys that the database names from now on, and destroys what signs no more.
+    ///
+    /// # Errors
+    /// [`VaultError`]; what was in use stays in use then.
+    pub fn install(&self, keys: &[HubKey]) -> Result<(), VaultError> {
+        let read = Keys::read(&self.folder, keys)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+        self.changed.notify_waiters();
+        keys::destroy(&self.folder, keys)
+    }
+
+    /// Whether the keys in use are those that the database names, and believes no others.
+    pub fn uses(&self, keys: &[HubKey]) -> bool {
+        let ids = |purpose| believed(keys, purpose).into_iter().map(|key| key.id);
+        let used = self.keys();
+        used.job_keys.iter().map(|key| key.0).eq(ids(Purpose::Job))
+            && used
+                .pins()
+                .iter()
+                .map(|pin| *pin.as_bytes())
+                .eq(ids(Purpose::Tls))
+    }
+
+    /// Completes when other keys are in use. Register first, then look.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Signs a trust document with this key, which is read for it and not kept.
+    ///
+    /// # Errors
+    /// [`VaultError::File`] when the key is not in the folder.
+    pub fn sign_document(
+        &self,
+        document: &TrustDocument,
+        by: &HubKey,
+    ) -> Result<Signed<TrustDocument>, VaultError> {
+        let key = keys::signing_key(&self.folder, &by.file)?;
+        Ok(Signed::new(document, &key)?)
     }
 
     /// Issues bridges' certificates for this long from now on.
@@ -195,17 +249,27 @@ impl Vault {
 
     /// The fingerprint by which bridges and clients know this cluster.
     pub fn pin(&self) -> Pin {
-        self.authority.pin()
+        self.keys().issuer.pin()
     }
 
-    /// The authority's certificate.
-    pub const fn ca_certificate(&self) -> &CertificateDer<'static> {
-        self.authority.certificate_der()
+    /// The fingerprints of every authority that is believed, the one in use first.
+    pub fn pins(&self) -> Vec<Pin> {
+        self.keys().pins()
     }
 
-    /// The keys that bridges must believe for jobs and permits.
+    /// The certificate of the authority in use.
+    pub fn ca_certificate(&self) -> CertificateDer<'static> {
+        self.keys().issuer.certificate_der().clone()
+    }
+
+    /// The certificates of every authority under which bridges are believed.
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.keys().roots.clone()
+    }
+
+    /// The keys that bridges believe for jobs and permits, the one in use first.
     pub fn job_keys(&self) -> Vec<PublicKey> {
-        vec![self.job_key.public()]
+        self.keys().job_keys.clone()
     }
 
     /// The key by which a hub that has started again tells its bridges that their connections are no
@@ -219,10 +283,10 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Codec`] when it is too large.
     pub fn sign<T: ByJobKey>(&self, message: &T) -> Result<Signed<T>, VaultError> {
-        Ok(Signed::new(message, &self.job_key)?)
+        Ok(Signed::new(message, &self.keys().job_key)?)
     }
 
-    /// Issues the hub's own certificate for these host names and addresses.
+    /// Issues the hub's own certificate for these host names and addresses, and what is shown behind it.
     ///
     /// # Errors
     /// [`VaultError::Authority`] when a name is not one.
@@ -231,8 +295,10 @@ impl Vault {
         key: &Key,
         names: &[String],
         now: Timestamp,
-    ) -> Result<CertificateDer<'static>, VaultError> {
-        Ok(self.authority.issue_hub(key, names, now, HUB_CERTIFICATE)?)
+    ) -> Result<(CertificateDer<'static>, Vec<CertificateDer<'static>>), VaultError> {
+        let keys = self.keys();
+        let certificate = keys.issuer.issue_hub(key, names, now, HUB_CERTIFICATE)?;
+        Ok((certificate, keys.shown.clone()))
     }
 
     /// Issues a bridge's certificate; only the public key of the request is used.
@@ -244,12 +310,29 @@ impl Vault {
         request: &[u8],
         bridge: BridgeId,
         now: Timestamp,
-    ) -> Result<(Vec<u8>, Timestamp), VaultError> {
-        let certificate =
-            self.authority
-                .issue_bridge(request, bridge, now, self.bridge_lifetime)?;
-        Ok((certificate.to_vec(), now.after(self.bridge_lifetime)))
+    ) -> Result<Issued, VaultError> {
+        let (keys, lifetime) = (self.keys(), self.bridge_lifetime);
+        let certificate = keys.issuer.issue_bridge(request, bridge, now, lifetime)?;
+        Ok(Issued {
+            certificate: certificate.to_vec(),
+            expires_at: now.after(lifetime),
+            authority: keys.issuer.certificate_der().to_vec(),
+            issuer: keys.issuer.pin(),
+        })
     }
+}
+
+/// A bridge's new certificate.
+#[derive(Debug)]
+pub struct Issued {
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The certificate of the authority that has issued it, DER.
+    pub authority: Vec<u8>,
+    /// That authority's pin.
+    pub issuer: Pin,
 }
 
 fn make_reset_key(folder: &Path) -> Result<Secret, VaultError> {
@@ -320,11 +403,11 @@ mod tests {
             Timestamp::from_millis(1_800_000_000_000),
         )
         .unwrap();
-        assert!(Vault::open(folder.path(), cluster).is_ok());
-        let key = folder.path().join(JOB_KEY);
+        assert!(Vault::open(folder.path(), cluster, &[]).is_ok());
+        let key = folder.path().join("job.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
-            Vault::open(folder.path(), cluster),
+            Vault::open(folder.path(), cluster, &[]),
             Err(VaultError::Open { .. })
         ));
     }
@@ -336,7 +419,9 @@ mod tests {
         let first = Vault::create(folder.path(), ClusterId::random(), now).unwrap();
         assert!(Vault::create(folder.path(), ClusterId::random(), now).is_err());
         assert_eq!(
-            Vault::open(folder.path(), first.cluster()).unwrap().pin(),
+            Vault::open(folder.path(), first.cluster(), &[])
+                .unwrap()
+                .pin(),
             first.pin()
         );
     }

@@ -138,6 +138,18 @@ const HUB: &[(&str, &str)] = &[
         "hub.reseal.batch",
         "some values are under their project's new key",
     ),
+    (
+        "hub.keys.made",
+        "the next key's private half is on disk, the database does not know it",
+    ),
+    (
+        "hub.keys.announced",
+        "the next key is in the database and in a trust document, no bridge was told",
+    ),
+    (
+        "hub.keys.stepped",
+        "a key began to sign or was retired in the database, not in memory",
+    ),
     ("hub.renew.before", "a certificate is made, not on disk"),
     ("hub.renew.after", "a certificate is on disk, not sent"),
 ];
@@ -160,6 +172,14 @@ const RUNNER: &[(&str, &str)] = &[
         "a turn's records are committed, nothing follows yet",
     ),
     ("runner.hello.before", "challenged, no Hello is sent"),
+    (
+        "runner.trust.before",
+        "a trust document is believed, the disk has the one before",
+    ),
+    (
+        "runner.trust.after",
+        "a trust document is on disk, neither hub nor link has heard",
+    ),
     ("runner.offer.read", "an offer has come, not verified"),
     (
         "runner.permit.read",
@@ -260,6 +280,14 @@ const LINK: &[(&str, &str)] = &[
     (
         "link.ack",
         "an acknowledgement has come, the runner has not seen it",
+    ),
+    (
+        "link.trust",
+        "trust documents have come, the runner has not seen them",
+    ),
+    (
+        "link.roots",
+        "the runner believes other authorities, and so does the link's file",
     ),
     ("link.frame.before", "the runner's frame is read, not sent"),
     ("link.frame.after", "the runner's frame was sent"),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
+use serde_json::json;
 use steward_shared::failpoint::{Part, Point, VARIABLE, points};
 use steward_tests::{Api, Bridge, Hub, Program, Verdicts, Wish, World, report, until};
 
@@ -80,6 +81,7 @@ impl Place {
         match point.part {
             Part::Hub if point.name.starts_with("hub.enrol.") => self.hub_enrols(&point).await?,
             Part::Hub if point.name.starts_with("hub.reseal.") => self.reseals(&point).await?,
+            Part::Hub if point.name.starts_with("hub.keys.") => self.changes_key(&point).await?,
             Part::Rekey => self.rekeys(&point).await?,
             Part::Hub => {
                 self.hub.program().stop().await?;
@@ -103,7 +105,7 @@ impl Place {
                 .await?;
                 // The link starts another runner by itself.
                 self.bridge.start()?;
-                tokio::try_join!(self.work(), died(&armed, &point))?;
+                tokio::try_join!(self.work_at(&point), died(&armed, &point))?;
             }
             Part::Link => {
                 self.bridge.stop().await?;
@@ -113,7 +115,7 @@ impl Place {
                     died(&armed, &point).await?;
                     self.bridge.start().map(drop)
                 };
-                tokio::try_join!(self.work(), again)?;
+                tokio::try_join!(self.work_at(&point), again)?;
             }
             Part::Enroll => {
                 let (bridge, token) = self.newcomer(&point).await?;
@@ -132,6 +134,55 @@ impl Place {
 
     async fn work(&self) -> Result<()> {
         self.load.submit_all(&self.api, &Task::ALL).await
+    }
+
+    /// The same, with what leads to a point that mere work does not reach.
+    async fn work_at(&self, point: &Point) -> Result<()> {
+        if point.name.contains("trust") {
+            self.rotate("job").await?;
+        }
+        if point.name.contains("roots") {
+            self.rotate("tls").await?;
+        }
+        self.work().await
+    }
+
+    /// Begins to change a key, once no earlier change of it is under way.
+    async fn rotate(&self, purpose: &str) -> Result<()> {
+        self.key_is_alone(purpose).await?;
+        let path = format!("keys/{purpose}/rotate");
+        self.api
+            .make(&path, &json!({ "overlap_seconds": 0 }))
+            .await?;
+        Ok(())
+    }
+
+    async fn key_is_alone(&self, purpose: &str) -> Result<()> {
+        until("no change of a key is under way", async || {
+            let keys = self.api.object("keys").await?;
+            let keys = keys["items"].as_array().context("no keys")?;
+            let believed = keys
+                .iter()
+                .filter(|key| key["purpose"] == purpose && key["state"] != "retired");
+            Ok((believed.count() == 1).then_some(()))
+        })
+        .await
+    }
+
+    /// The hub is killed while it changes the key that signs jobs; started again it goes on with that.
+    async fn changes_key(&self, point: &Point) -> Result<()> {
+        self.key_is_alone("job").await?;
+        self.hub.program().stop().await?;
+        let armed = self.armed_hub(point.name)?;
+        armed.line("ready").await?;
+        let words = ["keys", "rotate", "job", "--overlap", "0s"];
+        let asked = self.hub.cli(&words).await?;
+        let stepped = point.name == "hub.keys.stepped";
+        ensure!(stepped || asked.code != Some(0), "{asked:#?}");
+        died(&armed, point).await?;
+        self.hub.start_again().await?;
+        self.key_is_alone("job").await?;
+        self.work().await
     }
 
     fn armed_hub(&self, wish: &str) -> Result<Arc<Program>> {

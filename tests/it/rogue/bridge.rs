@@ -8,6 +8,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use serde::Serialize;
 use steward_bridge::link::identity::Identity;
+use steward_bridge::runner::trust::Trust;
 use steward_shared::action::ActionKind;
 use steward_shared::codec;
 use steward_shared::frame::{
@@ -20,6 +21,7 @@ use steward_shared::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Payload, Signed, SigningKey};
 use steward_shared::time::{Clock, SystemClock};
+use steward_shared::trust::TrustMark;
 use steward_tests::{Bridge, Hub, Wish, World};
 
 use super::hub::{WITHIN, read};
@@ -35,6 +37,7 @@ pub(super) const MISBEHAVED: u64 = 3;
 pub(super) struct RogueBridge {
     pub(super) identity: Identity,
     pub(super) receipts: SigningKey,
+    pub(super) trust: TrustMark,
     hub: SocketAddr,
     endpoint: Endpoint,
     config: quinn::ClientConfig,
@@ -65,6 +68,7 @@ impl RogueBridge {
         Ok(Self {
             identity,
             receipts: SigningKey::from_seed(&seed)?,
+            trust: Trust::read(&bridge.data().join("runner"))?.trusted.mark(),
             hub: hub.bridges(),
             endpoint: Endpoint::client(([127, 0, 0, 1], 0).into())?,
             config,
@@ -136,6 +140,7 @@ impl RogueBridge {
             policy: Some(Digest([7; 32])),
             locked: false,
             concurrent: self.concurrent,
+            trust: self.trust,
             open: self.open.clone(),
         }
     }

@@ -216,7 +216,7 @@ async fn knock(watch: &Watch, rogue: &RogueBridge) -> Result<String> {
         tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(tls)
     };
-    let mut nobody = enrol_config(rogue.identity.pin, clock())?;
+    let mut nobody = enrol_config(rogue.identity.pins[0], clock())?;
     nobody.alpn_protocols = vec![BRIDGE_PROTOCOL.to_vec()];
     let expected = [
         ("h3", bridge(&[b"h3"])?, None),
@@ -260,10 +260,10 @@ fn of_hub(watch: &Watch, rogue: &RogueBridge) -> Result<rustls::ClientConfig> {
     let own = Holder {
         key: &key,
         certificate: &certificate,
-        authority: authority.certificate_der(),
+        authorities: std::slice::from_ref(authority.certificate_der()),
     };
     Ok(bridge_config(
-        rogue.identity.pin,
+        &rogue.identity.pins,
         rogue.identity.cluster,
         own,
         Arc::new(SystemClock),

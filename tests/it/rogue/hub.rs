@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,10 +50,17 @@ impl Rogue {
     /// Takes the place of a hub and waits for its bridge.
     pub(super) async fn new(hub: &Hub, bridge: &Bridge) -> Result<Self> {
         let keys = hub.data().join("keys");
-        let secret = |name: &str| fs::read(keys.join(name)).map(Secret::new);
+        let job_key = fs::read(keys.join("job.key")).map(Secret::new)?;
+        Self::with_job_key(hub, bridge, &job_key).await
+    }
+
+    /// The same with this job key, such as one that was stolen.
+    pub(super) async fn with_job_key(hub: &Hub, bridge: &Bridge, job_key: &Secret) -> Result<Self> {
+        let keys = hub.data().join("keys");
         let authority = fs::read_to_string(keys.join("ca.crt"))?;
-        let authority = Authority::load(&authority, &secret("ca.key")?)?;
-        let job_key = SigningKey::from_seed(&secret("job.key")?)?;
+        let ca_key = Secret::new(fs::read(keys.join("ca.key"))?);
+        let authority = Authority::load(&authority, &ca_key)?;
+        let job_key = SigningKey::from_seed(job_key)?;
         let receipt_key = bridge.data().join("runner/receipt.key");
         let receipt_key = SigningKey::from_seed(&Secret::new(fs::read(receipt_key)?))?;
         hub.program().stop().await?;
@@ -64,9 +72,14 @@ impl Rogue {
         let own = Holder {
             key: &key,
             certificate: &certificate,
-            authority: authority.certificate_der(),
+            authorities: slice::from_ref(authority.certificate_der()),
         };
-        let tls = hub_quic_config(own, Arc::new(|_, _| false), Arc::new(SystemClock))?;
+        let tls = hub_quic_config(
+            own,
+            own.authorities,
+            Arc::new(|_, _| false),
+            Arc::new(SystemClock),
+        )?;
         let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
         let endpoint = Endpoint::server(config, hub.bridges())?;
         let (connection, send, receive, hello) = greet(&endpoint, &receipt_key, &[]).await?;
@@ -96,6 +109,12 @@ impl Rogue {
             greet(&self.endpoint, &self.receipt_key, &self.have).await?;
         (self.connection, self.send, self.receive) = (connection, send, receive);
         self.hello = hello;
+        Ok(())
+    }
+
+    /// Signs with this key from now on.
+    pub(super) fn sign_with(&mut self, job_key: &Secret) -> Result<()> {
+        self.job_key = SigningKey::from_seed(job_key)?;
         Ok(())
     }
 

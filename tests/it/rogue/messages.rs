@@ -37,6 +37,7 @@ fn status(rogue: &RogueBridge) -> Status {
         policy: None,
         locked: false,
         concurrent: 0,
+        trust: rogue.trust,
         wall: SystemClock.now(),
     }
 }

@@ -8,5 +8,6 @@ mod jobs;
 mod messages;
 mod orders;
 mod output;
+mod retired;
 mod storm;
 mod watch;

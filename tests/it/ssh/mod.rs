@@ -1,5 +1,6 @@
 //! Tasks on real machines: OpenSSH's server, a credential of the vault, a command, its output.
 
+mod authority;
 mod ends;
 mod learn;
 mod terminal;

@@ -26,6 +26,7 @@ use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, pae};
 use steward_shared::template::{Piece, Step, StepKind, Value, Values, When, Word};
 use steward_shared::time::Timestamp;
+use steward_shared::trust::{TrustDocument, TrustMark};
 
 /// 2026-11-22T01:56:17.042Z
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_312_577_042);
@@ -44,6 +45,7 @@ pub(super) const JOB_KEY: u8 = 0x00;
 pub(super) const RECEIPT_KEY: u8 = 0x20;
 pub(super) const TLS_KEY: u8 = 0x40;
 pub(super) const STRANGER_KEY: u8 = 0x60;
+pub(super) const TRUST_KEY: u8 = 0x80;
 
 /// Bytes that count up, so that no order of bytes but the right one fits.
 pub(super) const fn counted<const N: usize>(first: u8) -> [u8; N] {
@@ -390,6 +392,7 @@ pub(super) fn hello(open: Vec<OpenAttempt>, policy: Option<Digest>) -> Hello {
         locked: policy.is_none(),
         policy,
         concurrent: 16,
+        trust: MARK,
         open,
     }
 }
@@ -406,8 +409,32 @@ pub(super) const STATUS: Status = Status {
     policy: Some(Digest(counted(0xd0))),
     locked: true,
     concurrent: 250,
+    trust: MARK,
     wall: NOW,
 };
+
+/// The trust document that the bridge is at.
+pub(super) const MARK: TrustMark = TrustMark {
+    version: 300,
+    document: Digest(counted(0xe0)),
+};
+
+/// The trust document after that: the job key is being changed.
+pub(super) fn trust_document() -> Result<TrustDocument> {
+    Ok(TrustDocument {
+        cluster: CLUSTER,
+        version: 301,
+        previous: MARK.document,
+        issued_at: NOW,
+        expires: Timestamp::from_millis(1_810_864_577_042),
+        trust_key: signing_key(TRUST_KEY)?.public(),
+        job_keys: vec![
+            signing_key(JOB_KEY)?.public(),
+            signing_key(STRANGER_KEY)?.public(),
+        ],
+        roots: vec![Digest(counted(0xf0))],
+    })
+}
 
 pub(super) fn receipt(event: ReceiptEvent) -> Receipt {
     Receipt {

@@ -14,9 +14,12 @@ use steward_certs::key::Key;
 use steward_shared::codec;
 use steward_shared::job::Digest;
 use steward_shared::limits::ENROL_BYTES_MAX;
+use steward_shared::sign::Signed;
+use steward_shared::trust::TrustDocument;
 
 use super::content::{
-    BRIDGE, CLUSTER, JOB_KEY, NOW, RECEIPT_KEY, TLS_KEY, counted, raw_signature, signing_key,
+    BRIDGE, CLUSTER, NOW, RECEIPT_KEY, TLS_KEY, TRUST_KEY, counted, raw_signature, signing_key,
+    trust_document,
 };
 use super::vector::{Vector, envelope_fields, fields, hex, unhex};
 
@@ -167,6 +170,11 @@ pub(super) fn request(pin: Pin) -> Result<EnrolRequest> {
 pub(super) fn vectors(certificates: &Certificates) -> Result<Vec<Vector>> {
     let pin = certificates.pin()?;
     let mut all = vec![token_vector(pin)?, request_vector(pin)?];
+    let trust_key = signing_key(TRUST_KEY)?;
+    let document = TrustDocument {
+        roots: vec![Digest(*pin.as_bytes())],
+        ..trust_document()?
+    };
     let enrolment = Enrolment {
         cluster: CLUSTER,
         bridge: BRIDGE,
@@ -174,7 +182,8 @@ pub(super) fn vectors(certificates: &Certificates) -> Result<Vec<Vector>> {
         site: "dmz".to_owned(),
         certificate: certificates.bridge.clone(),
         authority: certificates.authority.clone(),
-        job_keys: vec![signing_key(JOB_KEY)?.public()],
+        trust: Signed::new(&document, &trust_key)?,
+        trust_key: trust_key.public(),
         hub: token(pin)?.hub().to_vec(),
     };
     enrolment.verify(&pin, &Pin::of_certificate(&certificates.bridge)?)?;
@@ -183,12 +192,15 @@ pub(super) fn vectors(certificates: &Certificates) -> Result<Vec<Vector>> {
         message: "try again, or not".to_owned(),
     };
     for (name, answer) in [
-        ("enrolled", EnrolAnswer::Enrolled(enrolment)),
+        ("enrolled", EnrolAnswer::Enrolled(Box::new(enrolment))),
         ("refused-busy", refused(RefusalCode::Busy)),
         ("refused-malformed", refused(RefusalCode::Malformed)),
         ("refused-token", refused(RefusalCode::Token)),
     ] {
-        let shown = fields(serde_json::to_value(&answer)?);
+        let mut shown = fields(serde_json::to_value(&answer)?);
+        if let EnrolAnswer::Enrolled(enrolment) = &answer {
+            shown["Enrolled"]["trust"] = envelope_fields(&enrolment.trust, &document)?;
+        }
         let bytes = answer.encode()?;
         let read = move |bytes: &[u8]| Ok(EnrolAnswer::decode(bytes)? == answer);
         all.push(
@@ -236,7 +248,7 @@ fn request_vector(pin: Pin) -> Result<Vector> {
     });
     let bytes = request.encode()?;
     let expected = bytes.clone();
-    let read = move |bytes: &[u8]| Ok(EnrolRequest::decode(bytes, &pin)?.encode()? == expected);
+    let read = move |bytes: &[u8]| Ok(EnrolRequest::decode(bytes, &[pin])?.encode()? == expected);
     let note = "its signing request is of an Ed25519 key";
     Ok(Vector::new("request", "enrol_request", note, bytes, Box::new(read)).with("fields", shown))
 }

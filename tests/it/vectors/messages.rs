@@ -18,8 +18,9 @@ use steward_shared::time::Timestamp;
 
 use super::content::{
     ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, ack, attempt_keys, counted, exit, hello, job, log, looking_job, permit_refused,
-    plain_job, receipt, records, releasing_permit, remote_job, signing_key,
+    STRANGER_KEY, TRUST_KEY, ack, attempt_keys, counted, exit, hello, job, log, looking_job,
+    permit_refused, plain_job, receipt, records, releasing_permit, remote_job, signing_key,
+    trust_document,
 };
 use super::vector::{Vector, encoded, envelope, envelope_fields, fields, framed, hex};
 
@@ -100,6 +101,7 @@ pub(super) fn keys() -> Result<Value> {
         ("job", JOB_KEY),
         ("receipt", RECEIPT_KEY),
         ("stranger", STRANGER_KEY),
+        ("trust", TRUST_KEY),
     ] {
         let public = signing_key(first)?.public();
         let shown = json!({
@@ -233,6 +235,12 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             },
         )?,
     ];
+    all.push(Signer::new(TRUST_KEY)?.vector(
+        "trust",
+        "signed<trust>",
+        "while the job key is being changed",
+        trust_document()?,
+    )?);
     for (name, event) in events()? {
         all.push(bridge.vector(&name, "signed<receipt>", "", receipt(event))?);
     }
@@ -356,6 +364,11 @@ pub(super) fn to_bridge() -> Result<Vec<Vector>> {
     signed!("permit-refused", PermitRefused, refused);
     signed!("cancel", Cancel, CANCEL);
     signed!("ack", Ack, ack(4096, false));
+    let document = trust_document()?;
+    let signed = Signed::new(&document, &signing_key(TRUST_KEY)?)?;
+    let shown = json!({ "Trust": [envelope_fields(&signed, &document)?] });
+    let frame = ToBridge::Trust(vec![signed]);
+    all.push(framed!("trust", "to_bridge", "", ToBridge, frame, shown));
     Ok(all)
 }
 
@@ -431,6 +444,7 @@ pub(super) fn inside() -> Result<Vec<Vector>> {
     for (name, frame) in [
         ("runner-challenge", challenge),
         ("runner-down", ToRunner::Down),
+        ("runner-roots", ToRunner::Roots),
     ] {
         let shown = serde_json::to_value(&frame)?;
         all.push(framed!(name, "to_runner", "", ToRunner, frame, shown));
@@ -439,6 +453,7 @@ pub(super) fn inside() -> Result<Vec<Vector>> {
         ("link-greeting", ToLink::Hub(greeting)),
         ("link-output", output(4)),
         ("link-output-end", output(0)),
+        ("link-roots", ToLink::Roots(vec![Digest(counted(0xf0))])),
     ] {
         let shown = serde_json::to_value(&frame)?;
         all.push(framed!(name, "to_link", "", ToLink, frame, shown));

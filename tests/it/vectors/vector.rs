@@ -131,7 +131,7 @@ pub(super) fn envelope_fields<T: Payload>(signed: &Signed<T>, content: &T) -> Re
 }
 
 /// Names of fields that hold bytes.
-const BYTES: [&str; 14] = [
+const BYTES: [&str; 15] = [
     "ciphertext",
     "encapsulated",
     "public",
@@ -146,6 +146,7 @@ const BYTES: [&str; 14] = [
     "receipt_key",
     "request",
     "secret",
+    "trust_key",
 ];
 
 /// Fields as they are shown: bytes are hexadecimal.

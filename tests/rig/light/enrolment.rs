@@ -16,8 +16,9 @@ use steward_certs::key::Key;
 use steward_certs::tls::enrol_config;
 use steward_hub::limits::ENROL_PER_MINUTE;
 use steward_shared::limits::ENROL_BYTES_MAX;
-use steward_shared::sign::{SigningKey, Verifier};
+use steward_shared::sign::SigningKey;
 use steward_shared::time::SystemClock;
+use steward_shared::trust::Trusted;
 use tokio::task::JoinSet;
 
 use super::super::api::Api;
@@ -36,7 +37,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Enrolled {
     pub(super) identity: Identity,
     pub(super) receipts: SigningKey,
-    pub(super) trusted: Vec<Verifier>,
+    pub(super) trusted: Trusted,
 }
 
 /// Enrols so many bridges, spread over these sites.
@@ -115,11 +116,10 @@ async fn enrol_one(endpoint: &Endpoint, token: &Token, name: &str) -> Result<Enr
         EnrolAnswer::Refused { message, .. } => bail!("{name} was refused: {message}"),
         EnrolAnswer::Enrolled(enrolment) => {
             enrolment.verify(&token.pin(), &key.pin())?;
-            let trusted: Result<Vec<_>, _> = enrolment.job_keys.iter().map(Verifier::new).collect();
             Ok(Enrolled {
                 identity: Identity::new(&enrolment, token.pin(), key),
                 receipts,
-                trusted: trusted?,
+                trusted: enrolment.trusted()?,
             })
         }
     }

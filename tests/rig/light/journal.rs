@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use steward_shared::action::{Action, ActionKind};
 use steward_shared::frame::{
-    self, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, ToBridge, ToHub,
+    self, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge, ToHub,
 };
 use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, StartId};
 use steward_shared::job::{Digest, Exit, Job};
 use steward_shared::random::{Random, SystemRandom};
-use steward_shared::sign::{Payload, Signed, SigningKey, Verifier};
+use steward_shared::sign::{Payload, Signed, SigningKey};
 use steward_shared::time::{Clock, SystemClock};
+use steward_shared::trust::{TrustDocument, Trusted};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A nonce that was sent longer ago is not sent again.
@@ -23,7 +24,7 @@ pub(super) struct Journal {
     pub(super) cluster: ClusterId,
     pub(super) bridge: BridgeId,
     pub(super) receipts: SigningKey,
-    pub(super) trusted: Vec<Verifier>,
+    pub(super) trusted: Trusted,
     pub(super) id: JournalId,
     pub(super) concurrent: u32,
     pub(super) seq: u64,
@@ -83,6 +84,7 @@ impl Journal {
             policy: Some(Digest([7; 32])),
             locked: false,
             concurrent: self.concurrent,
+            trust: self.trusted.mark(),
             open: open.collect(),
         };
         Ok(ToHub::Hello(Signed::new(&hello, &self.receipts)?))
@@ -118,14 +120,38 @@ impl Journal {
                     self.commits += 1;
                 }
             }
+            ToBridge::Trust(documents) => self.follow(documents)?,
             ToBridge::Renewed(_) => {}
             ToBridge::Challenge(_) | ToBridge::Welcome(_) => bail!("a second greeting"),
         }
         Ok(None)
     }
 
+    /// Walks on to newer keys, and says so.
+    fn follow(&mut self, documents: &[Signed<TrustDocument>]) -> Result<()> {
+        for document in documents {
+            if let Some(next) = self.trusted.followed_by(document)? {
+                self.trusted = next;
+            }
+        }
+        let status = Status {
+            cluster: self.cluster,
+            bridge: self.bridge,
+            policy: Some(Digest([7; 32])),
+            locked: false,
+            concurrent: self.concurrent,
+            trust: self.trusted.mark(),
+            wall: SystemClock.now(),
+        };
+        let status = ToHub::Status(Signed::new(&status, &self.receipts)?);
+        if let Some(out) = &self.out {
+            out.send(status).ok();
+        }
+        Ok(())
+    }
+
     fn believed<T: Payload>(&self, message: &Signed<T>) -> Result<T> {
-        Ok(message.verify(&self.trusted)?)
+        Ok(message.verify(self.trusted.job_keys())?)
     }
 
     fn offered(&mut self, job: &Job) -> Result<()> {

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use noun::{
-    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
-    OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
+    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, KeyVerb,
+    ListArgs, OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use secret::{SecretArgs, VaultVerb};
@@ -125,6 +125,9 @@ pub(crate) enum Command {
     /// Whether secrets can be used
     #[command(subcommand)]
     Vault(VaultVerb),
+    /// The hub's own keys, and their rotation
+    #[command(alias = "key", subcommand)]
+    Keys(KeyVerb),
     /// The audit log
     #[command(alias = "event", subcommand)]
     Events(EventVerb),

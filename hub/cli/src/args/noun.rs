@@ -359,6 +359,14 @@ pub(crate) enum CredentialVerb {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// Change an SSH authority's key: make the next one, have targets trust what `public` prints, then --use it
+    RotateAuthority {
+        /// The authority
+        credential: String,
+        /// The next key signs from now on, and the one before it is destroyed
+        #[arg(long = "use")]
+        use_next: bool,
+    },
     /// Give a credential a new value; the old one is gone
     Set {
         /// The credential
@@ -379,6 +387,24 @@ pub(crate) enum CredentialVerb {
         /// Do not wait for the end
         #[arg(long)]
         no_wait: bool,
+    },
+}
+
+/// `steward keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// All of them, retired ones too
+    List,
+    /// Replace a key: the new one is announced, then used, and the old one is retired after the overlap
+    Rotate {
+        /// Which: job, tls or trust
+        purpose: String,
+        /// How long the old key is believed beside the new one, if not 7 days; and as long as something open needs it
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        overlap: Option<Duration>,
+        /// The old key was stolen: nobody believes it any more from now on, whatever still needs it
+        #[arg(long, conflicts_with = "overlap")]
+        at_once: bool,
     },
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn presented_pin(hub: &str) -> Result<Pin, Error> {
     })
 }
 
-/// Writes down the last certificate of a chain and refuses it.
+/// Writes down the authority's certificate, which follows the hub's own, and refuses it.
 #[derive(Debug, Default)]
 struct Recorder {
     presented: Mutex<Option<Pin>>,
@@ -63,8 +63,8 @@ impl ServerCertVerifier for Recorder {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let last = intermediates.last().unwrap_or(end_entity);
-        let pin = Pin::of_certificate(last).map_err(|_| CertificateError::BadEncoding)?;
+        let authority = intermediates.first().unwrap_or(end_entity);
+        let pin = Pin::of_certificate(authority).map_err(|_| CertificateError::BadEncoding)?;
         *self
             .presented
             .lock()

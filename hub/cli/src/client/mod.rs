@@ -13,7 +13,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::Value;
 use steward_certs::fingerprint::Pin;
-use steward_certs::tls::{Refusal, api_client_config};
+use steward_certs::tls::{Followed, Refusal, api_client_config};
 use steward_shared::secret::Secret;
 use steward_shared::time::SystemClock;
 use uuid::Uuid;
@@ -33,12 +33,13 @@ pub(crate) struct Client {
     base: Url,
     hub: String,
     pin: Pin,
+    followed: Followed,
 }
 
 impl Client {
     /// A client for this context; it connects when it is first used.
     pub(crate) fn new(context: &Context) -> Result<Self, Error> {
-        let tls = api_client_config(context.pin, Arc::new(SystemClock))
+        let (tls, followed) = api_client_config(context.pin, Arc::new(SystemClock))
             .map_err(|error| Error::usage(format!("cannot configure TLS: {error}")))?;
         let token = context.token.expose_text().unwrap_or_default();
         let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -55,7 +56,14 @@ impl Client {
             base,
             hub: context.hub.clone(),
             pin: context.pin,
+            followed,
         })
+    }
+
+    /// The pin of the hub's new authority, which the pinned one has named its successor; none while that is the
+    /// one in use.
+    pub(crate) fn followed(&self) -> Option<Pin> {
+        self.followed.pin()
     }
 
     /// The hub's address.

@@ -72,6 +72,19 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             let path = [noun::CREDENTIAL.path, &credential, "rotations"];
             desk.list_at(&noun::ROTATION, &path, &list).await
         }
+        CredentialVerb::RotateAuthority {
+            credential,
+            use_next,
+        } => {
+            let path = ["credentials", &credential, "rotate-authority"];
+            let changed = desk.client.post(&path, &json!({ "use": use_next })).await?;
+            desk.screen.note(&if use_next {
+                format!("The new key signs; targets need not trust the old one after five minutes: steward credentials public {credential}")
+            } else {
+                format!("Have every target trust both keys, then --use: steward credentials public {credential}")
+            });
+            desk.show(&noun::CREDENTIAL, &changed)
+        }
         CredentialVerb::Remove { credential } => {
             desk.screen.confirm(&format!(
                 "Remove {credential} and its value on {}?",

@@ -6,6 +6,7 @@ mod context;
 mod credentials;
 mod document;
 mod help;
+mod keys;
 mod login;
 mod noun;
 mod resolve;
@@ -23,7 +24,7 @@ use steward_shared::time::{Clock, SystemClock, Timestamp};
 
 use crate::args::{Cli, Command, EventVerb, Global, ListArgs, ProjectVerb, SiteVerb, TaskVerb};
 use crate::client::Client;
-use crate::contexts::Context;
+use crate::contexts::{self, Context};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Screen;
@@ -48,6 +49,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         | Command::Bridges(_)
         | Command::Credentials(_)
         | Command::Events(_)
+        | Command::Keys(_)
         | Command::Projects(_)
         | Command::Run(_)
         | Command::Runs(_)
@@ -61,23 +63,31 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         | Command::Whoami => {}
     }
     let desk = Desk::open(screen, &global)?;
+    let outcome = ask(&desk, command).await;
+    desk.follow();
+    outcome
+}
+
+/// Does what needs a hub.
+async fn ask(desk: &Desk<'_>, command: Command) -> Result<Exit, Error> {
     match command {
-        Command::Apply(file) => document::apply(&desk, &file).await,
-        Command::Attempts(verb) => attempts::attempts(&desk, verb).await,
-        Command::Bridges(verb) => bridges::bridges(&desk, verb).await,
-        Command::Credentials(verb) => credentials::credentials(&desk, verb).await,
+        Command::Apply(file) => document::apply(desk, &file).await,
+        Command::Attempts(verb) => attempts::attempts(desk, verb).await,
+        Command::Bridges(verb) => bridges::bridges(desk, verb).await,
+        Command::Credentials(verb) => credentials::credentials(desk, verb).await,
         Command::Events(EventVerb::List(args)) => desk.list(&noun::EVENT, &args).await,
-        Command::Projects(verb) => projects(&desk, verb).await,
-        Command::Run(args) => run::run(&desk, args).await,
-        Command::Runs(verb) => runs::runs(&desk, verb).await,
-        Command::Sites(verb) => sites(&desk, verb).await,
-        Command::Sources(verb) => sources::sources(&desk, verb).await,
-        Command::Status => status::status(&desk).await,
-        Command::Targets(verb) => targets::targets(&desk, verb).await,
-        Command::Tasks(verb) => tasks(&desk, verb).await,
-        Command::Templates(verb) => templates::templates(&desk, verb).await,
-        Command::Vault(verb) => credentials::vault(&desk, verb).await,
-        Command::Whoami => status::whoami(&desk).await,
+        Command::Keys(verb) => keys::keys(desk, verb).await,
+        Command::Projects(verb) => projects(desk, verb).await,
+        Command::Run(args) => run::run(desk, args).await,
+        Command::Runs(verb) => runs::runs(desk, verb).await,
+        Command::Sites(verb) => sites(desk, verb).await,
+        Command::Sources(verb) => sources::sources(desk, verb).await,
+        Command::Status => status::status(desk).await,
+        Command::Targets(verb) => targets::targets(desk, verb).await,
+        Command::Tasks(verb) => tasks(desk, verb).await,
+        Command::Templates(verb) => templates::templates(desk, verb).await,
+        Command::Vault(verb) => credentials::vault(desk, verb).await,
+        Command::Whoami => status::whoami(desk).await,
         Command::Context(_)
         | Command::Dev(_)
         | Command::Help { .. }
@@ -109,6 +119,20 @@ impl<'a> Desk<'a> {
             context,
             now: SystemClock.now(),
         })
+    }
+
+    /// Pins the hub's new authority where the pinned one has named it its successor.
+    fn follow(&self) {
+        let Some(pin) = self.client.followed() else {
+            return;
+        };
+        let Context { name, pin: old, .. } = &self.context;
+        let kept = contexts::state_dir().and_then(|dir| contexts::follow(&dir, name, *old, pin));
+        self.screen.note(&match kept {
+            Ok(true) => format!("the hub's authority has changed, as the old one says; the pin of {name} is {pin} now"),
+            Ok(false) => format!("the hub's authority has changed, as the old one says; pin {pin} from now on"),
+            Err(error) => format!("the hub's authority has changed: pin {pin} from now on; {error}"),
+        });
     }
 
     /// Prints one object.

@@ -192,6 +192,15 @@ pub(crate) const VAULT: Noun = Noun {
     details: columns!["SEALED" "/sealed", "WHY" "/why", "KEY" "/kek"],
 };
 
+/// A key of the hub.
+pub(crate) const KEY: Noun = Noun {
+    path: "keys",
+    name: "/id",
+    columns: columns!["PURPOSE" "/purpose", "NUMBER" "/number", "STATE" "/state", "MADE" "/made_at",
+        "USED" "/used_at", "RETIRED" "/ended_at", "ID" "/id"],
+    details: &[],
+};
+
 /// What a walk over all values of the vault has found.
 pub(crate) const VAULT_LOOK: Noun = Noun {
     path: "vault",

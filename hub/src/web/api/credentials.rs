@@ -9,6 +9,7 @@ use steward_shared::secret::Secret;
 use utoipa::ToSchema;
 
 use super::targets::default_project;
+use crate::flow::authorities::AuthorityStep;
 use crate::flow::credentials::{NewCredential, NewReference, find_credential};
 use crate::flow::databases::NewDatabase;
 use crate::flow::error::FlowError;
@@ -317,6 +318,33 @@ pub(crate) async fn public_half(
 ) -> Result<Json<PublicHalf>, Problem> {
     let public = app.flow.credential_public(&name).await?;
     Ok(Json(PublicHalf { public }))
+}
+
+/// A step of an authority's change.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityChange {
+    /// The next key signs from now on; without this it is only made, for targets to trust it first.
+    #[serde(default, rename = "use")]
+    use_next: bool,
+}
+
+/// Changes the key of an SSH authority, in two steps.
+#[utoipa::path(post, path = "/api/v1/credentials/{credential}/rotate-authority", params(("credential" = String, Path,)),
+    request_body = AuthorityChange, responses((status = 200, body = Credential)))]
+pub(crate) async fn rotate_authority(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(change, _): Body<AuthorityChange>,
+) -> Result<Json<Credential>, Problem> {
+    let step = if change.use_next {
+        AuthorityStep::Use
+    } else {
+        AuthorityStep::Make
+    };
+    let row = app.flow.change_authority(&caller.user, &name, step).await?;
+    Ok(Json(row.into()))
 }
 
 /// Removes a credential and its value.

@@ -5,6 +5,7 @@ pub mod bridges;
 pub mod credentials;
 pub mod events;
 pub mod host_keys;
+pub mod keys;
 pub mod live;
 pub mod metrics;
 pub mod rotations;

@@ -19,8 +19,8 @@ use utoipa::ToSchema;
 
 use self::described::description;
 use super::api::{
-    attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, sources,
-    targets, tasks,
+    attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations, runs,
+    sources, targets, tasks,
 };
 use super::caller::{App, Caller, authorize};
 use super::problem::Problem;
@@ -273,6 +273,12 @@ fn table(app: App) -> Table {
             rotations::rotation,
         )
         .route(
+            "POST",
+            "/api/v1/credentials/{credential}/rotate-authority",
+            P::CredentialsWrite,
+            credentials::rotate_authority,
+        )
+        .route(
             "GET",
             "/api/v1/vault",
             P::CredentialsRead,
@@ -295,6 +301,13 @@ fn table(app: App) -> Table {
             "/api/v1/vault/rotate",
             P::VaultWrite,
             credentials::rotate_keys,
+        )
+        .route("GET", "/api/v1/keys", P::KeysRead, keys::keys)
+        .route(
+            "POST",
+            "/api/v1/keys/{purpose}/rotate",
+            P::KeysWrite,
+            keys::rotate,
         )
         .route("GET", "/api/v1/templates", P::TasksRead, tasks::templates)
         .route(

@@ -72,18 +72,19 @@ pub(super) fn requests(pin: Pin) -> Result<Vec<Refused>> {
         receipt_key: signing_key(STRANGER_KEY)?.public(),
         ..request(pin)?
     };
-    let judge: fn(&[u8], &Pin) -> &'static str = |bytes, pin| match EnrolRequest::decode(bytes, pin)
-    {
-        Ok(_) => ACCEPTED,
-        Err(EnrolError::ProofElsewhere) => "proof_elsewhere",
-        Err(EnrolError::Proof(SignError::NotSigned)) => NOT_SIGNED,
-        Err(EnrolError::Codec(error) | EnrolError::Proof(SignError::Malformed(error))) => {
-            reason(error)
-        }
-        Err(EnrolError::Contradiction(_)) => "contradiction",
-        Err(EnrolError::Field(_)) => "field",
-        Err(EnrolError::Key(_)) => "key",
-    };
+    let judge: fn(&[u8], &Pin) -> &'static str =
+        |bytes, pin| match EnrolRequest::decode(bytes, &[*pin]) {
+            Ok(_) => ACCEPTED,
+            Err(EnrolError::ProofElsewhere) => "proof_elsewhere",
+            Err(EnrolError::Proof(SignError::NotSigned)) => NOT_SIGNED,
+            Err(EnrolError::Codec(error) | EnrolError::Proof(SignError::Malformed(error))) => {
+                reason(error)
+            }
+            Err(EnrolError::Contradiction(_)) => "contradiction",
+            Err(EnrolError::Field(_)) => "field",
+            Err(EnrolError::Key(_)) => "key",
+            Err(EnrolError::Trust(_)) => "trust",
+        };
     let elsewhere_is = "the proof names another authority than the vectors' own";
     let mut all = Vec::new();
     for (name, note, request, reason) in [
