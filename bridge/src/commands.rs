@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use nix::unistd::geteuid;
 use steward_certs::enrol::{TOKEN_CHARS_MAX, Token};
 use steward_shared::cause::chain;
+use steward_shared::memory;
 use steward_shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -116,6 +117,17 @@ impl Cli {
             }
             // Last: the change of user would undo it.
             args.parent.map(die_with).transpose()?;
+        }
+        if matches!(
+            self.command,
+            Command::Serve | Command::Runner(_) | Command::Link(_)
+        ) {
+            for why in memory::guard() {
+                tracing::warn!(
+                    why,
+                    "secrets in memory are less protected than they could be"
+                );
+            }
         }
         Ok(config)
     }
@@ -359,6 +371,7 @@ fn check(config: &Config) -> ExitCode {
             Ok("locked by its operator: nothing is started".to_owned()),
         );
     }
+    drop(say(memory::outlook()));
     if good {
         ExitCode::SUCCESS
     } else {

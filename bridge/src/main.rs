@@ -1,11 +1,17 @@
 //! `steward-bridge`: parse, trace, run, exit code.
 
+use std::alloc::System;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use steward_bridge::commands::{Cli, run};
 use steward_shared::logging;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Copies that libraries make of a secret are gone with the memory that they were in.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     #[cfg(debug_assertions)]

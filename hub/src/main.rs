@@ -1,11 +1,17 @@
 //! `steward-hub`: parse, trace, run, exit code.
 
+use std::alloc::System;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use steward_hub::commands::{Cli, run};
 use steward_shared::logging;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Copies that libraries make of a secret are gone with the memory that they were in.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     #[cfg(debug_assertions)]
@@ -22,6 +28,7 @@ fn main() -> ExitCode {
 fn begin() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     logging::begin("info")?;
+    cli.begin();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -9,6 +9,7 @@ pub mod hex;
 pub mod id;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod random;
 pub mod secret;
 pub mod stop;

@@ -16,6 +16,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
                 "hex",
                 "id",
                 "logging",
+                "memory",
                 "random",
                 "secret",
                 "stop",

@@ -3,6 +3,7 @@
 mod authority;
 mod ends;
 mod learn;
+mod memory;
 mod terminal;
 
 use std::collections::BTreeMap;
