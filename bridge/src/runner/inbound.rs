@@ -44,8 +44,8 @@ pub enum Inbound {
     Arrived(Link),
     /// A frame from the hub, through this link.
     Frame(LinkNumber, Box<ToBridge>),
-    /// The link asks which authorities it may believe.
-    Roots(LinkNumber),
+    /// The link asks which authorities it may believe. Whichever it is, the one that is there may know.
+    Roots,
     /// The hub cannot be reached through this link, or the link is gone.
     Down(LinkNumber),
     /// The log of an attempt is there.

@@ -200,34 +200,12 @@ impl Judge {
         documents: &[Signed<TrustDocument>],
         turn: &mut Turn<'_>,
     ) -> Result<(), CodecError> {
-        let mut at = self.bench.trust.trusted.clone();
-        for document in documents {
-            match at.followed_by(document) {
-                Ok(Some(next)) => at = next,
-                Ok(None) => {}
-                Err(refusal) => {
-                    tracing::error!(
-                        error = &refusal as &dyn std::error::Error,
-                        "did not follow the hub to other keys; if the hub is the right one, this bridge must be enrolled anew"
-                    );
-                    break;
-                }
-            }
-        }
-        if at.mark() == self.bench.trust.trusted.mark() {
+        let Some(trust) = self.bench.trust.followed(documents) else {
             return Ok(());
-        }
-        tracing::info!(
-            version = at.mark().version,
-            "follows a newer trust document"
-        );
-        let trust = Trust {
-            trusted: at,
-            ..Trust::clone(&self.bench.trust)
         };
         self.bench.trust = Arc::new(trust);
-        let believed = Arc::clone(&self.bench.trust);
-        turn.deeds.push(Deed::Believe(believed));
+        turn.deeds
+            .push(Deed::Believe(Arc::clone(&self.bench.trust)));
         if self.connected {
             self.tell(turn)?;
         }

@@ -398,7 +398,7 @@ fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
     match frame {
         ToRunner::Hub(frame) => Inbound::Frame(link, Box::new(frame)),
         ToRunner::Down => Inbound::Down(link),
-        ToRunner::Roots => Inbound::Roots(link),
+        ToRunner::Roots => Inbound::Roots,
     }
 }
 

@@ -12,9 +12,9 @@ use steward_shared::id::{BridgeId, ClusterId};
 use steward_shared::job::Digest;
 use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::secret::Secret;
-use steward_shared::sign::{PublicKey, SigningKey};
+use steward_shared::sign::{PublicKey, Signed, SigningKey};
 use steward_shared::stop::Stop;
-use steward_shared::trust::Trusted;
+use steward_shared::trust::{TrustDocument, Trusted};
 
 use crate::keep::{self, KeepError};
 use crate::limits::JOURNAL_RETRY_EVERY;
@@ -150,6 +150,34 @@ impl Trust {
     /// The pins of the authorities that the link may believe.
     pub fn roots(&self) -> Vec<Digest> {
         self.trusted.document().roots.clone()
+    }
+
+    /// The same, at the newest of these documents that can be reached from the one that it is at, each vouched
+    /// for by the one before it; none where that is the one that it is at.
+    pub fn followed(&self, documents: &[Signed<TrustDocument>]) -> Option<Self> {
+        let mut at = self.trusted.clone();
+        for document in documents {
+            match at.followed_by(document) {
+                Ok(Some(next)) => at = next,
+                Ok(None) => {}
+                Err(refusal) => {
+                    tracing::error!(
+                        error = &refusal as &dyn std::error::Error,
+                        "did not follow the hub to other keys; if the hub is the right one, this bridge must be enrolled anew"
+                    );
+                    break;
+                }
+            }
+        }
+        if at.mark() == self.trusted.mark() {
+            return None;
+        }
+        let version = at.mark().version;
+        tracing::info!(version, "follows a newer trust document");
+        Some(Self {
+            trusted: at,
+            ..self.clone()
+        })
     }
 
     /// Reads it back.

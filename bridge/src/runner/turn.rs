@@ -253,12 +253,10 @@ impl Turns {
                 self.link = Some(link);
                 Matter::Linked
             }
-            Inbound::Frame(link, _) | Inbound::Down(link) | Inbound::Roots(link)
-                if !self.is_current(link) =>
-            {
+            Inbound::Frame(link, _) | Inbound::Down(link) if !self.is_current(link) => {
                 return Ok(None);
             }
-            Inbound::Roots(_) => {
+            Inbound::Roots => {
                 self.pass(ToLink::Roots(self.judge.trust().roots()));
                 return Ok(None);
             }
@@ -360,7 +358,6 @@ impl Turns {
         match deed {
             Deed::Believe(trust) => {
                 trust.keep_or_wait(&self.around.folder, &self.stop).await?;
-                // The link learns which hubs it may call.
                 self.pass(ToLink::Roots(trust.roots()));
             }
             Deed::Send(frame) => {
@@ -467,10 +464,8 @@ impl Turns {
     }
 
     fn send(&mut self, frame: ToHub) {
-        if self.link.is_some() {
-            receipt::reached(&frame);
-            self.pass(ToLink::Hub(frame));
-        }
+        receipt::reached(&frame);
+        self.pass(ToLink::Hub(frame));
     }
 
     fn pass(&mut self, frame: ToLink) {

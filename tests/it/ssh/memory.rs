@@ -92,7 +92,7 @@ async fn secret_is_gone_from_memory_after_its_job() -> Result<()> {
     let runner = bridge.runner().await?;
     let seen = memory(runner)?;
     ensure!(
-        seen.len() > 1 << 20 && holds(&seen, "deploy"),
+        seen.len() > 1 << 20 && holds(&seen, "br-1"),
         "nothing was read: {} bytes",
         seen.len()
     );

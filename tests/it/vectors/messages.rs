@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{
-    Greeting, OutputHeader, OutputPiece, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status,
-    ToBridge, ToHub, ToLink, ToRunner, Welcome,
+    Greeting, OutputHeader, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge,
+    ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Digest, Exit, Extent, Found, OnDisconnect, OnFull, Outcome};
@@ -422,41 +422,6 @@ pub(super) fn to_hub() -> Result<Vec<Vector>> {
             ToHub::Receipt(signed),
             shown
         ));
-    }
-    Ok(all)
-}
-
-/// What a link and a runner say to each other besides the frames that pass through.
-pub(super) fn inside() -> Result<Vec<Vector>> {
-    let output = |length| {
-        ToLink::Output(OutputPiece {
-            connection: NONCE,
-            attempt: ATTEMPT,
-            position: 28,
-            length,
-        })
-    };
-    let greeting = ToHub::Greeting(Greeting {
-        version: "0.1.0".to_owned(),
-    });
-    let challenge = ToRunner::Hub(ToBridge::Challenge(CHALLENGE));
-    let mut all = Vec::new();
-    for (name, frame) in [
-        ("runner-challenge", challenge),
-        ("runner-down", ToRunner::Down),
-        ("runner-roots", ToRunner::Roots),
-    ] {
-        let shown = serde_json::to_value(&frame)?;
-        all.push(framed!(name, "to_runner", "", ToRunner, frame, shown));
-    }
-    for (name, frame) in [
-        ("link-greeting", ToLink::Hub(greeting)),
-        ("link-output", output(4)),
-        ("link-output-end", output(0)),
-        ("link-roots", ToLink::Roots(vec![Digest(counted(0xf0))])),
-    ] {
-        let shown = serde_json::to_value(&frame)?;
-        all.push(framed!(name, "to_link", "", ToLink, frame, shown));
     }
     Ok(all)
 }

@@ -9,6 +9,8 @@ mod content;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod inside;
+#[cfg(test)]
 mod messages;
 #[cfg(test)]
 mod refusals;
@@ -79,7 +81,7 @@ fn files() -> Result<Vec<(&'static str, &'static str, Vec<Vector>)>> {
         (
             "inside.json",
             "frames between link and runner",
-            messages::inside()?,
+            inside::inside()?,
         ),
         (
             "output.json",

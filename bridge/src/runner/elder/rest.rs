@@ -183,7 +183,7 @@ impl Affairs {
             Inbound::Arrived(_)
             | Inbound::Frame(..)
             | Inbound::Down(_)
-            | Inbound::Roots(_)
+            | Inbound::Roots
             | Inbound::Retire
             | Inbound::Buried(..)
             | Inbound::Prepared(..)

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means. Parsed once, in `main`.
 
+mod key;
 mod noun;
 mod run;
 mod secret;
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
-    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, KeyVerb,
-    ListArgs, OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
+    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
+    OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb, TemplateVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use secret::{SecretArgs, VaultVerb};
