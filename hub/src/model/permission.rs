@@ -56,7 +56,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission that a role may grant.
-    pub const GRANTABLE: [Self; 18] = [
+    pub const GRANTABLE: [Self; 20] = [
         Self::BridgesRead,
         Self::BridgesWrite,
         Self::CredentialsRead,

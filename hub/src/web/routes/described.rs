@@ -4,8 +4,8 @@ use utoipa::OpenApi;
 
 use super::Route;
 use crate::web::api::{
-    attempts, bridges, credentials, events, host_keys, live, metrics, rotations, runs, sources,
-    targets, tasks,
+    attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations, runs,
+    sources, targets, tasks,
 };
 
 #[derive(OpenApi)]
