@@ -1,5 +1,5 @@
-//! One job at a time on another machine, which is this one: a connection and a sign-in for each, as with `ssh`
-//! without a connection that is kept.
+//! Jobs on another machine, which is this one: with a connection and a sign-in for each, as with `ssh` without a
+//! connection that is kept, and over kept ones, as with ControlMaster.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,13 +10,61 @@ use steward_tests::{Api, Hub, Sshd, World};
 
 use super::Scale;
 use super::dispatch::run;
-use super::figures::{Figure, medians};
+use super::figures::{Figure, medians, per_second};
+use super::peer::Ssh;
+use super::phases;
+use super::throughput::{AT_ONCE, jobs};
 
-/// `true` with a certificate for each attempt, and with a key, beside `ssh` to the same server.
+/// `true` with a certificate for each attempt, with a key, and with a key over kept connections, beside `ssh`.
 pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> {
     let hub = world.hub().await?;
     let _bridge = hub.dmz().await?;
     let sshd = prepared(world, &hub).await?;
+    let mut figures = each_anew(world, scale, &hub, &sshd).await?;
+    figures.extend(kept(world, scale, &hub, &sshd).await?);
+    Ok(figures)
+}
+
+/// Over connections that wait for the next job, beside `ssh` with ControlMaster.
+async fn kept(world: &World, scale: Scale, hub: &Hub, sshd: &Sshd) -> Result<Vec<Figure>> {
+    let ssh = Ssh::start(world).await?;
+    let (port, host_key) = (sshd.port(), sshd.host_key()?);
+    hub.apply(&machine(port, &host_key, ", reuse: 60s")).await?;
+    let api = hub.api()?;
+    let (rounds, count, many) = (5, scale.of(100), scale.of(1000));
+    for _ in 0..3 {
+        ssh.times(3, "true")?;
+        run(&api, "by-key").await?;
+    }
+    jobs(&api, "by-key", many / 5).await?;
+    let (mut by_ssh, mut by_key) = (Vec::new(), Vec::new());
+    let (mut ssh_rate, mut own_rate) = (Vec::new(), Vec::new());
+    let mark = phases::mark(&api).await?;
+    for _ in 0..rounds {
+        by_ssh.push(ssh.times(count, "true")?);
+        by_key.push(each(&api, "by-key", count).await?);
+    }
+    let steps = phases::since(&api, mark, "over SSH").await?;
+    for _ in 0..3 {
+        let took = ssh.together(many / 4, AT_ONCE, "true")?;
+        ssh_rate.push(per_second(many / 4, took));
+        let begun = Instant::now();
+        jobs(&api, "by-key", many).await?;
+        own_rate.push(per_second(many, begun.elapsed()));
+    }
+    let peer = medians(&by_ssh);
+    let mut figures = vec![
+        Figure::times("ssh_cm true", &by_ssh),
+        Figure::times("over SSH, a key, kept", &by_key).beside(&medians(&by_key), &peer, "ssh_cm"),
+        Figure::numbers("ssh_cm, 64 at once", "jobs/s", &ssh_rate),
+        Figure::numbers("over SSH, kept, 64 in flight", "jobs/s", &own_rate)
+            .beside(&own_rate, &ssh_rate, "ssh_cm"),
+    ];
+    figures.extend(steps);
+    Ok(figures)
+}
+
+async fn each_anew(world: &World, scale: Scale, hub: &Hub, sshd: &Sshd) -> Result<Vec<Figure>> {
     let key = sshd.key("peer")?;
     let known = world.path("known");
     let peer = || {
@@ -71,6 +119,14 @@ async fn each(api: &Api, task: &str, count: usize) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// The machine's document, with more of how it is reached.
+fn machine(port: u16, host_key: &str, more: &str) -> String {
+    format!(
+        "target: machine\nsite: dmz\naddress: 127.0.0.1\n\
+         ssh: {{ port: {port}, host_keys: [{host_key:?}]{more} }}\n"
+    )
+}
+
 /// A server that trusts the hub's authority, and tasks on it.
 async fn prepared(world: &World, hub: &Hub) -> Result<Sshd> {
     let add = async |name: &str, more: &[&str]| -> Result<()> {
@@ -96,10 +152,8 @@ async fn prepared(world: &World, hub: &Hub) -> Result<Sshd> {
         .await?
         .succeeded()?;
     let (port, host_key) = (sshd.port(), sshd.host_key()?);
-    let mut documents = format!(
-        "target: machine\nsite: dmz\naddress: 127.0.0.1\nssh: {{ port: {port}, host_keys: [{host_key:?}] }}\n---\n\
-         template: nothing\nexecutor: ssh\nsteps:\n  - run: 'true'\n"
-    );
+    let mut documents = machine(port, &host_key, "");
+    documents += "---\ntemplate: nothing\nexecutor: ssh\nsteps:\n  - run: 'true'\n";
     for credential in ["certificate", "key"] {
         documents += &format!(
             "---\ntask: by-{credential}\ntemplate: nothing\nlogin: {{ credential: {credential} }}\n\

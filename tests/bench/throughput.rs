@@ -15,7 +15,7 @@ use super::figures::{Figure, per_second};
 use super::peer::Ssh;
 use super::phases;
 
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 /// Jobs a second.
 pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> {
@@ -37,14 +37,14 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
         .await?;
     let api = hub.api()?;
     let count = scale.of(2000);
-    jobs(&api, count / 10).await?;
+    jobs(&api, "nothing", count / 10).await?;
     let mark = phases::mark(&api).await?;
     let (mut own, mut peer, mut fan) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         let took = ssh.together(count / 4, AT_ONCE, "true")?;
         peer.push(per_second(count / 4, took));
         let begun = Instant::now();
-        jobs(&api, count).await?;
+        jobs(&api, "nothing", count).await?;
         own.push(per_second(count, begun.elapsed()));
         let begun = Instant::now();
         let run = api
@@ -71,8 +71,8 @@ pub(crate) async fn measure(world: &World, scale: Scale) -> Result<Vec<Figure>> 
     Ok(figures)
 }
 
-/// Runs so many jobs of one target, 64 at one time.
-pub(crate) async fn jobs(api: &Api, count: usize) -> Result<()> {
+/// Runs so many jobs of a task, 64 at one time.
+pub(crate) async fn jobs(api: &Api, task: &'static str, count: usize) -> Result<()> {
     let left = Arc::new(AtomicUsize::new(count));
     let mut workers = JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -83,7 +83,7 @@ pub(crate) async fn jobs(api: &Api, count: usize) -> Result<()> {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
                 .is_ok()
             {
-                dispatch::run(&api, "nothing").await?;
+                dispatch::run(&api, task).await?;
             }
             Ok::<_, anyhow::Error>(())
         });
