@@ -69,6 +69,21 @@ pub const SSH_WINDOW_BYTES: u32 = 1024 * 1024;
 /// [`steward_shared::limits::REMOTE_TERM_GRACE`].
 pub const SSH_END_WITHIN: Duration = Duration::from_secs(8);
 
+/// Connections to targets that wait for another attempt, or may get one beside those that they have.
+pub const SSH_KEPT_MAX: usize = 256;
+
+/// Attempts on one connection at one time: OpenSSH's server takes no more sessions by default.
+pub const SSH_SESSIONS_MAX: usize = 10;
+
+/// How long a target may take to begin a session on a connection that it has had for a while; then it is not there.
+pub const SSH_SESSION_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long an attempt waits for another one to open a connection that both can use.
+pub const SSH_COMING_WITHIN: Duration = Duration::from_secs(30);
+
+/// Output of an attempt that waits in memory because others use its connection and cannot wait for it.
+pub const SSH_HELD_BYTES: usize = 2 * 1024 * 1024;
+
 /// Bytes of a secret that is masked in output: a shorter one would mask what is none.
 pub const MASKED_BYTES_MIN: usize = 6;
 

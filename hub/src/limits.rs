@@ -112,6 +112,10 @@ pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// How long the answer to an idempotent request is kept.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How much longer than its target allows a connection may seem to wait for another attempt: its bridge closes it in
+/// time, and says so.
+pub const CONNECTION_BEYOND_REUSE: Duration = Duration::from_secs(30);
+
 /// Bytes of the command that a certificate forces.
 pub const FORCE_COMMAND_BYTES_MAX: usize = 16 * 1024;
 

@@ -58,10 +58,18 @@ pub struct Ssh {
     /// The host keys that the target may show, in OpenSSH's format without a comment: nothing is offered to a host
     /// that shows another one.
     pub host_keys: Vec<String>,
+    /// The authorities whose host certificates the target may show instead, as keys in OpenSSH's format.
+    pub host_authorities: Vec<String>,
+    /// Older algorithms that may be used with this target besides the usual ones, by their names in SSH.
+    pub algorithms: Vec<String>,
     /// The addresses and networks from which a certificate is good; the bridge's own address when empty.
     pub sources: Vec<String>,
     /// Whether each command gets a terminal.
     pub terminal: bool,
+    /// How long a connection waits for another attempt, in milliseconds, at most
+    /// [`SSH_REUSE_MAX`](crate::limits::SSH_REUSE_MAX); 0 where each attempt has its own. No connection that a
+    /// certificate has opened is used again.
+    pub reuse_ms: u64,
 }
 
 /// Which host keys the target shows, one handshake for each kind of key.

@@ -35,6 +35,8 @@ pub enum ToBridge {
     /// The trust documents after the one that the bridge is at, in order; at most
     /// [`TRUST_DOCUMENTS_MAX`](crate::limits::TRUST_DOCUMENTS_MAX).
     Trust(Vec<Signed<TrustDocument>>),
+    /// No other attempt may use a connection.
+    LeaseEnded(Signed<LeaseEnded>),
 }
 
 /// From a bridge to the hub.
@@ -50,6 +52,8 @@ pub enum ToHub {
     Status(Signed<Status>),
     /// The link asks for a new certificate.
     Renew(Renew),
+    /// A connection that other attempts could have used is not there any more.
+    ConnectionClosed(Signed<ConnectionClosed>),
 }
 
 /// From the link to the runner.
@@ -208,8 +212,10 @@ pub struct Permit {
     pub nonce: [u8; 16],
     /// How long after the request the start is allowed, by the bridge's own boot clock.
     pub valid_for_ms: u64,
-    /// The credentials of the job: one for its login, one for each of its secrets.
+    /// The credentials of the job: one for its login, unless a connection is named, and one for each of its secrets.
     pub released: Vec<Released>,
+    /// The lease of the connection that the attempt is to run on, where it has asked for that one.
+    pub connection: Option<LeaseId>,
 }
 
 /// A credential on its way to one attempt.
@@ -237,6 +243,8 @@ pub struct AttemptKeys {
     pub seal_to: SealTo,
     /// What a certificate is asked for.
     pub ssh: Option<SshKey>,
+    /// The lease of a connection that is open and that the attempt could run on, in place of a credential.
+    pub connection: Option<LeaseId>,
 }
 
 /// The key that a certificate is asked for, and where it will be used from.
@@ -276,6 +284,29 @@ pub struct Cancel {
     pub attempt: AttemptId,
     /// Its fence.
     pub fence: u64,
+}
+
+/// The lease of a connection has ended (`lease-ended.v1`): the bridge closes it as soon as no attempt runs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseEnded {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The lease.
+    pub lease: LeaseId,
+}
+
+/// A connection to a target is closed, and its lease with it (`connection-closed.v1`), signed with the bridge's
+/// receipt key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionClosed {
+    /// The installation.
+    pub cluster: ClusterId,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// The lease.
+    pub lease: LeaseId,
 }
 
 /// What the hub has on disk of an attempt (`ack.v1`).
@@ -398,6 +429,14 @@ impl Payload for PermitRefused {
 
 impl Payload for Cancel {
     const TYPE: &'static str = "application/vnd.steward.cancel.v1+bincode";
+}
+
+impl Payload for LeaseEnded {
+    const TYPE: &'static str = "application/vnd.steward.lease-ended.v1+bincode";
+}
+
+impl Payload for ConnectionClosed {
+    const TYPE: &'static str = "application/vnd.steward.connection-closed.v1+bincode";
 }
 
 impl Payload for Ack {

@@ -97,14 +97,27 @@ const _: () = assert!(BODY_BYTES_MAX + 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(OUTPUT_BYTES_MAX < u64::MAX / (RECORD_HEADER_BYTES + 1));
 const _: () = assert!(RECORD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SCRIPT_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(SSH_REUSE_MAX.as_secs() < SSH_REUSED_FOR.as_secs());
 const _: () = assert!(KEEP_ALIVE.as_secs() * 2 < IDLE_TIMEOUT.as_secs());
 const _: () = assert!(IDLE_TIMEOUT.as_secs() < UNREACHABLE_AFTER.as_secs());
 
 /// Host keys of one target.
 pub const HOST_KEYS_MAX: usize = 8;
 
+/// Authorities for the host certificates of one target.
+pub const HOST_AUTHORITIES_MAX: usize = 4;
+
+/// A host certificate may begin this much after now: clocks differ. None is taken after its end.
+pub const HOST_CERTIFICATE_EARLY: Duration = Duration::from_secs(60);
+
 /// Addresses and networks from which one target sees its bridge.
 pub const SOURCES_MAX: usize = 8;
+
+/// How long a target may let a connection wait for its next attempt.
+pub const SSH_REUSE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How long after it was opened a connection may still be given to another attempt, however busy it is.
+pub const SSH_REUSED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// Characters of a host key's base64; RSA with 16384 bits has 2,760.
 pub const HOST_KEY_CHARS_MAX: usize = 4096;

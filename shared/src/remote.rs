@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::action::Ssh;
 use crate::credential::{CredentialKind, JobSecret};
-use crate::job::Job;
+use crate::job::{Digest, Job};
 use crate::limits::TERMINAL_INTERRUPT;
 use crate::secret::Secret;
 use crate::template::{
@@ -66,6 +66,47 @@ pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Pl
         );
     }
     Ok(planned)
+}
+
+/// What the connection of a job is: jobs with the same can use the same. None where each attempt has its own, which
+/// is so where the target does not allow more, and for certificates.
+pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
+    let login = job.login.as_ref()?;
+    match login.kind {
+        CredentialKind::Password | CredentialKind::SshKey if action.reuse_ms > 0 => {}
+        CredentialKind::Password
+        | CredentialKind::SshKey
+        | CredentialKind::SshCertificate
+        | CredentialKind::Token
+        | CredentialKind::SshAuthority
+        | CredentialKind::Database => return None,
+    }
+    let (port, reuse) = (action.port.to_le_bytes(), action.reuse_ms.to_le_bytes());
+    let mut parts: Vec<&[u8]> = vec![
+        b"steward/connection/v1",
+        job.project.as_bytes(),
+        job.target.id.as_bytes(),
+        job.target.address.as_bytes(),
+        &port,
+        &reuse,
+        login.credential.as_bytes(),
+        login.kind.as_str().as_bytes(),
+        login.account.as_bytes(),
+    ];
+    for names in [
+        &action.host_keys,
+        &action.host_authorities,
+        &action.algorithms,
+    ] {
+        parts.push(b"names");
+        parts.extend(names.iter().map(String::as_bytes));
+    }
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        all.extend_from_slice(part);
+    }
+    Some(Digest::of(&all))
 }
 
 /// What steps are rendered with.

@@ -215,6 +215,7 @@ impl World {
                 let soon = self.dice.below(4_000);
                 self.after(soon, Event::Prepared(at, life, job.attempt));
             }
+            Deed::EndLeases(_) => {}
             Deed::Abandon(attempt) => drop(runner.keys.remove(&attempt)),
             Deed::Start(attempt, admitted) => match admitted {
                 Some(admitted) if !self.dice.chance(20) => {
@@ -267,7 +268,11 @@ impl World {
         let ready = ready.map(|key| {
             let seal_to = key.public();
             runner.keys.insert(attempt, key);
-            AttemptKeys { seal_to, ssh: None }
+            AttemptKeys {
+                seal_to,
+                ssh: None,
+                connection: None,
+            }
         });
         self.arrived(at, Matter::Prepared(attempt, ready));
     }

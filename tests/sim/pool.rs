@@ -13,7 +13,9 @@ thread_local! {
 }
 
 /// The tables of a hub that a world changes.
-const CHANGED: [&str; 10] = [
+const CHANGED: [&str; 12] = [
+    "lease_uses",
+    "connections",
     "leases",
     "segments",
     "attempts",

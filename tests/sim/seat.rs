@@ -170,7 +170,9 @@ async fn take(
             flow.wake_dispatch();
             Ok(())
         }
-        ToHub::Renew(_) | ToHub::Greeting(_) | ToHub::Hello(_) => Err(wrong()),
+        ToHub::Renew(_) | ToHub::Greeting(_) | ToHub::Hello(_) | ToHub::ConnectionClosed(_) => {
+            Err(wrong())
+        }
     }
 }
 
@@ -189,6 +191,7 @@ fn permit(
         nonce,
         valid_for_ms: 10_000,
         released: Vec::new(),
+        connection: None,
     };
     flow.roster
         .send(bridge, ToBridge::Permit(flow.vault.sign(&permit)?));

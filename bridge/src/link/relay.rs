@@ -153,6 +153,7 @@ impl Stage {
             | ToBridge::PermitRefused(_)
             | ToBridge::Cancel(_)
             | ToBridge::Ack(_)
+            | ToBridge::LeaseEnded(_)
             | ToBridge::Renewed(_)
             | ToBridge::Trust(_) => (Self::Welcome, Self::Welcome),
         };
@@ -213,6 +214,7 @@ impl FromHub<'_> {
                 ToBridge::Trust(_) => {
                     failpoint!("link.trust");
                 }
+                ToBridge::LeaseEnded(_) => {}
             }
             if self.inward.send(ToRunner::Hub(frame)).await.is_err() {
                 return Ok(lost("the runner has gone"));

@@ -69,6 +69,8 @@ pub(super) struct SshSection {
     pub(super) secrets: bool,
     #[serde(default)]
     pub(super) terminal: bool,
+    #[serde(default)]
+    pub(super) algorithms: Vec<String>,
 }
 
 /// One entry of `binaries`.

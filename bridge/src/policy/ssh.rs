@@ -123,6 +123,15 @@ pub(super) fn admit(
             message: "the job wants a terminal, and terminals are not allowed".to_owned(),
         });
     }
+    for name in &action.algorithms {
+        if !section.algorithms.contains(name) {
+            return Err(refused(
+                "policy.ssh.algorithms",
+                name,
+                "is not in the list of older algorithms",
+            ));
+        }
+    }
     let variables = Variables {
         listed: &section.environment,
         clause: "policy.ssh.environment",

@@ -7,7 +7,7 @@ use steward_shared::action::Action;
 use steward_shared::cause::chain;
 use steward_shared::failpoint;
 use steward_shared::frame::{Refusal, Released};
-use steward_shared::id::JournalId;
+use steward_shared::id::{JournalId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::CLOCK_SKEW_MAX;
 use steward_shared::sign::{Payload, SignError, Signed};
@@ -29,6 +29,8 @@ pub struct Admitted {
     pub body: Digest,
     /// The credentials that came with the permit.
     pub released: Vec<Released>,
+    /// The lease of the connection that the permit puts it on.
+    pub connection: Option<LeaseId>,
 }
 
 impl Admitted {
@@ -152,6 +154,7 @@ pub fn admit(
         admission,
         body,
         released: Vec::new(),
+        connection: None,
     })
 }
 

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use steward_shared::frame::{AttemptKeys, ToBridge, ToLink};
-use steward_shared::id::AttemptId;
+use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::job::Exit;
 use steward_shared::stop::Stop;
 use tokio::sync::mpsc;
@@ -54,6 +54,8 @@ pub enum Inbound {
     Ended(AttemptId, Result<Exit, AttemptError>),
     /// An attempt is ready for its start, or will not be.
     Prepared(AttemptId, Result<AttemptKeys, Unprepared>),
+    /// A connection that attempts have shared is closed.
+    Closed(LeaseId),
     /// An elder is dead, and what it has left is this runner's, or could not be made so.
     Buried(ElderNumber, Result<(), Box<RunnerError>>),
     /// A newer runner wants to take over.

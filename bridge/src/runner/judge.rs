@@ -8,15 +8,15 @@ use std::sync::Arc;
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    AttemptKeys, Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge,
-    ToHub, Welcome,
+    AttemptKeys, Challenge, ConnectionClosed, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent,
+    Status, ToBridge, ToHub, Welcome,
 };
-use steward_shared::id::AttemptId;
+use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::sign::{Payload, Signed};
 use steward_shared::trust::TrustDocument;
 
-use super::executor::Unprepared;
+use super::executor::{Leases, Unprepared};
 use super::gate::{self, Admitted, Facts};
 pub use super::matter::{Bench, Deed, Judgement, Matter, Outside};
 use super::operator::Word;
@@ -34,6 +34,8 @@ pub struct Judge {
     challenge: [u8; 16],
     /// What the hub was told last of the operator's word.
     told: Option<Word>,
+    /// The operator's word under which connections are shared.
+    heard: Option<Word>,
     admitted: BTreeMap<AttemptId, Admitted>,
     /// Attempts that are made ready.
     prepared: BTreeMap<AttemptId, Readiness>,
@@ -67,6 +69,7 @@ impl Judge {
             connected: false,
             challenge: [0; 16],
             told: None,
+            heard: None,
             admitted: BTreeMap::new(),
             prepared: BTreeMap::new(),
         }
@@ -142,16 +145,19 @@ impl Judge {
             Matter::Prepared(attempt, Err(Unprepared::NotStarted(reason))) => {
                 self.handle(Event::NotStarted(attempt, reason), turn);
             }
+            Matter::Closed(lease) => self.closed(lease, turn)?,
             Matter::Tick => self.tick(turn)?,
         }
         Ok(())
     }
 
-    /// What was to be sent over a connection that has ended is not sent over the next.
+    /// What was to be sent over a connection that has ended is not sent over the next. A hub that is away cannot
+    /// take a lease back, and at the next Hello it ends those that there were.
     fn disconnect(&mut self, turn: &mut Turn<'_>) {
         self.connected = false;
         turn.deeds
             .retain(|deed| !matches!(deed, Deed::Send(_) | Deed::Stream(..)));
+        turn.deeds.push(Deed::EndLeases(Leases::All));
     }
 
     fn frame(&mut self, frame: ToBridge, turn: &mut Turn<'_>) -> Result<(), CodecError> {
@@ -188,6 +194,13 @@ impl Judge {
                 }
             }
             ToBridge::Trust(documents) => self.believe(&documents, turn)?,
+            ToBridge::LeaseEnded(signed) => {
+                if let Some(ended) = gate::believed(&signed, &self.bench.trust)
+                    && self.is_mine(ended.cluster, ended.bridge)
+                {
+                    turn.deeds.push(Deed::EndLeases(Leases::One(ended.lease)));
+                }
+            }
             // The link's own business.
             ToBridge::Renewed(_) => {}
         }
@@ -350,6 +363,7 @@ impl Judge {
                 Ok(admission) => {
                     admitted.admission = admission;
                     admitted.released.clone_from(&permit.released);
+                    admitted.connection = permit.connection;
                     None
                 }
                 Err(refusal) => Some(format!("{}: {}", refusal.clause, refusal.message)),
@@ -375,6 +389,9 @@ impl Judge {
     fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), CodecError> {
         self.handle(Event::Tick, turn);
         let orders = turn.outside.orders();
+        if orders.locked || self.heard.replace(orders.word()) != Some(orders.word()) {
+            turn.deeds.push(Deed::EndLeases(Leases::All));
+        }
         if self.connected && self.told != Some(orders.word()) {
             self.tell(turn)?;
         }
@@ -396,6 +413,20 @@ impl Judge {
         self.told = Some(orders.word());
         let status = self.sign(&status)?;
         turn.deeds.push(Deed::Send(ToHub::Status(status)));
+        Ok(())
+    }
+
+    /// Where it cannot be said, the next Hello says it.
+    fn closed(&self, lease: LeaseId, turn: &mut Turn<'_>) -> Result<(), CodecError> {
+        if self.connected {
+            let closed = ConnectionClosed {
+                cluster: self.bench.trust.cluster,
+                bridge: self.bench.trust.bridge,
+                lease,
+            };
+            let closed = self.sign(&closed)?;
+            turn.deeds.push(Deed::Send(ToHub::ConnectionClosed(closed)));
+        }
         Ok(())
     }
 

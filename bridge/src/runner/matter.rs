@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{AttemptKeys, Start, ToBridge, ToHub};
-use steward_shared::id::{AttemptId, JournalId};
+use steward_shared::id::{AttemptId, JournalId, LeaseId};
 use steward_shared::job::{Exit, Job};
 
-use super::executor::Unprepared;
+use super::executor::{Leases, Unprepared};
 use super::gate::Admitted;
 use super::operator::Orders;
 use super::session::{Entry, Now, StopWhy};
@@ -40,6 +40,8 @@ pub enum Matter {
     NotStarted(AttemptId, String),
     /// An attempt is ready for its start, with these keys; or will not be.
     Prepared(AttemptId, Result<AttemptKeys, Unprepared>),
+    /// A connection that attempts have shared is closed.
+    Closed(LeaseId),
     /// Time has passed.
     Tick,
 }
@@ -57,6 +59,8 @@ pub enum Deed {
     Prepare(Box<Job>),
     /// What was made ready is not needed any more.
     Abandon(AttemptId),
+    /// No other attempt may use what is kept open under these leases.
+    EndLeases(Leases),
     /// Start the attempt, with what was admitted; without that it cannot be started.
     Start(AttemptId, Option<Box<Admitted>>),
     /// End the attempt's processes.

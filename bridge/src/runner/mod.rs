@@ -41,7 +41,7 @@ use steward_shared::action::ActionKind;
 use steward_shared::codec::CodecError;
 use steward_shared::failpoint;
 use steward_shared::frame::{ToLink, ToRunner};
-use steward_shared::id::AttemptId;
+use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::stop::Stop;
 use steward_shared::time::{Clock, SystemClock};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -111,6 +111,8 @@ pub struct Runner {
     folder: PathBuf,
     turns: Turns,
     inbox: mpsc::Receiver<Inbound>,
+    /// Connections that attempts have shared, once they are closed.
+    closed: mpsc::Receiver<LeaseId>,
     stop: Stop,
     only: Only,
 }
@@ -176,7 +178,8 @@ impl Runner {
             stop.clone(),
             &elsewhere,
         )?;
-        let attempts = Attempts::new(executors(&folder)?, spool.clone());
+        let (closing, closed) = mpsc::channel(LINK_QUEUE);
+        let attempts = Attempts::new(executors(&folder, closing)?, spool.clone());
         // Nothing is settled of what lives on elsewhere.
         let (lives_on, mut held) = contents
             .attempts
@@ -221,6 +224,7 @@ impl Runner {
                 folder,
                 turns,
                 inbox,
+                closed,
                 stop,
                 only,
             },
@@ -241,6 +245,7 @@ impl Runner {
             tokio::select! {
                 () = self.stop.stopped() => break,
                 _ = tick.tick() => arrived.push(Inbound::Tick),
+                Some(lease) = self.closed.recv() => arrived.push(Inbound::Closed(lease)),
                 count = self.inbox.recv_many(&mut arrived, TURN_EVENTS_MAX) => if count == 0 { break },
             }
             self.turns.take(arrived).await?;
@@ -403,14 +408,14 @@ fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
 }
 
 /// Everything that this bridge can do.
-fn executors(folder: &Path) -> Result<Executors, RunnerError> {
+fn executors(folder: &Path, closing: mpsc::Sender<LeaseId>) -> Result<Executors, RunnerError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| RunnerError::Executor { path, source }
     };
     let (work, marks) = (folder.join("work"), folder.join("remote"));
     let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
-    let ssh = SshExecutor::open(&marks).map_err(failed(&marks))?;
+    let ssh = SshExecutor::open(&marks, closing).map_err(failed(&marks))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
         .with(ActionKind::Ssh, ssh))

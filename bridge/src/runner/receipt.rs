@@ -16,7 +16,9 @@ pub(super) fn reached(frame: &ToHub) {
             failpoint!("runner.hello.before");
             None
         }
-        ToHub::Greeting(_) | ToHub::Renew(_) | ToHub::Status(_) => None,
+        ToHub::Greeting(_) | ToHub::Renew(_) | ToHub::Status(_) | ToHub::ConnectionClosed(_) => {
+            None
+        }
     };
     match receipt.map(|receipt| receipt.event) {
         Some(ReceiptEvent::Accepted) => {

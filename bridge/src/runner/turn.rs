@@ -17,7 +17,7 @@ use super::RunnerError;
 use super::around::Around;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::elder::{Elder, Household, Kin, Rest};
-use super::executor::Work;
+use super::executor::{Leases, Work};
 use super::gate::Admitted;
 use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
 use super::journal::{Journal, JournalError};
@@ -211,6 +211,7 @@ impl Turns {
     pub fn retire(mut self, inbox: mpsc::Receiver<Inbound>) -> Rest {
         self.drop_link();
         self.leave();
+        self.attempts.executors().end_leases(Leases::All);
         self.spool.keep_only(&self.own());
         Rest {
             running: self.running,
@@ -277,6 +278,7 @@ impl Turns {
                     | ToBridge::PermitRefused(_)
                     | ToBridge::Cancel(_)
                     | ToBridge::Ack(_)
+                    | ToBridge::LeaseEnded(_)
                     | ToBridge::Renewed(_)
                     | ToBridge::Trust(_) => {}
                 }
@@ -311,7 +313,11 @@ impl Turns {
                 self.retiring.get_or_insert_with(Instant::now);
                 return Ok(None);
             }
-            Inbound::Tick => Matter::Tick,
+            Inbound::Closed(lease) => Matter::Closed(lease),
+            Inbound::Tick => {
+                self.attempts.executors().tidy();
+                Matter::Tick
+            }
         }))
     }
 
@@ -369,6 +375,7 @@ impl Turns {
             Deed::Stream(connection, have) => self.stream(connection, have),
             Deed::Prepare(job) => self.prepare(job),
             Deed::Abandon(attempt) => self.attempts.abandon(attempt),
+            Deed::EndLeases(which) => self.attempts.executors().end_leases(which),
             Deed::Start(attempt, admitted) => self.start(attempt, admitted),
             Deed::Stop(attempt, why) => {
                 if let Some(elder) = self.elder_of(attempt) {
@@ -441,6 +448,7 @@ impl Turns {
             admission,
             body,
             released,
+            connection,
         } = *admitted;
         tracing::info!(%attempt, run = %job.run, template = job.template.name, target = job.target.name, "starting");
         self.stop.run(async move {
@@ -449,6 +457,7 @@ impl Turns {
                 admission: &admission,
                 body,
                 released: &released,
+                connection,
             };
             let (opened, log) = oneshot::channel();
             let tell = async {

@@ -420,7 +420,10 @@ fn action(tx: &mut Tx<'_>, row: &JobRow, shared: &Shared) -> Result<Action, Stor
             let SshTarget {
                 port,
                 host_keys,
+                host_authorities,
+                algorithms,
                 sources,
+                reuse_ms,
             } = tx.target_ssh(row.target)?;
             Action::Ssh(Ssh {
                 steps: manifest.steps.clone(),
@@ -429,8 +432,16 @@ fn action(tx: &mut Tx<'_>, row: &JobRow, shared: &Shared) -> Result<Action, Stor
                 directory: manifest.directory.clone(),
                 port,
                 host_keys,
+                host_authorities,
+                algorithms,
                 sources,
                 terminal: manifest.terminal,
+                // What a change of a credential proves is proven by a sign-in of its own.
+                reuse_ms: if shared.run.rotation.is_some() {
+                    0
+                } else {
+                    reuse_ms
+                },
             })
         }
     })

@@ -16,6 +16,7 @@ use super::Flow;
 use super::error::FlowError;
 use super::intake::bounded;
 use super::keys::strange_document;
+use super::reuse;
 use super::transition::{self, Note};
 use crate::limits::{SEQ_MAX, TRUST_FRAMES_AT_ONCE};
 use crate::model::attempt::{AttemptEvent, AttemptState};
@@ -212,6 +213,8 @@ fn reconcile(
         forget: Vec::new(),
         wake: Vec::new(),
     };
+    // Whoever says Hello has let go of them all.
+    reuse::end_all(tx, id, "its bridge has connected anew", now)?;
     let unsettled = tx.unsettled(id)?;
     for row in &unsettled {
         let known = hello

@@ -7,7 +7,7 @@ use steward_shared::frame::{
     Ack, AttemptKeys, Permit, PermitRefused, Receipt, ReceiptEvent, Released, ToBridge,
 };
 use steward_shared::hex;
-use steward_shared::id::{AttemptId, BridgeId, JournalId};
+use steward_shared::id::{AttemptId, BridgeId, JournalId, LeaseId};
 use steward_shared::job::{Digest, Found, Outcome};
 use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR};
 use steward_shared::template::host_key;
@@ -165,8 +165,10 @@ impl Flow {
                     _ if !given || row.state != AttemptState::Starting => {
                         self.refuse_permit(row, *nonce, because())
                     }
-                    Decided::NotNeeded => self.send_permit(row, *nonce, Vec::new()),
-                    Decided::Released(released) => self.send_permit(row, *nonce, released),
+                    Decided::NotNeeded => self.send_permit(row, *nonce, Vec::new(), None),
+                    Decided::Released(released, connection) => {
+                        self.send_permit(row, *nonce, released, connection)
+                    }
                 }
             }
             ReceiptEvent::Refused(_) | ReceiptEvent::NotStarted { .. } => {
@@ -203,6 +205,7 @@ impl Flow {
         row: &AttemptRow,
         nonce: [u8; 16],
         released: Vec<Released>,
+        connection: Option<LeaseId>,
     ) -> Result<(), FlowError> {
         let permit = Permit {
             cluster: self.vault.cluster(),
@@ -212,6 +215,7 @@ impl Flow {
             nonce,
             valid_for_ms: u64::try_from(PERMIT_VALID_FOR.as_millis()).unwrap_or(0),
             released,
+            connection,
         };
         failpoint!("hub.permit.before");
         self.roster

@@ -26,6 +26,7 @@ pub mod presence;
 pub mod reap;
 mod release;
 pub mod reseal;
+mod reuse;
 pub mod roster;
 pub mod rotation;
 pub mod runs;

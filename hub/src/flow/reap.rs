@@ -10,8 +10,8 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::error::FlowError;
 use super::hello::record;
-use super::release;
 use super::transition::{self, Note};
+use super::{release, reuse};
 use crate::limits::{IDEMPOTENCY_KEPT, LOOK_EVERY, OFFER_ANSWERED_WITHIN, PAGE_MAX, UNKNOWN_AFTER};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::model::job::JobState;
@@ -55,6 +55,7 @@ pub async fn reap_once(
             mark_unreachable(flow, row, now).await?;
         }
     }
+    reuse::reap(flow, started, now).await?;
     end_leases(flow, now).await?;
     if now.since(*forgotten) >= FORGET_EVERY {
         *forgotten = now;

@@ -20,6 +20,7 @@ use super::certificate::{certificate, serial};
 use super::credentials::opened;
 use super::errands::Fetched;
 use super::error::FlowError;
+use super::reuse::{self, Fit};
 use super::rotation;
 use crate::model::rotation::Trust;
 use crate::store::{AttemptRow, CredentialRow, Event, LeaseRow, Tx};
@@ -31,8 +32,8 @@ use crate::vault::{Vault, VaultError};
 pub(super) enum Decided {
     /// The job has none.
     NotNeeded,
-    /// Here they are.
-    Released(Vec<Released>),
+    /// Here they are; the login's is not among them where the attempt runs on the connection of a lease.
+    Released(Vec<Released>, Option<LeaseId>),
     /// They are not handed out, for this reason.
     Kept(String),
 }
@@ -102,8 +103,17 @@ pub(super) fn release(
         fetched,
         now,
     };
-    let mut granted = Vec::new();
+    let (mut granted, mut joined) = (Vec::new(), None);
     for asked in asked(&job) {
+        if asked.name.is_empty()
+            && let Some(connection) = keys.connection
+        {
+            match seat(tx, &asking, &asked, connection)? {
+                Ok(fit) => joined = Some(fit),
+                Err(why) => return kept(&why),
+            }
+            continue;
+        }
         match grant(tx, vault, &asking, &asked)? {
             Ok(one) => granted.push(one),
             Err(why) => return kept(&why),
@@ -113,11 +123,18 @@ pub(super) fn release(
     for one in granted {
         if one.is_new {
             tx.open_lease(&one.lease)?;
+            if one.lease.name.is_empty() {
+                reuse::opened(tx, row, &job, &one.lease, now)?;
+            }
             record(tx, row, &one.credential, &one.lease, now)?;
         }
         released.push(one.released);
     }
-    Ok(Decided::Released(released))
+    let connection = match joined {
+        Some(fit) => Some(fit.join(tx, row, now)?),
+        None => None,
+    };
+    Ok(Decided::Released(released, connection))
 }
 
 /// The credentials of a job.
@@ -136,6 +153,22 @@ pub(super) fn asked(job: &Job) -> impl Iterator<Item = Asked<'_>> {
         kind: secret.kind,
         account: None,
     }))
+}
+
+/// The connection that the bridge proposes in place of the login's credential; within, why it is not for the attempt.
+fn seat(
+    tx: &mut Tx<'_>,
+    asking: &Asking<'_>,
+    asked: &Asked<'_>,
+    connection: LeaseId,
+) -> Result<Result<Fit, String>, FlowError> {
+    match usable(tx, asking, asked)? {
+        Ok(credential) => {
+            let (row, job) = (asking.row, asking.job);
+            reuse::fit(tx, row, (job, credential), connection, asking.now)
+        }
+        Err(why) => Ok(Err(why)),
+    }
 }
 
 /// One credential, sealed to the attempt; within, why it is not.
@@ -253,6 +286,9 @@ fn lease(
     let keys = hex::encode(&Digest::of(&encoded).0);
     let mut all = tx.leases_of(row.id)?.into_iter();
     let Some(lease) = all.find(|lease| lease.name == asked.name) else {
+        if asked.name.is_empty() && tx.lease_used_by(row.id)?.is_some() {
+            return Ok(Err("it was put on a connection before".to_owned()));
+        }
         let runtime = Duration::from_millis(asking.job.runtime_ms);
         let lease = LeaseRow {
             id: LeaseId::by_time(),
@@ -378,6 +414,10 @@ pub(super) fn end(
 ) -> Result<(), FlowError> {
     let open = |lease: &LeaseRow| lease.ended_at.is_none();
     for lease in tx.leases_of(row.id)?.iter().filter(|lease| open(lease)) {
+        // Others may use it.
+        if tx.connection(lease.id)?.is_some() {
+            continue;
+        }
         tx.end_lease(lease.id, why, now)?;
         let mut detail = serde_json::Map::new();
         detail.insert("attempt".to_owned(), json!(row.id.to_string()));

@@ -14,10 +14,11 @@ use steward_certs::key::Key;
 use steward_shared::action::ActionKind;
 use steward_shared::codec;
 use steward_shared::frame::{
-    AttemptKeys, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Released, Start, ToBridge,
+    AttemptKeys, ConnectionClosed, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Released,
+    Start, ToBridge,
 };
 use steward_shared::hex;
-use steward_shared::id::{BridgeId, ClusterId, JournalId, ProjectId, StartId};
+use steward_shared::id::{BridgeId, ClusterId, JournalId, LeaseId, ProjectId, StartId};
 use steward_shared::job::{Digest, Exit, Extent, Job, Outcome};
 use steward_shared::limits::{BODY_BYTES_MAX, UNREACHABLE_AFTER};
 use steward_shared::random::SystemRandom;
@@ -1247,6 +1248,141 @@ async fn lease_ends_by_cancel_by_silence_and_by_time() {
 }
 
 #[tokio::test]
+async fn connection_is_shared_under_one_lease_by_those_that_it_is_for() {
+    let hub = Bench::new().await;
+    hub.reuse(60_000);
+    let (first, key) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&first, request_with(1, &key)).await.unwrap();
+    let lease = hub.releases(&first, 1).lease;
+    hub.say(&first, ReceiptEvent::Started).await.unwrap();
+    let (second, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&second, request_on(2, lease)).await.unwrap();
+    hub.joins(2, lease);
+    // Asked again it is the same, and the same attempt is not put elsewhere.
+    hub.say(&second, request_on(2, lease)).await.unwrap();
+    hub.joins(2, lease);
+    hub.say(&second, request_with(2, &key)).await.unwrap();
+    hub.refuses(2);
+    hub.say(&second, ReceiptEvent::Started).await.unwrap();
+    for job in [&first, &second] {
+        hub.say(job, exited(Outcome::Succeeded(0), b""))
+            .await
+            .unwrap();
+    }
+    hub.drain();
+    assert_eq!(hub.leases().await, ["lease.opened", "lease.used"]);
+    // Nobody uses it: the bridge has its time to close it, and then the hub ends it by itself.
+    hub.clock.pass(Duration::from_secs(89));
+    hub.reap().await;
+    let (third, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&third, request_on(3, lease)).await.unwrap();
+    hub.joins(3, lease);
+    hub.say(&third, ReceiptEvent::Started).await.unwrap();
+    hub.clock.pass(Duration::from_secs(1));
+    hub.say(&third, exited(Outcome::Succeeded(0), b""))
+        .await
+        .unwrap();
+    hub.drain();
+    hub.clock.pass(Duration::from_secs(91));
+    hub.reap().await;
+    assert_eq!(hub.lease_ended(), lease);
+    let (fourth, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&fourth, request_on(4, lease)).await.unwrap();
+    hub.refuses(4);
+    assert_eq!(
+        hub.leases().await,
+        ["lease.opened", "lease.used", "lease.used", "lease.ended"]
+    );
+}
+
+#[tokio::test]
+async fn connection_is_not_for_whom_it_is_not() {
+    let hub = Bench::new().await;
+    hub.reuse(60_000);
+    let (first, key) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&first, request_with(1, &key)).await.unwrap();
+    let lease = hub.releases(&first, 1).lease;
+    // A lease that nobody has, and one that is another bridge's or target's.
+    let (job, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&job, request_on(2, LeaseId::from_bytes([9; 16])))
+        .await
+        .unwrap();
+    hub.refuses(2);
+    for change in [
+        "same = 'x'",
+        "target = (SELECT id FROM targets WHERE name = 'two')",
+    ] {
+        let (same, target) = hub.connection();
+        hub.tamper(&format!("UPDATE connections SET {change}"));
+        hub.say(&job, request_on(2, lease)).await.unwrap();
+        hub.refuses(2);
+        hub.tamper(&format!(
+            "UPDATE connections SET same = '{same}', target = '{target}'"
+        ));
+    }
+    assert_eq!(hub.row(&job).await.state, AttemptState::Offered);
+    // Where the target says now that each has its own, the job says so too.
+    hub.reuse(0);
+    let (alone, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.say(&alone, request_on(3, lease)).await.unwrap();
+    hub.refuses(3);
+    // A new value ends it at once for newcomers, and soon for all.
+    let value = Secret::from("hunter3 hunter3".to_owned());
+    hub.flow
+        .set_credential_value(USER, "deploy-password", value)
+        .await
+        .unwrap();
+    hub.say(&job, request_on(2, lease)).await.unwrap();
+    hub.refuses(2);
+    hub.reap().await;
+    assert_eq!(hub.lease_ended(), lease);
+    assert_eq!(hub.leases().await, ["lease.opened", "lease.ended"]);
+}
+
+#[tokio::test]
+async fn connection_ends_by_its_bridges_word_and_with_its_hello() {
+    let hub = Bench::new().await;
+    hub.reuse(60_000);
+    let mut leases = Vec::new();
+    for nonce in 1..=3 {
+        let (job, key) = hub.offer_over_ssh("deploy-password").await;
+        hub.say(&job, request_with(nonce, &key)).await.unwrap();
+        leases.push(hub.releases(&job, nonce).lease);
+        hub.say(&job, ReceiptEvent::Started).await.unwrap();
+    }
+    let closed = |bridge, lease| ConnectionClosed {
+        cluster: hub.flow.vault.cluster(),
+        bridge,
+        lease,
+    };
+    let other = BridgeId::from_bytes([9; 16]);
+    assert!(
+        hub.flow
+            .connection_closed(hub.bridge, closed(other, leases[0]))
+            .await
+            .is_err()
+    );
+    let word = hub.flow.connection_closed(other, closed(other, leases[0]));
+    word.await.unwrap().done().await.unwrap();
+    assert_eq!(hub.leases().await.len(), 3, "it is another bridge's");
+    let word = hub
+        .flow
+        .connection_closed(hub.bridge, closed(hub.bridge, leases[0]));
+    word.await.unwrap().done().await.unwrap();
+    assert_eq!(hub.leases().await[3..], ["lease.ended"]);
+    // An hour after it was opened it is given to nobody.
+    hub.clock.pass(Duration::from_secs(60 * 60 + 1));
+    let (late, _) = hub.offer_over_ssh("deploy-password").await;
+    hub.drain();
+    hub.say(&late, request_on(7, leases[1])).await.unwrap();
+    hub.refuses(7);
+    hub.leave().await;
+    hub.clock.pass(UNREACHABLE_AFTER + Duration::from_millis(1));
+    hub.reap().await;
+    assert_eq!(hub.leases().await[3..], ["lease.ended"; 3]);
+}
+
+#[tokio::test]
 async fn what_a_target_did_not_take_is_not_offered_to_it_again() {
     let hub = Bench::new().await;
     let (job, key) = hub.offer_over_ssh("deploy-password").await;
@@ -1524,6 +1660,7 @@ impl Bench {
                 | ToBridge::PermitRefused(_)
                 | ToBridge::Cancel(_)
                 | ToBridge::Ack(_)
+                | ToBridge::LeaseEnded(_)
                 | ToBridge::Renewed(_)
                 | ToBridge::Trust(_)) => sent.others.push_back(other),
             }
@@ -1613,6 +1750,45 @@ impl Bench {
             .unwrap()
             .expose()
             .to_vec()
+    }
+
+    /// From now on connections to the target are kept for so long.
+    fn reuse(&self, ms: u64) {
+        self.tamper(&format!(
+            "UPDATE targets SET ssh = '{{\"port\":22,\"host_keys\":[],\"reuse_ms\":{ms}}}'"
+        ));
+    }
+
+    /// What the only open connection is for.
+    fn connection(&self) -> (String, String) {
+        let database = Connection::open(self.folder.path().join("hub.db")).unwrap();
+        let sql = "SELECT same, target FROM connections";
+        database
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+    }
+
+    /// The permit for this request puts its attempt on the connection of this lease.
+    fn joins(&self, nonce: u8, lease: LeaseId) {
+        let frame = self.frame();
+        let ToBridge::Permit(permit) = &frame else {
+            panic!("{frame:?}")
+        };
+        let permit = permit.verify([&self.key]).unwrap();
+        assert_eq!(
+            (permit.nonce, permit.connection),
+            ([nonce; 16], Some(lease))
+        );
+        assert_eq!(permit.released, []);
+    }
+
+    /// The lease that the bridge is told to be over.
+    fn lease_ended(&self) -> LeaseId {
+        let frame = self.frame();
+        let ToBridge::LeaseEnded(ended) = &frame else {
+            panic!("{frame:?}")
+        };
+        ended.verify([&self.key]).unwrap().lease
     }
 
     /// What has happened to leases, in order.
@@ -1953,6 +2129,19 @@ fn request_with(nonce: u8, key: &OpeningKey) -> ReceiptEvent {
         keys: Some(AttemptKeys {
             seal_to: key.public(),
             ssh: None,
+            connection: None,
+        }),
+    }
+}
+
+fn request_on(nonce: u8, lease: LeaseId) -> ReceiptEvent {
+    let key = OpeningKey::generate().unwrap();
+    ReceiptEvent::StartRequest {
+        nonce: [nonce; 16],
+        keys: Some(AttemptKeys {
+            seal_to: key.public(),
+            ssh: None,
+            connection: Some(lease),
         }),
     }
 }

@@ -6,7 +6,7 @@ use steward_shared::id::{AttemptId, RunId};
 use steward_shared::time::Timestamp;
 
 use super::error::FlowError;
-use super::release;
+use super::{release, reuse};
 use crate::model::attempt::{AttemptEvent, AttemptState, Change};
 use crate::model::job::{ATTEMPTS_MAX, JobState};
 use crate::model::run::{Counts, RunState};
@@ -131,6 +131,7 @@ fn move_to(
         release::end(tx, row, &format!("the attempt is {state}"), now)?;
     }
     if state.is_final() {
+        reuse::leave(tx, row.id, now)?;
         end_attempt(tx, row, state, note, now)?;
     }
     Ok(Changed {

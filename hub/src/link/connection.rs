@@ -261,6 +261,17 @@ impl Session {
                 flow.wake_dispatch();
                 Ok(())
             }
+            ToHub::ConnectionClosed(closed) => {
+                let closed = closed.verify([&self.receipts]).map_err(unsigned)?;
+                let submitted = flow.connection_closed(self.bridge, closed).await?;
+                let failed = self.failed.clone();
+                self.stop.run(async move {
+                    if let Err(error) = submitted.done().await {
+                        failed.try_send(error).ok();
+                    }
+                });
+                Ok(())
+            }
             ToHub::Renew(request) => self.renew(flow, request).await,
             ToHub::Greeting(_) | ToHub::Hello(_) => Err(FlowError::Misbehaved("a second greeting")),
         }

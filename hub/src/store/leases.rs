@@ -32,7 +32,7 @@ pub struct LeaseRow {
     pub why: String,
 }
 
-fn lease(r: &Row<'_>) -> Result<LeaseRow, StoreError> {
+pub(super) fn lease(r: &Row<'_>) -> Result<LeaseRow, StoreError> {
     const T: &str = "leases";
     Ok(LeaseRow {
         id: row::parsed(r, T, "id")?,

@@ -6,6 +6,7 @@
 mod attempts;
 mod authorities;
 mod bridges;
+mod connections;
 mod counts;
 mod credentials;
 mod debts;
@@ -43,6 +44,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use attempts::{AttemptRow, NewAttempt};
 pub use bridges::{BridgeRow, BridgeStatus, EnrolmentRow, NewBridge, SiteRow};
+pub use connections::{ConnectionRow, OverRow};
 pub use credentials::{CredentialRow, KeptValue};
 pub use debts::{DebtRow, Owed};
 pub use driver::Driver;

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 10] = [
+const MIGRATIONS: [(&str, &str); 11] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -44,6 +44,10 @@ const MIGRATIONS: [(&str, &str); 10] = [
     (
         "keys",
         include_str!("../../migrations/sqlite/0010_keys.sql"),
+    ),
+    (
+        "connections",
+        include_str!("../../migrations/sqlite/0011_connections.sql"),
     ),
 ];
 

@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use steward_certs::fingerprint::Pin;
 use steward_certs::key::Key;
 use steward_shared::codec::CodecError;
-use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused};
+use steward_shared::frame::{Ack, Cancel, LeaseEnded, Permit, PermitRefused};
 use steward_shared::id::{BridgeId, ClusterId};
 use steward_shared::job::Job;
 use steward_shared::secret::Secret;
@@ -78,6 +78,7 @@ impl ByJobKey for Permit {}
 impl ByJobKey for PermitRefused {}
 impl ByJobKey for Cancel {}
 impl ByJobKey for Ack {}
+impl ByJobKey for LeaseEnded {}
 
 /// The hub's private keys.
 #[derive(Debug)]

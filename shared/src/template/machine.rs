@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use super::document::TemplateError;
-use crate::limits::{HOST_KEY_CHARS_MAX, HOST_KEYS_MAX, SOURCES_MAX};
+use super::quantity::{DURATION_GRAMMAR, duration_ms};
+use crate::limits::{
+    HOST_AUTHORITIES_MAX, HOST_KEY_CHARS_MAX, HOST_KEYS_MAX, SOURCES_MAX, SSH_REUSE_MAX,
+};
 
 /// How a target is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +18,19 @@ pub struct SshTarget {
     pub port: u16,
     /// The host keys that it may show, in OpenSSH's format without a comment.
     pub host_keys: Vec<String>,
+    /// The authorities whose host certificates it may show instead.
+    #[serde(default)]
+    pub host_authorities: Vec<String>,
+    /// Older algorithms that may be used with it.
+    #[serde(default)]
+    pub algorithms: Vec<String>,
     /// The addresses and networks from which the target sees its bridge, where that is not the bridge's own: a
     /// certificate is good from there only.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// How long a connection waits for another attempt, in milliseconds; 0 where each attempt has its own.
+    #[serde(default)]
+    pub reuse_ms: u64,
 }
 
 impl Default for SshTarget {
@@ -26,7 +38,10 @@ impl Default for SshTarget {
         Self {
             port: 22,
             host_keys: Vec::new(),
+            host_authorities: Vec::new(),
+            algorithms: Vec::new(),
             sources: Vec::new(),
+            reuse_ms: 0,
         }
     }
 }
@@ -38,7 +53,12 @@ pub(super) struct SshDraft {
     #[serde(default)]
     host_keys: Vec<Spanned<String>>,
     #[serde(default)]
+    host_authorities: Vec<Spanned<String>>,
+    #[serde(default)]
+    algorithms: Vec<Spanned<String>>,
+    #[serde(default)]
     sources: Vec<Spanned<String>>,
+    reuse: Option<Spanned<String>>,
 }
 
 impl SshDraft {
@@ -51,18 +71,20 @@ impl SshDraft {
                 .filter(|port| *port > 0)
                 .ok_or_else(|| TemplateError::at(port.referenced, "a port is 1 to 65535"))?,
         };
-        let mut host_keys = Vec::new();
-        for key in self.host_keys {
-            let place = key.referenced;
-            let key = host_key(&key.value).map_err(|rule| TemplateError::at(place, rule))?;
-            if host_keys.contains(&key) {
-                return Err(TemplateError::at(place, "the host key is given twice"));
+        let host_keys = keys(self.host_keys, HOST_KEYS_MAX, "host keys")?;
+        let host_authorities = keys(
+            self.host_authorities,
+            HOST_AUTHORITIES_MAX,
+            "host authorities",
+        )?;
+        let mut algorithms = Vec::new();
+        for name in self.algorithms {
+            let place = name.referenced;
+            let name = algorithm(&name.value).map_err(|rule| TemplateError::at(place, rule))?;
+            if algorithms.contains(&name) {
+                return Err(TemplateError::at(place, "the algorithm is given twice"));
             }
-            if host_keys.len() == HOST_KEYS_MAX {
-                let message = format!("a target has at most {HOST_KEYS_MAX} host keys");
-                return Err(TemplateError::at(place, message));
-            }
-            host_keys.push(key);
+            algorithms.push(name);
         }
         let mut sources = Vec::new();
         for given in self.sources {
@@ -74,12 +96,87 @@ impl SshDraft {
             }
             sources.push(source);
         }
+        let reuse_ms = match self.reuse {
+            None => 0,
+            Some(given) => {
+                let place = given.referenced;
+                let ms = duration_ms(&given.value).ok_or_else(|| {
+                    TemplateError::at(place, format!("expected {DURATION_GRAMMAR}"))
+                })?;
+                reuse(ms).map_err(|rule| TemplateError::at(place, rule))?
+            }
+        };
         Ok(SshTarget {
             port,
             host_keys,
+            host_authorities,
+            algorithms,
             sources,
+            reuse_ms,
         })
     }
+}
+
+fn keys(
+    given: Vec<Spanned<String>>,
+    most: usize,
+    what: &str,
+) -> Result<Vec<String>, TemplateError> {
+    let mut keys = Vec::new();
+    for key in given {
+        let place = key.referenced;
+        let key = host_key(&key.value).map_err(|rule| TemplateError::at(place, rule))?;
+        if keys.contains(&key) {
+            return Err(TemplateError::at(place, "the key is given twice"));
+        }
+        if keys.len() == most {
+            let message = format!("a target has at most {most} {what}");
+            return Err(TemplateError::at(place, message));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+/// What a target may need besides what is used by itself: each is weak, and is taken for it alone.
+pub const OLDER_ALGORITHMS: [&str; 8] = [
+    "aes128-cbc",
+    "aes192-cbc",
+    "aes256-cbc",
+    "diffie-hellman-group-exchange-sha1",
+    "diffie-hellman-group1-sha1",
+    "diffie-hellman-group14-sha1",
+    "hmac-sha1",
+    "ssh-rsa",
+];
+
+/// The name of an older algorithm.
+///
+/// # Errors
+/// A sentence that says which there are.
+pub fn algorithm(name: &str) -> Result<String, String> {
+    if OLDER_ALGORITHMS.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "an older algorithm is one of {}; others are used by themselves, or never",
+        OLDER_ALGORITHMS.join(", ")
+    ))
+}
+
+/// How long a connection may wait for another attempt, in milliseconds; 0 is not at all.
+///
+/// # Errors
+/// A sentence that says how long that may be.
+pub fn reuse(ms: u64) -> Result<u64, String> {
+    let most = SSH_REUSE_MAX.as_secs();
+    if ms > 0 && !(1000..=most * 1000).contains(&ms) {
+        return Err(format!(
+            "a connection is kept for 1s to {}m, or 0s for not at all",
+            most / 60
+        ));
+    }
+    Ok(ms)
 }
 
 /// An address, or a network as ADDRESS/BITS.

@@ -66,7 +66,8 @@ impl Rogue {
         loop {
             match wire::read(&mut self.socket).await? {
                 ToLink::Hub(ToHub::Hello(_)) => return Ok(()),
-                ToLink::Hub(ToHub::Receipt(_) | ToHub::Status(_)) | ToLink::Roots(_) => {}
+                ToLink::Hub(ToHub::Receipt(_) | ToHub::Status(_) | ToHub::ConnectionClosed(_))
+                | ToLink::Roots(_) => {}
                 ToLink::Output(piece) => drop(wire::read_chunk(&mut self.socket, piece).await?),
                 ToLink::Hub(ToHub::Greeting(_) | ToHub::Renew(_)) => bail!("a frame of the link's"),
             }
@@ -109,6 +110,7 @@ fn forge(
         nonce,
         valid_for_ms: 10_000,
         released: Vec::new(),
+        connection: None,
     };
     let refused = PermitRefused {
         cluster,

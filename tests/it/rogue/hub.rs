@@ -222,6 +222,7 @@ impl Rogue {
                         nonce,
                         valid_for_ms,
                         released: Vec::new(),
+                        connection: None,
                     };
                     let permit = ToBridge::Permit(self.sign(&permit)?);
                     write(&mut self.send, &permit).await?;
@@ -261,6 +262,7 @@ impl Rogue {
                     nonce,
                     valid_for_ms: 10_000,
                     released: Vec::new(),
+                    connection: None,
                 };
                 return Ok(ToBridge::Permit(self.sign(&permit)?));
             }

@@ -89,6 +89,7 @@ impl Address {
             nonce,
             valid_for_ms: 10_000,
             released: Vec::new(),
+            connection: None,
         }
     }
 

@@ -2,8 +2,10 @@
 
 mod authority;
 mod ends;
+mod hosts;
 mod learn;
 mod memory;
+mod reuse;
 mod terminal;
 
 use std::collections::BTreeMap;

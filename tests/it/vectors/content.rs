@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use steward_shared::action::{Action, ActionKind, HostKeys, Local, Ssh};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{
-    Ack, AttemptKeys, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt,
-    ReceiptEvent, Released, SshKey, Start, Status,
+    Ack, AttemptKeys, Cancel, Challenge, ConnectionClosed, Hello, LeaseEnded, OpenAttempt, Permit,
+    PermitRefused, Receipt, ReceiptEvent, Released, SshKey, Start, Status,
 };
 use steward_shared::id::{
     AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, RunId, StartId,
@@ -275,8 +275,11 @@ pub(super) fn remote_job() -> Result<Job> {
             directory: None,
             port: 2222,
             host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
+            host_authorities: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB")],
+            algorithms: vec![text("ssh-rsa")],
             sources: vec![text("192.0.2.0/28")],
             terminal: true,
+            reuse_ms: 60_000,
         }),
         ..full
     })
@@ -298,6 +301,7 @@ pub(super) fn attempt_keys() -> AttemptKeys {
             public: counted(0x31),
             source: text("2001:db8::5"),
         }),
+        connection: None,
     }
 }
 
@@ -323,6 +327,37 @@ pub(super) fn releasing_permit() -> Permit {
     }
 }
 
+const LEASE: LeaseId = LeaseId::from_bytes([0x80; 16]);
+
+/// A permit that puts an attempt on a connection.
+pub(super) fn sharing_permit() -> Permit {
+    Permit {
+        connection: Some(LEASE),
+        ..PERMIT
+    }
+}
+
+pub(super) const LEASE_ENDED: LeaseEnded = LeaseEnded {
+    cluster: CLUSTER,
+    bridge: BRIDGE,
+    lease: LEASE,
+};
+
+pub(super) const CONNECTION_CLOSED: ConnectionClosed = ConnectionClosed {
+    cluster: CLUSTER,
+    bridge: BRIDGE,
+    lease: LEASE,
+};
+
+/// The keys of an attempt for which there is a connection.
+pub(super) fn seated_keys() -> AttemptKeys {
+    AttemptKeys {
+        seal_to: SealTo(counted(0x11)),
+        ssh: None,
+        connection: Some(LEASE),
+    }
+}
+
 pub(super) const CHALLENGE: Challenge = Challenge {
     nonce: NONCE,
     hub_time: NOW,
@@ -336,6 +371,7 @@ pub(super) const PERMIT: Permit = Permit {
     nonce: NONCE,
     valid_for_ms: 10_000,
     released: Vec::new(),
+    connection: None,
 };
 
 pub(super) fn permit_refused(reason: &str) -> PermitRefused {

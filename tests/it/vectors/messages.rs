@@ -17,10 +17,10 @@ use steward_shared::template::{Piece, Value as InputValue, Values};
 use steward_shared::time::Timestamp;
 
 use super::content::{
-    ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, TRUST_KEY, ack, attempt_keys, counted, exit, hello, job, log, looking_job,
-    permit_refused, plain_job, receipt, records, releasing_permit, remote_job, signing_key,
-    trust_document,
+    ATTEMPT, CANCEL, CHALLENGE, CONNECTION_CLOSED, JOB, JOB_KEY, LEASE_ENDED, NONCE, NOW, OPEN,
+    PERMIT, RECEIPT_KEY, STATUS, STRANGER_KEY, TRUST_KEY, ack, attempt_keys, counted, exit, hello,
+    job, log, looking_job, permit_refused, plain_job, receipt, records, releasing_permit,
+    remote_job, seated_keys, sharing_permit, signing_key, trust_document,
 };
 use super::vector::{Vector, encoded, envelope, envelope_fields, fields, framed, hex};
 
@@ -204,6 +204,19 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             releasing_permit(),
         )?,
         hub.vector(
+            "permit-sharing",
+            "signed<permit>",
+            "on a connection that is open",
+            sharing_permit(),
+        )?,
+        hub.vector("lease-ended", "signed<lease_ended>", "", LEASE_ENDED)?,
+        bridge.vector(
+            "connection-closed",
+            "signed<connection_closed>",
+            "",
+            CONNECTION_CLOSED,
+        )?,
+        hub.vector(
             "permit-refused",
             "signed<permit_refused>",
             "",
@@ -268,6 +281,13 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
             ReceiptEvent::StartRequest {
                 nonce: NONCE,
                 keys: Some(attempt_keys()),
+            },
+        ),
+        (
+            "receipt-start-request-on-connection".to_owned(),
+            ReceiptEvent::StartRequest {
+                nonce: NONCE,
+                keys: Some(seated_keys()),
             },
         ),
         ("receipt-started".to_owned(), ReceiptEvent::Started),
@@ -369,6 +389,7 @@ pub(super) fn to_bridge() -> Result<Vec<Vector>> {
     let shown = json!({ "Trust": [envelope_fields(&signed, &document)?] });
     let frame = ToBridge::Trust(vec![signed]);
     all.push(framed!("trust", "to_bridge", "", ToBridge, frame, shown));
+    signed!("lease-ended", LeaseEnded, LEASE_ENDED);
     Ok(all)
 }
 
@@ -408,6 +429,16 @@ pub(super) fn to_hub() -> Result<Vec<Vector>> {
         "",
         ToHub,
         ToHub::Status(signed),
+        shown
+    ));
+    let signed = Signed::new(&CONNECTION_CLOSED, &key)?;
+    let shown = json!({ "ConnectionClosed": envelope_fields(&signed, &CONNECTION_CLOSED)? });
+    all.push(framed!(
+        "connection-closed",
+        "to_hub",
+        "",
+        ToHub,
+        ToHub::ConnectionClosed(signed),
         shown
     ));
     for (name, event) in events()? {

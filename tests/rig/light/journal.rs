@@ -121,7 +121,7 @@ impl Journal {
                 }
             }
             ToBridge::Trust(documents) => self.follow(documents)?,
-            ToBridge::Renewed(_) => {}
+            ToBridge::Renewed(_) | ToBridge::LeaseEnded(_) => {}
             ToBridge::Challenge(_) | ToBridge::Welcome(_) => bail!("a second greeting"),
         }
         Ok(None)

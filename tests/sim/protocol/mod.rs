@@ -220,6 +220,7 @@ impl All {
                 nonce: [nonce; 16],
                 valid_for_ms: 10_000,
                 released: Vec::new(),
+                connection: None,
             }),
             Down::Refusal(place, nonce) => Event::PermitRefused(PermitRefused {
                 cluster,

@@ -328,6 +328,7 @@ async fn attempt_that_cannot_start_says_so_and_leaves_nothing() {
             admission: &admission,
             body: Digest([0; 32]),
             released: &[],
+            connection: None,
         };
         let error = bench
             .attempts
@@ -367,6 +368,7 @@ async fn full_spool_blocks_the_command_or_kills_it_as_the_job_says() {
             admission: &admission,
             body: Digest([0; 32]),
             released: &[],
+            connection: None,
         },
         stopped,
         oneshot::channel().0,
@@ -410,6 +412,7 @@ async fn many_attempts_at_once_all_end_with_their_own_output() {
                         admission: &admission,
                         body: Digest([0; 32]),
                         released: &[],
+                        connection: None,
                     },
                     stopped,
                     oneshot::channel().0,

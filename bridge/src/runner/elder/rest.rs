@@ -187,6 +187,7 @@ impl Affairs {
             | Inbound::Retire
             | Inbound::Buried(..)
             | Inbound::Prepared(..)
+            | Inbound::Closed(_)
             | Inbound::Tick => {}
         }
         Ok(())

@@ -18,7 +18,7 @@ use std::pin::Pin;
 
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{AttemptKeys, Refusal, Released};
-use steward_shared::id::AttemptId;
+use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::job::{Digest, Found, Job, Outcome};
 
 use super::spool::SpoolError;
@@ -43,6 +43,17 @@ pub struct Work<'a> {
     pub body: Digest,
     /// The credentials that came with the permit.
     pub released: &'a [Released],
+    /// The lease of the connection that the permit puts it on.
+    pub connection: Option<LeaseId>,
+}
+
+/// Leases of connections that attempts share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// Every one.
+    All,
+    /// This one.
+    One(LeaseId),
 }
 
 /// Why an attempt is not ready to ask for its permit, and will not be.
@@ -92,6 +103,12 @@ pub trait Executor: Send + Sync {
     /// An attempt that was made ready will not be started.
     fn abandon(&self, _attempt: AttemptId) {}
 
+    /// No other attempt may use what is kept open under these leases.
+    fn end_leases(&self, _which: Leases) {}
+
+    /// Closes what has been kept open for long enough.
+    fn tidy(&self) {}
+
     /// Does the work, until it ends or is asked to. When this returns, the work has ended.
     fn execute<'a>(
         &'a self,
@@ -126,6 +143,20 @@ impl Executors {
     pub fn abandon(&self, attempt: AttemptId) {
         for executor in self.0.values() {
             executor.abandon(attempt);
+        }
+    }
+
+    /// No other attempt may use what is kept open under these leases.
+    pub fn end_leases(&self, which: Leases) {
+        for executor in self.0.values() {
+            executor.end_leases(which);
+        }
+    }
+
+    /// Closes what has been kept open for long enough.
+    pub fn tidy(&self) {
+        for executor in self.0.values() {
+            executor.tidy();
         }
     }
 

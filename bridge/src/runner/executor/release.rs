@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use steward_shared::frame::{AttemptKeys, Released};
-use steward_shared::id::{AttemptId, CredentialId};
+use steward_shared::id::{AttemptId, CredentialId, LeaseId};
 use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::secret::Secret;
 use steward_shared::template::Secrets;
@@ -15,6 +15,8 @@ use super::{ExecuteError, Unprepared, Work};
 pub(super) struct Opened {
     /// What proves the account of its login.
     pub(super) login: Option<Secret>,
+    /// The lease of that.
+    pub(super) lease: Option<LeaseId>,
     /// What its steps read.
     pub(super) secrets: Secrets,
 }
@@ -26,11 +28,16 @@ pub(super) struct Opened {
 pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, ExecuteError> {
     let mut opened = Opened {
         login: None,
+        lease: None,
         secrets: Secrets::default(),
     };
-    if let Some(login) = &work.job.login {
+    // One that runs on a connection that is signed in already gets none for its login.
+    if let Some(login) = &work.job.login
+        && work.connection.is_none()
+    {
         let released = find(work, "", login.credential)?;
         opened.login = Some(open(work, released, key)?);
+        opened.lease = Some(released.lease);
     }
     for secret in &work.job.secrets {
         let released = find(work, &secret.name, secret.credential)?;
@@ -81,7 +88,11 @@ impl Waiting {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(attempt, key);
-        Ok(AttemptKeys { seal_to, ssh: None })
+        Ok(AttemptKeys {
+            seal_to,
+            ssh: None,
+            connection: None,
+        })
     }
 
     /// The key of an attempt, which nobody has then.

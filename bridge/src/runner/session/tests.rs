@@ -807,6 +807,7 @@ fn permit(offered: &Offered, nonce: [u8; 16]) -> Permit {
         nonce,
         valid_for_ms: 10_000,
         released: Vec::new(),
+        connection: None,
     }
 }
 

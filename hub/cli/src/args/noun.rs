@@ -243,10 +243,19 @@ pub(crate) enum TargetVerb {
         /// times
         #[arg(long = "host-key", value_name = "KEY")]
         host_keys: Vec<String>,
+        /// An authority whose host certificates it may show instead, as a key; may be given several times
+        #[arg(long = "host-authority", value_name = "KEY")]
+        host_authorities: Vec<String>,
+        /// An older algorithm that may be used with it, such as ssh-rsa; may be given several times
+        #[arg(long = "algorithm", value_name = "NAME")]
+        algorithms: Vec<String>,
         /// From where it sees its bridge, where that is not the bridge's own address: an address or network; may
         /// be given several times
         #[arg(long = "source", value_name = "NETWORK")]
         sources: Vec<String>,
+        /// How long a connection waits for another job of the same account, if it is to be kept
+        #[arg(long = "reuse", value_name = "SECONDS")]
+        reuse_seconds: Option<u64>,
         /// A label; may be given several times
         #[arg(short, long = "label", value_name = "LABEL=VALUE")]
         labels: Vec<Pair>,

@@ -46,14 +46,20 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             platform,
             ssh_port,
             host_keys,
+            host_authorities,
+            algorithms,
             sources,
+            reuse_seconds,
             labels,
             project,
         } => {
             let ssh = body(&[
                 ("port", json!(ssh_port)),
                 ("host_keys", json!(host_keys)),
+                ("host_authorities", some(&host_authorities)),
+                ("algorithms", some(&algorithms)),
                 ("sources", json!(sources)),
+                ("reuse_seconds", json!(reuse_seconds)),
             ]);
             let body = body(&[
                 ("name", json!(name)),
@@ -153,6 +159,14 @@ async fn decide(
     let shown = noun::HOST_KEY.many(&keys, desk.screen, desk.now)?;
     desk.screen.print(&shown)?;
     Ok(Exit::Done)
+}
+
+/// A list; nothing when it is empty.
+fn some(all: &[String]) -> Value {
+    if all.is_empty() {
+        return Value::Null;
+    }
+    json!(all)
 }
 
 /// Pairs as an object; nothing when there are none, an error when a key comes twice.

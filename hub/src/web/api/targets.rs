@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use steward_shared::limits::{HOST_KEYS_MAX, SOURCES_MAX};
-use steward_shared::template::{SshTarget, host_key, source};
+use steward_shared::limits::{HOST_AUTHORITIES_MAX, HOST_KEYS_MAX, SOURCES_MAX};
+use steward_shared::template::{OLDER_ALGORITHMS, SshTarget, algorithm, host_key, reuse, source};
 use utoipa::ToSchema;
 
 use crate::flow::error::FlowError;
@@ -62,9 +62,18 @@ pub struct TargetSsh {
     /// The host keys that it may show, in OpenSSH's format.
     #[serde(default)]
     host_keys: Vec<String>,
+    /// The authorities whose host certificates it may show instead, as keys in OpenSSH's format.
+    #[serde(default)]
+    host_authorities: Vec<String>,
+    /// Older algorithms that may be used with it.
+    #[serde(default)]
+    algorithms: Vec<String>,
     /// From where the target sees its bridge, where that is not the bridge's own address.
     #[serde(default)]
     sources: Vec<String>,
+    /// How many seconds a connection waits for another job of the same account; 0 where each job has its own.
+    #[serde(default)]
+    reuse_seconds: u64,
 }
 
 fn ssh_port() -> u16 {
@@ -76,7 +85,10 @@ impl From<SshTarget> for TargetSsh {
         Self {
             port: ssh.port,
             host_keys: ssh.host_keys,
+            host_authorities: ssh.host_authorities,
+            algorithms: ssh.algorithms,
             sources: ssh.sources,
+            reuse_seconds: ssh.reuse_ms / 1000,
         }
     }
 }
@@ -303,20 +315,38 @@ fn ssh(given: &TargetSsh) -> Result<SshTarget, FlowError> {
         let rule = format!("a target has at most {HOST_KEYS_MAX} host keys");
         return Err(FlowError::invalid("ssh.host_keys", rule));
     }
+    if given.host_authorities.len() > HOST_AUTHORITIES_MAX {
+        let rule = format!("a target has at most {HOST_AUTHORITIES_MAX} host authorities");
+        return Err(FlowError::invalid("ssh.host_authorities", rule));
+    }
+    if given.algorithms.len() > OLDER_ALGORITHMS.len() {
+        let rule = "each older algorithm is given once";
+        return Err(FlowError::invalid("ssh.algorithms", rule));
+    }
     if given.sources.len() > SOURCES_MAX {
         let rule = format!("a target has at most {SOURCES_MAX} sources");
         return Err(FlowError::invalid("ssh.sources", rule));
     }
     let host_keys = given.host_keys.iter().map(|key| host_key(key));
+    let authorities = given.host_authorities.iter().map(|key| host_key(key));
+    let algorithms = given.algorithms.iter().map(|name| algorithm(name));
     let sources = given.sources.iter().map(|text| source(text));
     Ok(SshTarget {
         port: given.port,
         host_keys: host_keys
             .collect::<Result<_, _>>()
             .map_err(|rule| FlowError::invalid("ssh.host_keys", rule))?,
+        host_authorities: authorities
+            .collect::<Result<_, _>>()
+            .map_err(|rule| FlowError::invalid("ssh.host_authorities", rule))?,
+        algorithms: algorithms
+            .collect::<Result<_, _>>()
+            .map_err(|rule| FlowError::invalid("ssh.algorithms", rule))?,
         sources: sources
             .collect::<Result<_, _>>()
             .map_err(|rule| FlowError::invalid("ssh.sources", rule))?,
+        reuse_ms: reuse(given.reuse_seconds.saturating_mul(1000))
+            .map_err(|rule| FlowError::invalid("ssh.reuse_seconds", rule))?,
     })
 }
 

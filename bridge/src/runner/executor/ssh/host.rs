@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Disconnect, Preferred, SshId, cipher};
+use russh::keys::{HashAlg, PublicKeyOrCertificate};
+use russh::{AlgorithmKind, Disconnect, SshId};
+use steward_shared::action::Ssh;
 use steward_shared::frame::Refusal;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::Unprepared;
-use super::told;
+use super::known::Known;
+use super::{algorithms, told};
 use crate::limits::{SSH_CONNECT_WITHIN, SSH_KEEPALIVE, SSH_WINDOW_BYTES};
 
 /// A connection to a host that has shown one of its keys.
@@ -52,7 +54,7 @@ impl Connection {
 /// What is known of the host, and what it has shown instead.
 #[derive(Debug)]
 pub(super) struct Host {
-    known: Vec<PublicKey>,
+    known: Known,
     shown: Arc<Mutex<Option<String>>>,
 }
 
@@ -63,19 +65,27 @@ impl client::Handler for Host {
         &mut self,
         shown: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
-        // A certificate is asked for by nobody: a host that shows one shows the wrong thing.
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Ok(false);
+        let wrong = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                if self
+                    .known
+                    .keys
+                    .iter()
+                    .any(|one| one.key_data() == key.key_data())
+                {
+                    return Ok(true);
+                }
+                let print = key.fingerprint(HashAlg::Sha256);
+                format!("another host key: {} {print}", key.algorithm())
+            }
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                match self.known.accepts(certificate) {
+                    Ok(()) => return Ok(true),
+                    Err(why) => format!("a host certificate that does not make it known: {why}"),
+                }
+            }
         };
-        if self
-            .known
-            .iter()
-            .any(|known| known.key_data() == key.key_data())
-        {
-            return Ok(true);
-        }
-        let print = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(print);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrong);
         Ok(false)
     }
 }
@@ -85,29 +95,23 @@ impl client::Handler for Host {
 /// # Errors
 /// [`Unprepared::Refused`] with the clause `host-key` when it is another one, or when it is not on record which it
 /// is; [`Unprepared::NotStarted`] when it cannot be reached or does not speak SSH.
-pub(super) async fn reach(
-    address: &str,
-    port: u16,
-    host_keys: &[String],
-) -> Result<Connection, Unprepared> {
-    let known: Vec<PublicKey> = host_keys
-        .iter()
-        .filter_map(|key| PublicKey::from_openssh(key).ok())
-        .collect();
-    if known.is_empty() {
+pub(super) async fn reach(address: &str, action: &Ssh) -> Result<Connection, Unprepared> {
+    let port = action.port;
+    let known = Known::of(address, action);
+    if known.is_nothing() {
         return Err(wrong_host(
             "no host key of the target is on record, so it cannot be known".to_owned(),
         ));
     }
+    let config = Arc::new(config(&known, &action.algorithms));
     let shown = Arc::new(Mutex::new(None));
     let host = Host {
-        known: known.clone(),
+        known,
         shown: Arc::clone(&shown),
     };
     let connecting = async {
         let (stream, closer) = dial(address, port).await?;
         let own = stream.local_addr()?.ip();
-        let config = Arc::new(config(&known));
         let handle = client::connect_stream(config, stream, host).await?;
         Ok::<_, russh::Error>(Connection {
             handle,
@@ -119,13 +123,17 @@ pub(super) async fn reach(
         |why: String| Unprepared::NotStarted(format!("unreachable: {address} port {port}: {why}"));
     let connected = timeout(SSH_CONNECT_WITHIN, connecting).await;
     if let Some(print) = shown.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(wrong_host(format!(
-            "{address} port {port} shows another host key: {print}"
-        )));
+        return Err(wrong_host(format!("{address} port {port} shows {print}")));
     }
     match connected {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(russh::Error::UnknownKey)) => Err(wrong_host(format!(
+        Ok(Err(
+            russh::Error::UnknownKey
+            | russh::Error::NoCommonAlgo {
+                kind: AlgorithmKind::Key,
+                ..
+            },
+        )) => Err(wrong_host(format!(
             "{address} port {port} shows no host key that is on record"
         ))),
         Ok(Err(error)) => Err(unreachable(told(&error))),
@@ -155,35 +163,11 @@ fn wrong_host(message: String) -> Unprepared {
     })
 }
 
-/// A host may have several keys: it is asked for one that is on record.
-pub(super) fn config(known: &[PublicKey]) -> client::Config {
-    let mut preferred = Preferred::DEFAULT;
-    let on_record = |algorithm: &Algorithm| {
-        known.iter().any(|key| match (algorithm, key.algorithm()) {
-            // Without SHA-1.
-            (Algorithm::Rsa { hash }, Algorithm::Rsa { .. }) => hash.is_some(),
-            (wanted, own) => *wanted == own,
-        })
-    };
-    preferred.key = Cow::Owned(
-        preferred
-            .key
-            .iter()
-            .filter(|one| on_record(one))
-            .cloned()
-            .collect(),
-    );
-    // Without ChaCha20-Poly1305, which is sound only with strict key exchange (Terrapin, CVE-2023-48795), and the
-    // library does not insist on that.
-    preferred.cipher = Cow::Borrowed(&[
-        cipher::AES_256_GCM,
-        cipher::AES_256_CTR,
-        cipher::AES_192_CTR,
-        cipher::AES_128_CTR,
-    ]);
+/// A host may have several keys: it is asked for one that is on record, or for a certificate where it may show one.
+pub(super) fn config(known: &Known, older: &[String]) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Steward")),
-        preferred,
+        preferred: algorithms::preferred(known, older),
         window_size: SSH_WINDOW_BYTES,
         channel_buffer_size: 16,
         keepalive_interval: Some(SSH_KEEPALIVE),

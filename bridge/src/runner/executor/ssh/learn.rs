@@ -13,6 +13,7 @@ use steward_shared::template::host_key;
 use tokio::time::timeout;
 
 use super::host::{config, dial};
+use super::known::Known;
 use super::{halted, told};
 use crate::limits::SSH_CONNECT_WITHIN;
 use crate::runner::executor::output::OutputError;
@@ -111,7 +112,7 @@ async fn ask(address: &str, port: u16, kind: Algorithm) -> Result<Option<PublicK
     let looking = Looking {
         shown: Arc::clone(&shown),
     };
-    let mut config = config(&[]);
+    let mut config = config(&Known::nobody(), &[]);
     config.preferred.key = Cow::Owned(vec![kind]);
     let handshake = async {
         let (stream, _closer) = dial(address, port).await?;

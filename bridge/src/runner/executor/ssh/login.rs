@@ -22,7 +22,7 @@ const MORE: &str = "the target asks for more than a password";
 /// Rounds of questions that a host may ask before it has its answer.
 const ROUNDS_MAX: usize = 8;
 
-/// Proves the account.
+/// Proves the account; `sha1` where an RSA key may sign with that.
 ///
 /// # Errors
 /// Why nothing can be run as it, for people.
@@ -30,12 +30,12 @@ pub(super) async fn sign_in(
     connection: &mut Connection,
     login: &Login,
     own_key: Option<PrivateKey>,
-    secret: &Secret,
+    (secret, sha1): (&Secret, bool),
 ) -> Result<(), String> {
     let refused = || format!("{DENIED}{} in", login.account);
     let proven = timeout(
         SSH_SIGN_IN_WITHIN,
-        prove(connection, login, own_key, secret),
+        prove(connection, login, own_key, (secret, sha1)),
     )
     .await
     .map_err(|_| {
@@ -55,11 +55,11 @@ async fn prove(
     connection: &mut Connection,
     login: &Login,
     own_key: Option<PrivateKey>,
-    secret: &Secret,
+    (secret, sha1): (&Secret, bool),
 ) -> Result<bool, String> {
     match login.kind {
         CredentialKind::Password => password(connection, &login.account, secret).await,
-        CredentialKind::SshKey => key(connection, &login.account, secret).await,
+        CredentialKind::SshKey => key(connection, &login.account, (secret, sha1)).await,
         CredentialKind::SshCertificate => {
             let key = own_key.ok_or_else(|| "no key was made for a certificate".to_owned())?;
             certificate(connection, &login.account, key, secret).await
@@ -96,15 +96,19 @@ async fn certificate(
     Ok(answer.map_err(|error| told(&error))?.success())
 }
 
-async fn key(connection: &mut Connection, account: &str, secret: &Secret) -> Result<bool, String> {
+async fn key(
+    connection: &mut Connection,
+    account: &str,
+    (secret, sha1): (&Secret, bool),
+) -> Result<bool, String> {
     // What the library says of a key that it cannot read is not repeated: it may hold parts of it.
     let key = PrivateKey::from_openssh(secret.expose())
         .map_err(|_| "the stored key is none, or needs a passphrase".to_owned())?;
-    // Never SHA-1: a server that does not say what it takes is offered the newer one.
+    // SHA-1 only for a target that has it by name: a server that does not say what it takes is offered the newer one.
     let hash = key.algorithm().is_rsa().then_some(HashAlg::Sha512);
     let hash = match connection.handle.best_supported_rsa_hash().await {
         Ok(Some(Some(best))) => hash.map(|_| best),
-        Ok(Some(None) | None) | Err(_) => hash,
+        Ok(Some(None) | None) | Err(_) => hash.filter(|_| !sha1),
     };
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
     let answer = connection.handle.authenticate_publickey(account, key).await;

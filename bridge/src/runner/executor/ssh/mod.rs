@@ -3,10 +3,13 @@
 //! First the host is reached and its key looked at; only then is the hub asked for the permit, and with it for the
 //! credential. So a host that is not who it should be is never offered anything, and no lease is opened for it.
 
+mod algorithms;
 mod host;
+mod known;
 mod learn;
 mod login;
 mod marks;
+mod pool;
 mod session;
 mod terminal;
 
@@ -14,50 +17,87 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use russh::Channel;
+use russh::client::Msg;
 use russh::keys::PrivateKey;
 use steward_shared::action::{Action, Ssh};
 use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::{AttemptKeys, Refusal, SshKey};
-use steward_shared::id::AttemptId;
-use steward_shared::job::{Job, Outcome};
+use steward_shared::id::{AttemptId, LeaseId};
+use steward_shared::job::{Digest, Job, Outcome};
 use steward_shared::limits::TEXT_CHARS_MAX;
 use steward_shared::remote::{self, Planned};
 use steward_shared::seal::OpeningKey;
+use steward_shared::secret::Secret;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::{
-    BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work,
+    BoxFuture, End, ExecuteError, Executor, Halt, Leases, Output, Unprepared, Work,
     local::halted,
     release::{Opened, opened},
 };
+use crate::limits::{SSH_COMING_WITHIN, SSH_CONNECT_WITHIN, SSH_SESSION_WITHIN};
 use host::Connection;
 use marks::Marks;
+use pool::{Found, Pool, Promise, Seat, SignedIn};
 
 /// Runs commands on targets.
 #[derive(Debug)]
 pub struct SshExecutor {
     marks: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
+    pool: Pool,
 }
 
-/// A target that has shown the right key, and the keys of the attempt that waits for its permit.
-#[derive(Debug)]
-struct Ready {
+/// What an attempt has that waits for its permit.
+enum Ready {
+    /// A target that has shown the right key.
+    Known(Box<Known>),
+    /// A place on a connection that is signed in, and a session there; the key is for other secrets.
+    Seated(Seat, Channel<Msg>, OpeningKey),
+}
+
+impl Ready {
+    const fn opening(&self) -> &OpeningKey {
+        match self {
+            Self::Known(known) => &known.opening,
+            Self::Seated(_, _, opening) => opening,
+        }
+    }
+}
+
+/// A target that has shown the right key, and the keys of the attempt.
+struct Known {
     connection: Connection,
     opening: OpeningKey,
     /// What a certificate is asked for.
     own_key: Option<PrivateKey>,
+    /// Where others can use the connection too.
+    promise: Option<Promise>,
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Known(_) => "Known",
+            Self::Seated(..) => "Seated",
+        })
+    }
 }
 
 impl SshExecutor {
-    /// One that keeps its marks in this folder.
+    /// One that keeps its marks in this folder, and tells the leases of connections that are closed.
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path, closing: mpsc::Sender<LeaseId>) -> io::Result<Self> {
         Ok(Self {
             marks: Marks::open(folder)?,
             ready: Mutex::default(),
+            pool: Pool::new(closing),
         })
     }
 
@@ -68,6 +108,13 @@ impl SshExecutor {
             .remove(&attempt)
     }
 
+    fn put(&self, attempt: AttemptId, ready: Ready) {
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(attempt, ready);
+    }
+
     async fn reach(
         &self,
         job: &Job,
@@ -76,6 +123,27 @@ impl SshExecutor {
     ) -> Result<AttemptKeys, Unprepared> {
         let no_key = || Unprepared::NotStarted("no key for the credential".to_owned());
         let opening = OpeningKey::generate().map_err(|_| no_key())?;
+        let seal_to = opening.public();
+        let promise = match remote::connection(job, action) {
+            None => None,
+            // The mark is on disk by the time of the permit: nothing is left to wait for then.
+            Some(key) => match tokio::join!(self.seat(key), self.mark(job.attempt)) {
+                (Ok((seat, channel)), Ok(())) => {
+                    let connection = Some(seat.lease());
+                    self.put(job.attempt, Ready::Seated(seat, channel, opening));
+                    return Ok(AttemptKeys {
+                        seal_to,
+                        ssh: None,
+                        connection,
+                    });
+                }
+                (Ok(_), Err(why)) => return Err(Unprepared::NotStarted(why)),
+                (Err(promise), marked) => {
+                    marked.map_err(Unprepared::NotStarted)?;
+                    Some(promise)
+                }
+            },
+        };
         let own_key = match login.kind {
             CredentialKind::SshCertificate => Some(login::new_key().ok_or_else(no_key)?),
             CredentialKind::Password
@@ -84,24 +152,51 @@ impl SshExecutor {
             | CredentialKind::SshAuthority
             | CredentialKind::Database => None,
         };
-        let connection = host::reach(&job.target.address, action.port, &action.host_keys).await?;
+        let connection = host::reach(&job.target.address, action).await?;
         let keys = AttemptKeys {
-            seal_to: opening.public(),
+            seal_to,
             ssh: own_key.as_ref().map(|(_, public)| SshKey {
                 public: *public,
                 source: connection.own.to_string(),
             }),
+            connection: None,
         };
-        let ready = Ready {
+        let known = Known {
             connection,
             opening,
             own_key: own_key.map(|(key, _)| key),
+            promise,
         };
-        self.ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(job.attempt, ready);
+        self.put(job.attempt, Ready::Known(Box::new(known)));
         Ok(keys)
+    }
+
+    /// A place on a connection, with a session: that the target begins one proves that it is still there. Where
+    /// there is none, the word that one is coming.
+    async fn seat(&self, key: Digest) -> Result<(Seat, Channel<Msg>), Promise> {
+        let mut patient = true;
+        loop {
+            let seat = match self.pool.find(key, patient) {
+                Found::Seat(seat) => seat,
+                Found::Coming(coming) => {
+                    drop(timeout(SSH_COMING_WITHIN, coming.done.cancelled()).await);
+                    patient = false;
+                    continue;
+                }
+                Found::Nothing(promise) => return Err(promise),
+            };
+            let opening = seat.kept.connection.handle.channel_open_session();
+            match timeout(SSH_SESSION_WITHIN, opening).await {
+                Ok(Ok(channel)) => return Ok((seat, channel)),
+                Ok(Err(russh::Error::ChannelOpenFailure(_))) => seat.full(),
+                Ok(Err(_)) | Err(_) => drop(seat),
+            }
+        }
+    }
+
+    async fn mark(&self, attempt: AttemptId) -> Result<(), String> {
+        let marked = self.marks.set(attempt).await;
+        marked.map_err(|error| format!("the bridge cannot write it down: {error}"))
     }
 
     async fn run(
@@ -112,17 +207,14 @@ impl SshExecutor {
         halt: &mut Halt,
     ) -> Result<End, ExecuteError> {
         let not_started = |why: &str| ExecuteError::NotStarted(why.to_owned());
-        let Ready {
-            mut connection,
-            opening,
-            own_key,
-        } = self
+        let ready = self
             .take(work.job.attempt)
             .ok_or_else(|| not_started("the connection to the target is not there any more"))?;
         let Opened {
-            login: secret,
+            login: proof,
+            lease,
             secrets,
-        } = opened(work, &opening)?;
+        } = opened(work, ready.opening())?;
         let planned = remote::plan(work.job, action, Some(&secrets))
             .map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
         let login = work
@@ -130,10 +222,68 @@ impl SshExecutor {
             .login
             .as_ref()
             .ok_or_else(|| not_started("the job says not whose account it uses"))?;
-        let secret = secret.ok_or_else(|| not_started("the permit brought no credential"))?;
         for secret in secrets.values() {
             output.mask(secret);
         }
+        let place = match ready {
+            Ready::Known(known) => {
+                let proof = proof
+                    .zip(lease)
+                    .ok_or_else(|| not_started("the permit brought no credential"))?;
+                let place = self
+                    .sign_in((action, login), *known, proof, output, halt)
+                    .await?;
+                self.mark(work.job.attempt)
+                    .await
+                    .map_err(ExecuteError::NotStarted)?;
+                place
+            }
+            Ready::Seated(seat, channel, _) => {
+                if work.connection != Some(seat.lease()) || lease.is_some() {
+                    seat.retire();
+                    return Err(not_started(
+                        "the permit is not for the connection that was asked for",
+                    ));
+                }
+                output.mask(&seat.kept.secret);
+                Place {
+                    line: Line::Shared(seat),
+                    channel: Some(channel),
+                }
+            }
+        };
+        drop(secrets);
+        let ended = steps(&place.line, place.channel, &planned, output, halt).await;
+        match place.line {
+            Line::Own(connection) => connection.close().await,
+            Line::Shared(seat) => {
+                if matches!(&ended, Ok(end) if end.outcome != Outcome::Unknown) {
+                    seat.clean();
+                }
+            }
+        }
+        ended
+    }
+
+    /// Proves the account on a connection that is new, with the credential that came with the permit.
+    async fn sign_in(
+        &self,
+        (action, login): (&Ssh, &Login),
+        known: Known,
+        (secret, lease): (Secret, LeaseId),
+        output: &mut Output,
+        halt: &mut Halt,
+    ) -> Result<Place, ExecuteError> {
+        let Known {
+            mut connection,
+            opening: _,
+            own_key,
+            promise,
+        } = known;
+        let not_started = |why: &str| ExecuteError::NotStarted(why.to_owned());
+        let lease = promise.as_ref().map(|_| self.pool.open(lease));
+        let older = &action.algorithms;
+        let sha1 = older.iter().any(|one| one == algorithms::SHA1_SIGNATURES);
         if login.kind != CredentialKind::SshCertificate {
             output.mask(&secret);
         }
@@ -144,27 +294,63 @@ impl SshExecutor {
                 let before = "stopped before it was started";
                 return Err(not_started(if message.is_empty() { before } else { &message }));
             }
-            signed_in = login::sign_in(&mut connection, login, own_key, &secret) => {
+            signed_in = login::sign_in(&mut connection, login, own_key, (&secret, sha1)) => {
                 signed_in.map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
             }
         }
-        drop((secret, secrets, opening));
-        self.marks
-            .set(work.job.attempt)
-            .await
-            .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
-        let ended = steps(&connection, &planned, output, halt).await;
-        connection.close().await;
-        let unheard = match &ended {
-            Ok(end) => end.outcome == Outcome::Unknown,
-            Err(ExecuteError::NotStarted(_)) => false,
-            Err(ExecuteError::Spool(_)) => true,
+        let Some((promise, lease)) = promise.zip(lease) else {
+            return Ok(Place {
+                line: Line::Own(connection),
+                channel: None,
+            });
         };
-        // Of a command that nobody heard the end of, a restart knows no more either.
-        if !unheard {
-            self.marks.take(work.job.attempt);
+        // Its own session comes first: the others that wait may take all that the target has room for.
+        let channel = timeout(SSH_CONNECT_WITHIN, connection.handle.channel_open_session());
+        let refused =
+            |why: &str| ExecuteError::NotStarted(format!("the target begins no session: {why}"));
+        let channel = channel.await.map_err(|_| refused("no answer"))?;
+        let channel = channel.map_err(|error| refused(&output.redacted(told(&error))))?;
+        let line = Line::Shared(promise.keep(SignedIn {
+            connection,
+            secret,
+            lease,
+            reuse: Duration::from_millis(action.reuse_ms),
+        }));
+        Ok(Place {
+            line,
+            channel: Some(channel),
+        })
+    }
+}
+
+/// Where an attempt runs.
+struct Place {
+    line: Line,
+    /// A session that has begun.
+    channel: Option<Channel<Msg>>,
+}
+
+/// A connection that is signed in.
+enum Line {
+    /// For one attempt.
+    Own(Connection),
+    /// For others too.
+    Shared(Seat),
+}
+
+impl Line {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Shared(seat) => &seat.kept.connection,
         }
-        ended
+    }
+
+    const fn seat(&self) -> Option<&Seat> {
+        match self {
+            Self::Own(_) => None,
+            Self::Shared(seat) => Some(seat),
+        }
     }
 }
 
@@ -177,7 +363,8 @@ fn told(error: &russh::Error) -> String {
 
 /// Runs the steps in order, until one is no success.
 async fn steps(
-    connection: &Connection,
+    line: &Line,
+    mut channel: Option<Channel<Msg>>,
     planned: &[Planned],
     output: &mut Output,
     halt: &mut Halt,
@@ -187,7 +374,14 @@ async fn steps(
     let mut verdict = (Outcome::Succeeded(0), "no step's condition held".to_owned());
     for (at, planned) in planned.iter().enumerate() {
         step = planned.number;
-        verdict = match session::run(connection, planned, output, halt).await? {
+        verdict = match session::run(
+            (line.connection(), channel.take(), line.seat()),
+            planned,
+            output,
+            halt,
+        )
+        .await?
+        {
             session::Ended::NotBegun(why) if at == 0 => {
                 return Err(not_started(output.redacted(why)));
             }
@@ -235,7 +429,19 @@ impl Executor for SshExecutor {
     }
 
     fn abandon(&self, attempt: AttemptId) {
-        drop(self.take(attempt));
+        if let Some(Ready::Seated(seat, ..)) = self.take(attempt) {
+            // The hub may have said no: whoever comes next asks for a credential.
+            seat.retire();
+        }
+        self.marks.take(attempt);
+    }
+
+    fn end_leases(&self, which: Leases) {
+        self.pool.end(which);
+    }
+
+    fn tidy(&self) {
+        self.pool.tidy();
     }
 
     fn execute<'a>(
@@ -246,9 +452,21 @@ impl Executor for SshExecutor {
     ) -> BoxFuture<'a, Result<End, ExecuteError>> {
         Box::pin(async move {
             match &work.job.action {
-                Action::Ssh(action) => self.run(work, action, output, halt).await,
                 Action::HostKeys(action) => {
                     learn::run(&work.job.target.address, action.port, output, halt).await
+                }
+                Action::Ssh(action) => {
+                    let ended = self.run(work, action, output, halt).await;
+                    // Of a command that nobody heard the end of, a restart knows no more either.
+                    let unheard = match &ended {
+                        Ok(end) => end.outcome == Outcome::Unknown,
+                        Err(ExecuteError::NotStarted(_)) => false,
+                        Err(ExecuteError::Spool(_)) => true,
+                    };
+                    if !unheard {
+                        self.marks.take(work.job.attempt);
+                    }
+                    ended
                 }
                 Action::Local(_) => Err(ExecuteError::NotStarted("not a job over SSH".to_owned())),
             }

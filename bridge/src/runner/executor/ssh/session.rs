@@ -1,10 +1,12 @@
 //! One command in one session (RFC 4254, section 6), from its start to its end.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use steward_shared::job::Outcome;
 use steward_shared::log::Stream;
 use steward_shared::remote::Planned;
@@ -12,8 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Connection;
+use super::pool::Seat;
 use super::{terminal, told};
-use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN};
+use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN, SSH_HELD_BYTES};
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
 use crate::runner::executor::{ExecuteError, Halt, Halted, Output};
@@ -43,6 +46,8 @@ struct Heard {
     /// The host has said that nothing more will come.
     closed: AtomicBool,
     lost: Mutex<Option<OutputError>>,
+    /// There was no more room in memory, and others used the connection.
+    crowded: AtomicBool,
     /// Cancelled when output could not be taken.
     full: CancellationToken,
 }
@@ -59,12 +64,16 @@ enum Stop {
 /// # Errors
 /// [`ExecuteError::Spool`] when the disk has failed.
 pub(super) async fn run(
-    connection: &Connection,
+    (connection, channel, seat): (&Connection, Option<Channel<Msg>>, Option<&Seat>),
     planned: &Planned,
     output: &mut Output,
     halt: &mut Halt,
 ) -> Result<Ended, ExecuteError> {
-    let begun = timeout(SSH_CONNECT_WITHIN, begin(connection, planned, halt)).await;
+    let begun = timeout(
+        SSH_CONNECT_WITHIN,
+        begin(connection, channel, planned, halt),
+    )
+    .await;
     let (mut read, write) = match begun {
         Ok(Ok(halves)) => halves,
         Ok(Err(ended)) => return Ok(ended),
@@ -74,12 +83,13 @@ pub(super) async fn run(
         told: Mutex::new(Told::Nothing),
         closed: AtomicBool::new(false),
         lost: Mutex::new(None),
+        crowded: AtomicBool::new(false),
         full: CancellationToken::new(),
     };
     let limit = planned.timeout.map(|timeout| Instant::now() + timeout);
     let draining = output.draining();
     let stop = {
-        let mut listening = std::pin::pin!(listen(&mut read, planned, output, &heard));
+        let mut listening = std::pin::pin!(listen(&mut read, planned, output, (&heard, seat)));
         let mut feeding = std::pin::pin!(write.data_bytes(planned.stdin.expose().to_vec()));
         let mut fed = planned.stdin.expose().is_empty();
         let stop = loop {
@@ -104,6 +114,12 @@ pub(super) async fn run(
     // Where the host was not heard to its end.
     drop(timeout(SSH_END_WITHIN, let_go(planned, output, &heard)).await);
     drop(timeout(SSH_END_WITHIN, write.close()).await);
+    if let Some(seat) = seat
+        && !heard.closed.load(Ordering::Relaxed)
+    {
+        // The target may count a session that it has not closed.
+        seat.spoil();
+    }
     verdict(stop, heard, planned)
 }
 
@@ -111,6 +127,7 @@ type Halves = (ChannelReadHalf, ChannelWriteHalf<Msg>);
 
 async fn begin(
     connection: &Connection,
+    channel: Option<Channel<Msg>>,
     planned: &Planned,
     halt: &mut Halt,
 ) -> Result<Halves, Ended> {
@@ -118,11 +135,14 @@ async fn begin(
         let why = format!("the target begins no session: {}", told(&error));
         Ended::NotBegun(why)
     };
-    let channel = connection
-        .handle
-        .channel_open_session()
-        .await
-        .map_err(refused)?;
+    let channel = match channel {
+        Some(channel) => channel,
+        None => connection
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(refused)?,
+    };
     let (mut read, write) = channel.split();
     // Asked before, and not while the start is under way: what was begun must be known.
     if let Some(why) = halt.is_reached().await {
@@ -159,8 +179,13 @@ async fn end(write: &ChannelWriteHalf<Msg>, planned: &Planned) {
 }
 
 /// Takes what the host says, until it says no more.
-async fn listen(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
-    hear(read, planned, output, heard).await;
+async fn listen(
+    read: &mut ChannelReadHalf,
+    planned: &Planned,
+    output: &mut Output,
+    (heard, seat): (&Heard, Option<&Seat>),
+) {
+    hear(read, planned, output, (heard, seat)).await;
     let_go(planned, output, heard).await;
 }
 
@@ -173,40 +198,96 @@ async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard) {
     }
 }
 
-/// As [`listen`]; after the command's end the host may be silent for [`SSH_DRAIN_WITHIN`].
-async fn hear(read: &mut ChannelReadHalf, planned: &Planned, output: &mut Output, heard: &Heard) {
-    let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
-    loop {
-        let message = if heard.told() == Told::Nothing {
-            read.wait().await
-        } else {
-            timeout(SSH_DRAIN_WITHIN, read.wait()).await.unwrap_or(None)
-        };
-        let (stream, data) = match message {
-            Some(ChannelMsg::Data { data }) => (Stream::Stdout, data),
-            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => (Stream::Stderr, data),
-            Some(ChannelMsg::ExitStatus { exit_status }) => {
-                told(Told::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
-                continue;
-            }
-            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                told(Told::Signal(number(&signal_name)));
-                continue;
-            }
-            Some(ChannelMsg::Close) => {
-                heard.closed.store(true, Ordering::Relaxed);
-                return;
-            }
-            None => return,
-            Some(_) => continue,
+/// As [`listen`]. While output waits for room, more of it is taken on a connection that others use too: the library
+/// hands on what comes over a connection in one order, and they cannot wait.
+async fn hear(
+    read: &mut ChannelReadHalf,
+    planned: &Planned,
+    output: &mut Output,
+    (heard, seat): (&Heard, Option<&Seat>),
+) {
+    let mut held = Held::default();
+    let mut more = true;
+    while more || !held.waiting.is_empty() {
+        let Some((stream, data)) = held.pop() else {
+            more = take(read, heard, &mut held).await;
+            continue;
         };
         // What has no place any more is read all the same: the command's end comes after it.
-        if !heard.full.is_cancelled()
-            && let Err(error) = output.append(planned.number, stream, &data).await
-        {
+        if heard.full.is_cancelled() {
+            continue;
+        }
+        let mut adding = std::pin::pin!(output.append(planned.number, stream, &data));
+        let added = loop {
+            let room = held.bytes < SSH_HELD_BYTES;
+            if !room && more && seat.is_some_and(|seat| !seat.block()) {
+                heard.crowded.store(true, Ordering::Relaxed);
+                break Err(OutputError::Spool(SpoolError::Full));
+            }
+            tokio::select! {
+                biased;
+                added = &mut adding => break added,
+                again = take(read, heard, &mut held), if seat.is_some() && more && room => more = again,
+            }
+        };
+        if let Some(seat) = seat {
+            seat.unblock();
+        }
+        if let Err(error) = added {
             heard.lost(error);
         }
     }
+}
+
+/// Output that has been taken and not added.
+#[derive(Default)]
+struct Held {
+    waiting: VecDeque<(Stream, Bytes)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// What a message takes besides its bytes.
+    const EACH: usize = 64;
+
+    fn push(&mut self, stream: Stream, data: Bytes) {
+        self.bytes += data.len() + Self::EACH;
+        self.waiting.push_back((stream, data));
+    }
+
+    fn pop(&mut self) -> Option<(Stream, Bytes)> {
+        let (stream, data) = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(data.len() + Self::EACH);
+        Some((stream, data))
+    }
+}
+
+/// Takes one message; whether more may come. After the command's end the host may be silent for
+/// [`SSH_DRAIN_WITHIN`].
+async fn take(read: &mut ChannelReadHalf, heard: &Heard, held: &mut Held) -> bool {
+    let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    let message = if heard.told() == Told::Nothing {
+        read.wait().await
+    } else {
+        timeout(SSH_DRAIN_WITHIN, read.wait()).await.unwrap_or(None)
+    };
+    match message {
+        Some(ChannelMsg::Data { data }) => held.push(Stream::Stdout, data),
+        Some(ChannelMsg::ExtendedData { data, ext: 1 }) => held.push(Stream::Stderr, data),
+        Some(ChannelMsg::ExitStatus { exit_status }) => {
+            told(Told::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+        }
+        Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+            told(Told::Signal(number(&signal_name)));
+        }
+        Some(ChannelMsg::Close) => {
+            heard.closed.store(true, Ordering::Relaxed);
+            return false;
+        }
+        None => return false,
+        Some(_) => {}
+    }
+    true
 }
 
 impl Heard {
@@ -245,7 +326,9 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         "the target has not said that this is all of its output".to_owned()
     };
     let ended = |outcome, why: String| Ok(Ended::With(outcome, why));
-    let beyond = |what: &str| ended(Outcome::LimitExceeded(what.to_owned()), String::new());
+    let crowded = heard.crowded.into_inner();
+    let crowded = if crowded { CROWDED } else { "" };
+    let beyond = |what: &str| ended(Outcome::LimitExceeded(what.to_owned()), crowded.to_owned());
     match (stop, told, lost) {
         (Some(_), Told::Nothing, _) => Ok(unheard(
             "it was to end, and the target has not said that it has",
@@ -268,6 +351,9 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         (_, Told::Signal(signal), _) => ended(Outcome::Signalled(signal), cut),
     }
 }
+
+const CROWDED: &str =
+    "the hub takes its output too slowly, and others use its connection and cannot wait for it";
 
 /// Linux's number of a signal that SSH names (RFC 4254, 6.9); 0 for one without.
 fn number(signal: &Sig) -> i32 {
