@@ -56,7 +56,7 @@ fn asking(server: &Postgres, name: &str, credential: &str, first: &str, sql: &st
         "IFS=: read -r PGUSER PGPASSWORD; export PGUSER PGPASSWORD; {first}\
          exec psql -X -w -A -t -h 127.0.0.1 -p {port} -d postgres -c \"{sql}\""
     );
-    let run = json!(["sh", "-c", command]);
+    let run = json!(format!("sh -c '{command}'"));
     format!(
         "template: {name}\nexecutor: local\nsecrets: [db]\nsteps:\n  - run: {run}\n    \
          stdin: \"{{{{ db.account }}}}:{{{{ db }}}}\\n\"\n---\ntask: {name}\ntemplate: {name}\n\
@@ -85,7 +85,7 @@ async fn story_database_login() -> Result<()> {
     let server = database(&world, &hub).await?;
     let seen = world.path("seen");
     let first = format!("echo $PGPASSWORD > {}; ", seen.display());
-    let sql = "SELECT rolname, rolsuper, rolvaliduntil > now(), rolvaliduntil < now() + interval '2 hours', \
+    let sql = "SELECT rolname, rolsuper, rolvaliduntil > now(), rolvaliduntil < now() + make_interval(hours => 2), \
                (SELECT price FROM prices) FROM pg_roles WHERE rolname = current_user";
     hub.apply(&asking(&server, "prices", "prices", &first, sql))
         .await?;
