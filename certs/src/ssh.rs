@@ -164,11 +164,7 @@ pub fn check(text: &str, wanted: &UserCertificate<'_>, now: Timestamp) -> Result
             && found.valid_before() <= seconds(wanted.until),
         "is good for longer than a few minutes",
     )?;
-    let extensions: Vec<&str> = found
-        .extensions()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let extensions: Vec<&str> = found.extensions().keys().map(String::as_str).collect();
     let allowed: &[&str] = if wanted.terminal {
         &["permit-pty"]
     } else {
