@@ -158,6 +158,17 @@ pub fn admit(
     })
 }
 
+/// Why nothing starts that was accepted, whatever it is.
+pub fn stopped(trust: &Trust, locked: bool, room: u64, now: Timestamp) -> Option<String> {
+    if locked {
+        return Some("this bridge is locked by its operator".to_owned());
+    }
+    if room < DISK_RESERVE_BYTES {
+        return Some(format!("space: {}", no_room(room)));
+    }
+    out_of_date(trust, now).map(|why| format!("trust: {why}"))
+}
+
 /// Why nobody's word is taken any more, once what this bridge knows of its hub's keys is too old.
 pub fn out_of_date(trust: &Trust, now: Timestamp) -> Option<String> {
     let document = trust.trusted.document();

@@ -11,7 +11,7 @@ use steward_shared::frame::{
     AttemptKeys, Challenge, ConnectionClosed, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent,
     Status, ToBridge, ToHub, Welcome,
 };
-use steward_shared::id::{AttemptId, LeaseId};
+use steward_shared::id::{AttemptId, BridgeId, ClusterId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::sign::{Payload, Signed};
 use steward_shared::trust::TrustDocument;
@@ -22,7 +22,6 @@ pub use super::matter::{Bench, Deed, Judgement, Matter, Outside};
 use super::operator::Word;
 use super::session::{Command, Event, Held, Phase, Session};
 use super::trust::Trust;
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::policy::Load;
 
 /// The judge.
@@ -225,11 +224,7 @@ impl Judge {
         Ok(())
     }
 
-    fn is_mine(
-        &self,
-        cluster: steward_shared::id::ClusterId,
-        bridge: steward_shared::id::BridgeId,
-    ) -> bool {
+    fn is_mine(&self, cluster: ClusterId, bridge: BridgeId) -> bool {
         cluster == self.bench.trust.cluster && bridge == self.bench.trust.bridge
     }
 
@@ -341,16 +336,10 @@ impl Judge {
             return None;
         }
         let orders = turn.outside.orders();
-        if orders.locked {
-            return Some("this bridge is locked by its operator".to_owned());
-        }
-        let room = turn.outside.room();
-        if room < DISK_RESERVE_BYTES {
-            return Some(format!("space: {}", gate::no_room(room)));
-        }
-        let now = turn.outside.now();
-        if let Some(why) = gate::out_of_date(&self.bench.trust, now.wall) {
-            return Some(format!("trust: {why}"));
+        let (room, now) = (turn.outside.room(), turn.outside.now());
+        let stopped = gate::stopped(&self.bench.trust, orders.locked, room, now.wall);
+        if stopped.is_some() {
+            return stopped;
         }
         let load = Load {
             open: count(self.session.active().saturating_sub(1)),
