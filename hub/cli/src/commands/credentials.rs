@@ -44,22 +44,7 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             let set = desk.client.send_secret(&path, &value).await?;
             desk.show(&noun::CREDENTIAL, &set)
         }
-        CredentialVerb::Public { credential } => {
-            let found = desk
-                .client
-                .get(&["credentials", &credential, "public"], &[])
-                .await?;
-            // A file of OpenSSH's takes it as it is.
-            let text = found
-                .get("public")
-                .and_then(serde_json::Value::as_str)
-                .unwrap_or_default();
-            if desk.screen.format.for_programs() {
-                return desk.show(&noun::PUBLIC_HALF, &found);
-            }
-            desk.screen.print(&format!("{text}\n"))?;
-            Ok(Exit::Done)
-        }
+        CredentialVerb::Public { credential } => public(desk, &credential).await,
         CredentialVerb::Rotate {
             credential,
             no_wait,
@@ -75,16 +60,7 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
         CredentialVerb::RotateAuthority {
             credential,
             use_next,
-        } => {
-            let path = ["credentials", &credential, "rotate-authority"];
-            let changed = desk.client.post(&path, &json!({ "use": use_next })).await?;
-            desk.screen.note(&if use_next {
-                format!("The new key signs; targets need not trust the old one after five minutes: steward credentials public {credential}")
-            } else {
-                format!("Have every target trust both keys, then --use: steward credentials public {credential}")
-            });
-            desk.show(&noun::CREDENTIAL, &changed)
-        }
+        } => rotate_authority(desk, &credential, use_next).await,
         CredentialVerb::Remove { credential } => {
             desk.screen.confirm(&format!(
                 "Remove {credential} and its value on {}?",
@@ -114,6 +90,43 @@ fn database_of(args: DatabaseArgs) -> Result<serde_json::Value, Error> {
         ("roles", json!(args.roles)),
         ("authorities", json!(authorities)),
     ]))
+}
+
+/// Prints the public half of an authority or of an SSH key.
+async fn public(desk: &Desk<'_>, credential: &str) -> Result<Exit, Error> {
+    let found = desk
+        .client
+        .get(&["credentials", credential, "public"], &[])
+        .await?;
+    // A file of OpenSSH's takes it as it is.
+    let text = found
+        .get("public")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    if desk.screen.format.for_programs() {
+        return desk.show(&noun::PUBLIC_HALF, &found);
+    }
+    desk.screen.print(&format!("{text}\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Makes the next key of an SSH authority, or has it sign.
+async fn rotate_authority(
+    desk: &Desk<'_>,
+    credential: &str,
+    use_next: bool,
+) -> Result<Exit, Error> {
+    let path = ["credentials", credential, "rotate-authority"];
+    let changed = desk.client.post(&path, &json!({ "use": use_next })).await?;
+    let public = format!("steward credentials public {credential}");
+    desk.screen.note(&if use_next {
+        format!(
+            "The new key signs; targets need not trust the old one after five minutes: {public}"
+        )
+    } else {
+        format!("Have every target trust both keys, then --use: {public}")
+    });
+    desk.show(&noun::CREDENTIAL, &changed)
 }
 
 /// Says whether secrets can be used, opens the vault, looks at all of it, and changes its keys.
