@@ -18,7 +18,7 @@ pub(crate) use noun::{
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use secret::{SecretArgs, VaultVerb};
-pub(crate) use source::{DatabaseArgs, SourceVerb};
+pub(crate) use source::{CredentialArgs, DatabaseArgs, SourceVerb};
 pub(crate) use value::Pair;
 
 /// Runs tasks across segmented networks, through a Steward hub.

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::run::FollowArgs;
 use super::secret::SecretArgs;
-use super::source::DatabaseArgs;
+use super::source::CredentialArgs;
 use super::value::{Pair, duration};
 
 /// How much of a list is wanted.
@@ -311,35 +311,7 @@ pub(crate) enum TargetVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialVerb {
     /// Add a credential; its value is set apart
-    Add {
-        /// Its name
-        name: String,
-        /// How the account is proven: password, ssh-key, ssh-certificate, token or database; or ssh-authority,
-        /// which signs certificates
-        #[arg(long)]
-        kind: String,
-        /// The account's name on targets; an authority has none
-        #[arg(long)]
-        account: Option<String>,
-        /// The authority that signs the certificates, where the project has several
-        #[arg(long)]
-        authority: Option<String>,
-        /// The source that keeps the value, or signs the certificates
-        #[arg(long, requires = "path")]
-        source: Option<String>,
-        /// Where at the source: secret/data/app, or ssh/sign/ROLE for a certificate
-        #[arg(long, requires = "source")]
-        path: Option<String>,
-        /// The field that has the value
-        #[arg(long, requires = "path")]
-        field: Option<String>,
-        /// For a login to a database, where that is.
-        #[command(flatten)]
-        database: DatabaseArgs,
-        /// The project, if it is not `default`
-        #[arg(long)]
-        project: Option<String>,
-    },
+    Add(Box<CredentialArgs>),
     /// All credentials
     List(ListArgs),
     /// The public half of an authority, for TrustedUserCAKeys, or of an SSH key, for authorized_keys

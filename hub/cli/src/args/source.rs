@@ -1,4 +1,4 @@
-//! Servers outside: sources of secrets, and databases.
+//! Credentials that are to be, and servers outside: sources of secrets, and databases.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,38 @@ use clap::{Args, Subcommand};
 
 use super::noun::ListArgs;
 use super::secret::SecretArgs;
+
+/// A credential that is to be.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CredentialArgs {
+    /// Its name
+    pub name: String,
+    /// How the account is proven: password, ssh-key, ssh-certificate, token or database; or ssh-authority,
+    /// which signs certificates
+    #[arg(long)]
+    pub kind: String,
+    /// The account's name on targets; an authority has none
+    #[arg(long)]
+    pub account: Option<String>,
+    /// The authority that signs the certificates, where the project has several
+    #[arg(long)]
+    pub authority: Option<String>,
+    /// The source that keeps the value, or signs the certificates
+    #[arg(long, requires = "path")]
+    pub source: Option<String>,
+    /// Where at the source: secret/data/app, or ssh/sign/ROLE for a certificate
+    #[arg(long, requires = "source")]
+    pub path: Option<String>,
+    /// The field that has the value
+    #[arg(long, requires = "path")]
+    pub field: Option<String>,
+    /// For a login to a database, where that is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The project, if it is not `default`
+    #[arg(long)]
+    pub project: Option<String>,
+}
 
 /// A PostgreSQL database that logins are made for.
 #[derive(Debug, Clone, Args)]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Desk, body, noun, rotation, secret};
-use crate::args::{CredentialVerb, DatabaseArgs, SecretArgs, VaultVerb};
+use crate::args::{CredentialArgs, CredentialVerb, DatabaseArgs, SecretArgs, VaultVerb};
 use crate::error::{Error, unreadable};
 use crate::exit::Exit;
 
@@ -12,31 +12,7 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
     match verb {
         CredentialVerb::List(args) => desk.list(&noun::CREDENTIAL, &args).await,
         CredentialVerb::Show { credential } => desk.look(&noun::CREDENTIAL, &credential).await,
-        CredentialVerb::Add {
-            name,
-            kind,
-            account,
-            authority,
-            source,
-            path,
-            field,
-            database,
-            project,
-        } => {
-            let body = body(&[
-                ("name", json!(name)),
-                ("kind", json!(kind)),
-                ("account", json!(account)),
-                ("authority", json!(authority)),
-                ("source", json!(source)),
-                ("path", json!(path)),
-                ("field", json!(field)),
-                ("database", database_of(database)?),
-                ("project", json!(project)),
-            ]);
-            let made = desk.client.post(&["credentials"], &body).await?;
-            desk.show(&noun::CREDENTIAL, &made)
-        }
+        CredentialVerb::Add(args) => add(desk, *args).await,
         CredentialVerb::Set { credential, value } => {
             let again = format!("steward credentials set {credential} --stdin < FILE");
             let value = given(desk, &value, "Value", again)?;
@@ -71,6 +47,34 @@ pub(crate) async fn credentials(desk: &Desk<'_>, verb: CredentialVerb) -> Result
             Ok(Exit::Done)
         }
     }
+}
+
+/// Adds a credential.
+async fn add(desk: &Desk<'_>, args: CredentialArgs) -> Result<Exit, Error> {
+    let CredentialArgs {
+        name,
+        kind,
+        account,
+        authority,
+        source,
+        path,
+        field,
+        database,
+        project,
+    } = args;
+    let body = body(&[
+        ("name", json!(name)),
+        ("kind", json!(kind)),
+        ("account", json!(account)),
+        ("authority", json!(authority)),
+        ("source", json!(source)),
+        ("path", json!(path)),
+        ("field", json!(field)),
+        ("database", database_of(database)?),
+        ("project", json!(project)),
+    ]);
+    let made = desk.client.post(&["credentials"], &body).await?;
+    desk.show(&noun::CREDENTIAL, &made)
 }
 
 /// Where a database is, as the hub takes it; null where none was named.
