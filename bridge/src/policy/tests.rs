@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use steward_shared::action::Local;
+use steward_shared::action::{HostKeys, Local};
 use steward_shared::id::{
     AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId,
 };
@@ -149,6 +149,35 @@ fn wildcard_does_not_cover_variables_that_choose_code() {
         "environment = [\"STEWARD_ATTEMPT\"]",
     );
     assert!(admit(&text, action).is_err());
+}
+
+#[test]
+fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
+    let mut looking = job(local(Vec::new()));
+    looking.action = Action::HostKeys(HostKeys { port: 22 });
+    let dev = Policy::starter_dev(&me());
+    let bare = dev
+        .replace("accounts = [\"*\"]", "accounts = []")
+        .replace("terminal = true\n", "");
+    for (text, clause) in [
+        (bare.clone(), None),
+        (
+            bare.replace("[\"*:*\"]", "[\"10.20.0.11:2222\"]"),
+            Some("policy.ssh.targets"),
+        ),
+        (
+            bare.replace("[\"local\", \"ssh\"]", "[\"local\"]"),
+            Some("policy.executors"),
+        ),
+        (
+            bare.split("[ssh]").next().unwrap().to_owned(),
+            Some("policy.ssh"),
+        ),
+    ] {
+        let admitted = policy(&text).unwrap().admit(&looking, &IDLE, NOON);
+        let refused = admitted.err().map(|refusal| refusal.clause);
+        assert_eq!(refused.as_deref(), clause, "{text}");
+    }
 }
 
 #[test]
