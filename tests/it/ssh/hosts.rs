@@ -52,6 +52,57 @@ async fn target(hub: &Hub, port: u16, more: &str) -> Result<()> {
     .await
 }
 
+/// Certificates by which a host is not known: its name, who signs it, how, and why not.
+fn wrong<'a>(
+    authority: &'a Path,
+    stranger: &'a Path,
+) -> [(
+    &'static str,
+    &'a Path,
+    &'static [&'static str],
+    &'static str,
+); 7] {
+    [
+        (
+            "other-authority",
+            stranger,
+            &["-h", "-n", "nas-1,127.0.0.1"],
+            "no authority",
+        ),
+        (
+            "for-users",
+            authority,
+            &["-n", "127.0.0.1"],
+            "not for a host",
+        ),
+        (
+            "elsewhere",
+            authority,
+            &["-h", "-n", "127.0.0.2"],
+            "not for the address",
+        ),
+        ("everywhere", authority, &["-h"], "not for the address"),
+        (
+            "past",
+            authority,
+            &["-h", "-n", "127.0.0.1", "-V", "-2h:-1h"],
+            "not good any more",
+        ),
+        (
+            "to-come",
+            authority,
+            &["-h", "-n", "127.0.0.1", "-V", "+10m:+1h"],
+            "not good yet",
+        ),
+        (
+            "critical",
+            authority,
+            &["-h", "-n", "127.0.0.1", "-O", "critical:new=1"],
+            "critical option",
+        ),
+    ]
+}
+
 /// A machine is known by a certificate of an authority that is on record, if that is for a host, for its address, for
 /// now and for nothing that nobody knows. One that is not is offered nothing.
 #[tokio::test]
@@ -70,40 +121,7 @@ async fn ssh_host_is_known_by_its_authority() -> Result<()> {
         .await?;
     let api = hub.api()?;
     ensure!(said(&api, "who").await? == "root\n", "another account");
-    let wrong: [(&str, &Path, &[&str], &str); 7] = [
-        ("other-authority", &stranger, &here, "no authority"),
-        (
-            "for-users",
-            &authority,
-            &["-n", "127.0.0.1"],
-            "not for a host",
-        ),
-        (
-            "elsewhere",
-            &authority,
-            &["-h", "-n", "127.0.0.2"],
-            "not for the address",
-        ),
-        ("everywhere", &authority, &["-h"], "not for the address"),
-        (
-            "past",
-            &authority,
-            &["-h", "-n", "127.0.0.1", "-V", "-2h:-1h"],
-            "not good any more",
-        ),
-        (
-            "to-come",
-            &authority,
-            &["-h", "-n", "127.0.0.1", "-V", "+10m:+1h"],
-            "not good yet",
-        ),
-        (
-            "critical",
-            &authority,
-            &["-h", "-n", "127.0.0.1", "-O", "critical:new=1"],
-            "critical option",
-        ),
-    ];
+    let wrong = wrong(&authority, &stranger);
     for (name, by, words, why) in wrong {
         // OpenSSH's server takes what it is given, whatever it says.
         let sshd = certified(&world, name, by, words).await?;

@@ -44,6 +44,37 @@ async fn said_number(api: &Api, run: &str) -> Result<()> {
     .await
 }
 
+/// There is one lease, it is open, and it names so many jobs.
+async fn one_lease_names_all(api: &Api, jobs: usize) -> Result<()> {
+    let (opened, used) = (
+        leases(api, "lease.opened").await?,
+        leases(api, "lease.used").await?,
+    );
+    ensure!(
+        opened.len() == 1 && used.len() + 1 == jobs,
+        "{opened:?} {used:?}"
+    );
+    ensure!(leases(api, "lease.ended").await?.is_empty(), "it has ended");
+    let attempts: BTreeSet<String> = opened
+        .iter()
+        .chain(&used)
+        .map(|event| {
+            event
+                .pointer("/detail/attempt")
+                .map(Value::to_string)
+                .unwrap_or_default()
+        })
+        .collect();
+    ensure!(attempts.len() == jobs, "{attempts:?}");
+    ensure!(
+        used.iter().all(
+            |event| event.get("object") == opened.first().and_then(|first| first.get("object"))
+        ),
+        "{used:?}"
+    );
+    Ok(())
+}
+
 /// Jobs one after another and beside each other: one sign-in, one lease that names each of them, no secret in any
 /// log; with another value the next job signs in anew, and when the server has died it does too.
 #[tokio::test]
@@ -73,26 +104,7 @@ async fn story_ssh_connection_is_shared() -> Result<()> {
         ensure!(api.end(run).await?["state"] == "succeeded", "{run}");
     }
     ensure!(sign_ins(&sshd) == 1, "{}", sshd.log());
-    let (opened, used) = (
-        leases(&api, "lease.opened").await?,
-        leases(&api, "lease.used").await?,
-    );
-    ensure!(opened.len() == 1 && used.len() == 11, "{opened:?} {used:?}");
-    ensure!(
-        leases(&api, "lease.ended").await?.is_empty(),
-        "it has ended"
-    );
-    let attempts: BTreeSet<String> = opened
-        .iter()
-        .chain(&used)
-        .map(|event| event["detail"]["attempt"].to_string())
-        .collect();
-    ensure!(attempts.len() == 12, "{attempts:?}");
-    ensure!(
-        used.iter()
-            .all(|event| event["object"] == opened[0]["object"]),
-        "{used:?}"
-    );
+    one_lease_names_all(&api, 12).await?;
     // What it was signed in with is masked in the output of those that never had it.
     let file = world.path("leak");
     std::fs::write(&file, PASSWORD)?;

@@ -196,26 +196,6 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             "only to see which host keys the target shows",
             looking_job()?,
         )?,
-        hub.vector("permit", "signed<permit>", "", PERMIT)?,
-        hub.vector(
-            "permit-releasing",
-            "signed<permit>",
-            "with a credential",
-            releasing_permit(),
-        )?,
-        hub.vector(
-            "permit-sharing",
-            "signed<permit>",
-            "on a connection that is open",
-            sharing_permit(),
-        )?,
-        hub.vector("lease-ended", "signed<lease_ended>", "", LEASE_ENDED)?,
-        bridge.vector(
-            "connection-closed",
-            "signed<connection_closed>",
-            "",
-            CONNECTION_CLOSED,
-        )?,
         hub.vector(
             "permit-refused",
             "signed<permit_refused>",
@@ -248,6 +228,7 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             },
         )?,
     ];
+    all.extend(permits(&hub, &bridge)?);
     all.push(Signer::new(TRUST_KEY)?.vector(
         "trust",
         "signed<trust>",
@@ -258,6 +239,32 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
         all.push(bridge.vector(&name, "signed<receipt>", "", receipt(event))?);
     }
     Ok(all)
+}
+
+/// What is said of credentials and of connections that are shared.
+fn permits(hub: &Signer, bridge: &Signer) -> Result<Vec<Vector>> {
+    Ok(vec![
+        hub.vector("permit", "signed<permit>", "", PERMIT)?,
+        hub.vector(
+            "permit-releasing",
+            "signed<permit>",
+            "with a credential",
+            releasing_permit(),
+        )?,
+        hub.vector(
+            "permit-sharing",
+            "signed<permit>",
+            "on a connection that is open",
+            sharing_permit(),
+        )?,
+        hub.vector("lease-ended", "signed<lease_ended>", "", LEASE_ENDED)?,
+        bridge.vector(
+            "connection-closed",
+            "signed<connection_closed>",
+            "",
+            CONNECTION_CLOSED,
+        )?,
+    ])
 }
 
 /// Every event that a receipt can tell.
@@ -315,13 +322,21 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
             ReceiptEvent::Exited(exit(outcome)?),
         ));
     }
-    // A runner that died after it had handed over the beginning knows lengths and no digests.
+    all.push((
+        "receipt-exited-unknown".to_owned(),
+        ReceiptEvent::Exited(unknown()?),
+    ));
+    Ok(all)
+}
+
+/// A runner that died after it had handed over the beginning knows lengths and no digests.
+fn unknown() -> Result<Exit> {
     let told = exit(Outcome::Unknown)?;
     let half = |extent: Extent| Extent {
         sha256: None,
         ..extent
     };
-    let unknown = Exit {
+    Ok(Exit {
         log: half(told.log),
         stdout: half(told.stdout),
         stderr: half(told.stderr),
@@ -332,12 +347,7 @@ fn events() -> Result<Vec<(String, ReceiptEvent)>> {
         })),
         message: "it cannot be proven that the command is dead".to_owned(),
         ..told
-    };
-    all.push((
-        "receipt-exited-unknown".to_owned(),
-        ReceiptEvent::Exited(unknown),
-    ));
-    Ok(all)
+    })
 }
 
 /// Every frame from the hub to a bridge.

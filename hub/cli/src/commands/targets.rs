@@ -17,28 +17,12 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             target,
             fingerprints,
             all,
-        } => {
-            let chosen = chosen(desk, &target, fingerprints, all).await?;
-            let keys = if all { "all of these" } else { "these keys" };
-            desk.screen.confirm(&format!(
-                "Is {target} on {} to be known by {keys}?",
-                desk.context.name
-            ))?;
-            decide(desk, &target, "confirm", &chosen).await
-        }
+        } => confirm(desk, &target, fingerprints, all).await,
         TargetVerb::Forget {
             target,
             fingerprints,
             all,
-        } => {
-            let chosen = chosen(desk, &target, fingerprints, all).await?;
-            desk.screen.confirm(&format!(
-                "Forget {} host keys of {target} on {}?",
-                chosen.len(),
-                desk.context.name
-            ))?;
-            decide(desk, &target, "forget", &chosen).await
-        }
+        } => forget(desk, &target, fingerprints, all).await,
         TargetVerb::Add {
             name,
             site,
@@ -81,6 +65,36 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             Ok(Exit::Done)
         }
     }
+}
+
+async fn confirm(
+    desk: &Desk<'_>,
+    target: &str,
+    fingerprints: Vec<String>,
+    all: bool,
+) -> Result<Exit, Error> {
+    let chosen = chosen(desk, target, fingerprints, all).await?;
+    let keys = if all { "all of these" } else { "these keys" };
+    desk.screen.confirm(&format!(
+        "Is {target} on {} to be known by {keys}?",
+        desk.context.name
+    ))?;
+    decide(desk, target, "confirm", &chosen).await
+}
+
+async fn forget(
+    desk: &Desk<'_>,
+    target: &str,
+    fingerprints: Vec<String>,
+    all: bool,
+) -> Result<Exit, Error> {
+    let chosen = chosen(desk, target, fingerprints, all).await?;
+    desk.screen.confirm(&format!(
+        "Forget {} host keys of {target} on {}?",
+        chosen.len(),
+        desk.context.name
+    ))?;
+    decide(desk, target, "forget", &chosen).await
 }
 
 /// A target, and for people its host keys below it.

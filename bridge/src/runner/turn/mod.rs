@@ -1,5 +1,7 @@
 //! One turn of the runner: many events, one commit to the journal, then everything that follows.
 
+mod outward;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +25,8 @@ use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
 use super::journal::{Journal, JournalError};
 use super::judge::{Bench, Deed, Judge, Matter};
 use super::operator::Operator;
-use super::receipt;
 use super::session::{Phase, Session, StopWhy};
 use super::spool::Spool;
-use super::stream::Streams;
 use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
 
 /// The runner's state.
@@ -410,19 +410,6 @@ impl Turns {
         Ok(())
     }
 
-    fn stream(&mut self, connection: [u8; 16], have: Vec<(AttemptId, u64)>) {
-        let Some(link) = &mut self.link else { return };
-        let (output, stop) = (link.output.clone(), link.stop.child());
-        for elder in self.elders.values() {
-            elder.stream(connection, &have, &output);
-        }
-        let mut streams = Streams::new(self.spool.clone(), connection, output, stop);
-        for (attempt, position) in have {
-            streams.begin(attempt, position);
-        }
-        link.streams = Some(streams);
-    }
-
     fn prepare(&self, job: Box<Job>) {
         let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
         self.stop.run(async move {
@@ -470,39 +457,5 @@ impl Turns {
             tracing::info!(%attempt, run = %job.run, ?outcome, "ended");
             drop(inbox.send(Inbound::Ended(attempt, ended)).await);
         });
-    }
-
-    fn send(&mut self, frame: ToHub) {
-        receipt::reached(&frame);
-        self.pass(ToLink::Hub(frame));
-    }
-
-    fn pass(&mut self, frame: ToLink) {
-        let Some(link) = &self.link else { return };
-        match link.control.try_send(frame) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Closed(_)) => self.drop_link(),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                tracing::warn!("the link takes no frames: dropped it");
-                self.drop_link();
-            }
-        }
-    }
-
-    fn close_streams(&mut self) {
-        for elder in self.elders.values() {
-            elder.close();
-        }
-        if let Some(mut streams) = self.link.as_mut().and_then(|link| link.streams.take()) {
-            streams.close();
-        }
-    }
-
-    fn drop_link(&mut self) {
-        self.close_streams();
-        self.judge.unlinked();
-        if let Some(link) = self.link.take() {
-            link.stop.stop();
-        }
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! It does no I/O. `turn` writes the records and does the deeds; so does whoever simulates a bridge.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    AttemptKeys, Challenge, ConnectionClosed, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent,
-    Status, ToBridge, ToHub, Welcome,
+    AttemptKeys, Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge,
+    ToHub, Welcome,
 };
-use steward_shared::id::{AttemptId, BridgeId, ClusterId, LeaseId};
+use steward_shared::id::{AttemptId, BridgeId, ClusterId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::sign::{Payload, Signed};
 use steward_shared::trust::TrustDocument;
@@ -405,20 +407,6 @@ impl Judge {
         Ok(())
     }
 
-    /// Where it cannot be said, the next Hello says it.
-    fn closed(&self, lease: LeaseId, turn: &mut Turn<'_>) -> Result<(), CodecError> {
-        if self.connected {
-            let closed = ConnectionClosed {
-                cluster: self.bench.trust.cluster,
-                bridge: self.bench.trust.bridge,
-                lease,
-            };
-            let closed = self.sign(&closed)?;
-            turn.deeds.push(Deed::Send(ToHub::ConnectionClosed(closed)));
-        }
-        Ok(())
-    }
-
     fn judgement(&mut self, turn: Turn<'_>) -> Result<Judgement, CodecError> {
         let Turn {
             outside,
@@ -480,36 +468,6 @@ impl Judge {
             judgement.deeds.push(deed);
         }
         Ok(judgement)
-    }
-
-    /// The keys that a start request is made with; none where the attempt needs none. Where they are not there
-    /// yet, what must be done for them.
-    fn keys(
-        &mut self,
-        attempt: AttemptId,
-        nonce: [u8; 16],
-        deeds: &mut Vec<Deed>,
-    ) -> Result<Option<AttemptKeys>, NotYet> {
-        let admitted = self.admitted.get(&attempt);
-        let Some(admitted) = admitted.filter(|admitted| admitted.prepares()) else {
-            return Ok(None);
-        };
-        let again = match self.prepared.get_mut(&attempt) {
-            Some(Readiness::Begun { .. }) => return Err(NotYet),
-            Some(Readiness::Ready(ready, asked)) if asked.is_none_or(|asked| asked == nonce) => {
-                *asked = Some(nonce);
-                return Ok(Some(ready.clone()));
-            }
-            // A target that has waited for so long may be waiting no more.
-            Some(Readiness::Ready(..)) => {
-                deeds.push(Deed::Abandon(attempt));
-                true
-            }
-            None => false,
-        };
-        deeds.push(Deed::Prepare(Box::new(admitted.job.clone())));
-        self.prepared.insert(attempt, Readiness::Begun { again });
-        Err(NotYet)
     }
 
     fn sign<T: Payload>(&self, message: &T) -> Result<Signed<T>, CodecError> {
