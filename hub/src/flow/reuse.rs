@@ -17,6 +17,7 @@ use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::rotation;
 use crate::limits::{CONNECTION_BEYOND_REUSE, PAGE_MAX};
 use crate::store::{
     AttemptRow, ConnectionRow, CredentialRow, Event, LeaseRow, OverRow, StoreError, Submitted, Tx,
@@ -171,8 +172,14 @@ pub(super) fn leave(tx: &mut Tx<'_>, attempt: AttemptId, now: Timestamp) -> Resu
 
 /// Ends the lease of a connection; whether it was open.
 fn end(tx: &mut Tx<'_>, lease: LeaseId, why: &str, now: Timestamp) -> Result<bool, FlowError> {
+    let known = tx.connection(lease)?;
     if !tx.end_connection(lease, why, now)? {
         return Ok(false);
+    }
+    if let Some((_, opened)) = known
+        && let Some(first) = tx.attempt(opened.attempt)?
+    {
+        rotation::used(tx, &first, &opened, now)?;
     }
     let mut detail = serde_json::Map::new();
     detail.insert("why".to_owned(), json!(why));
