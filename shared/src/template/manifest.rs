@@ -447,7 +447,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a {{ y }}",
-            "line 4, column 10: \"y\" is not an input of this template",
+            "line 4, column 10: \"y\" is not an input or a secret of this template",
         ),
         (
             "steps:\n  - run: a\n    stdin: \"{{ target.nam }}\"",
