@@ -220,8 +220,11 @@ pub const ROTATION_CHILDREN_MAX: u32 = 1000;
 /// Ancestors of a credential.
 pub const ROTATION_ANCESTORS_MAX: usize = 16;
 
-/// Values that are kept of one credential, so many at the least that one of them may be what a target takes.
-pub const CREDENTIAL_VALUES_MAX: u32 = 8;
+/// Values that are kept of one credential: with more it is not changed before it is known which ones are taken.
+pub const CREDENTIAL_VALUES_MAX: usize = 8;
+
+/// How long a new value that no target has taken is kept: a command that nobody hears of any more may set it yet.
+pub const CREDENTIAL_VALUE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a step of a rotation waits for a bridge.
 pub const ROTATION_STEP_WITHIN: Duration = Duration::from_secs(5 * 60);

@@ -300,7 +300,7 @@ fn put(
     let of = ValueOf {
         id: CredentialValueId::by_time(),
         credential: row.id,
-        version: row.version + 1,
+        version: tx.newest_version(row.id)?.max(row.version) + 1,
         owner: row.owner(),
     };
     let (key, sealed) = seal(tx, keyring, row.project, of, value, now)?;

@@ -248,9 +248,15 @@ pub(super) fn usable(
         return Ok(Err(format!("{of} is nothing that a command can read")));
     }
     let run = asking.row.run;
-    if tx.run_rotation(run)?.is_none()
-        && tx.is_changing(credential.id, asked.account.map(|_| asking.job.target.id))?
-    {
+    // What a change's own steps are given, it says itself.
+    let by = tx.run_rotation(run)?;
+    let own = match by {
+        Some(id) => tx
+            .rotation(&id.to_string())?
+            .is_some_and(|rotation| rotation.credential == credential.id),
+        None => false,
+    };
+    if !own && tx.is_changing(credential.id, asked.account.map(|_| asking.job.target.id))? {
         return Ok(Err(format!("{of} is being changed")));
     }
     match tx.run_version(run, asked.name)? {
@@ -259,6 +265,11 @@ pub(super) fn usable(
     }
     let place = match asked.account {
         Some(_) => tx.place_of(credential.id, asking.job.target.id)?,
+        None if tx.has_unknown_place(credential.id)? => {
+            return Ok(Err(format!(
+                "nobody knows which value of {of} is taken: verify it, or change it again"
+            )));
+        }
         None => None,
     };
     Ok(match place {

@@ -61,7 +61,7 @@ pub struct Means {
     pub reconcile: bool,
     /// There is something to do after the new value is proven.
     pub finish: bool,
-    /// Another value is kept that a check can try.
+    /// Another value is kept that a check has not tried yet.
     pub other: bool,
 }
 
@@ -122,7 +122,7 @@ impl Phase {
         };
         let to = match (self, told) {
             (Self::Check | Self::CheckOther, Succeeded | Ran) => Self::Done,
-            (Self::Check, Denied) if means.other => Self::CheckOther,
+            (Self::Check | Self::CheckOther, Denied) if means.other => Self::CheckOther,
             (Self::Check | Self::CheckOther, Denied) => Self::Unknown,
             (Self::Wait, _) => Self::Change,
             // It may have changed what it was to change, and may not.

@@ -259,7 +259,7 @@ impl Tx<'_> {
         self.execute_one(
             "set a credential's version",
             "UPDATE credentials SET version = ?2, changed_at = ?3
-             WHERE id = ?1 AND version = ?2 - 1 AND removed_at IS NULL",
+             WHERE id = ?1 AND version < ?2 AND removed_at IS NULL",
             &[&credential, &version, &row::kept(now)],
         )?;
         self.execute(

@@ -34,10 +34,10 @@ pub struct JobRow {
 
 const JOBS: &str = "SELECT j.*, s.name AS site_name FROM jobs j JOIN sites s ON s.id = j.site";
 
-/// A credential of the job's run is being changed where the job uses it: as its login on its own target, as a secret
+/// A credential of the job's run is being changed by another one where the job uses it: as its login on its own target, as a secret
 /// anywhere.
 const CHANGING: &str = "SELECT 1 FROM rotation_places p JOIN rotations o ON o.id = p.rotation
-    WHERE p.ended_at IS NULL AND o.begun_at IS NOT NULL
+    WHERE p.ended_at IS NULL AND o.begun_at IS NOT NULL AND o.id IS NOT r.rotation
           AND ((o.credential = r.credential AND p.target = j.target)
                OR o.credential IN (SELECT u.credential FROM run_credentials u WHERE u.run = r.id AND u.name <> ''))";
 
@@ -141,7 +141,7 @@ impl Tx<'_> {
         let sql = format!(
             "{JOBS} JOIN runs r ON r.id = j.run
              WHERE j.site = ?1 AND j.state = 'queued' AND r.active < r.at_once AND r.cancel_requested = 0
-                   AND r.expires_at >= ?2 AND (r.rotation IS NOT NULL OR NOT EXISTS ({CHANGING}))
+                   AND r.expires_at >= ?2 AND NOT EXISTS ({CHANGING})
              ORDER BY j.run, j.position LIMIT ?3"
         );
         self.rows(

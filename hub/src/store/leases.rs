@@ -95,7 +95,7 @@ impl Tx<'_> {
         since: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "SELECT 1 AS found FROM leases l JOIN attempts a ON a.id = l.attempt JOIN jobs j ON j.id = a.job
-                   WHERE l.credential = ?1 AND l.ended_at IS NULL AND l.opened_at >= ?3 AND j.target = ?2 LIMIT 1";
+                   WHERE l.credential = ?1 AND a.ended_at IS NULL AND l.opened_at >= ?3 AND j.target = ?2 LIMIT 1";
         let found = self.one(
             "look for fresh leases",
             sql,

@@ -101,6 +101,11 @@ impl Tx<'_> {
 
     /// Removes a target; its name is free again, its past stays.
     pub fn remove_target(&mut self, id: TargetId, now: Timestamp) -> Result<(), StoreError> {
+        self.execute(
+            "forget the credentials' places on a target",
+            "DELETE FROM credential_places WHERE target = ?1",
+            &[&id.to_string()],
+        )?;
         self.execute_one(
             "remove a target",
             "UPDATE targets SET removed_at = ?2, name = name || ' ' || id WHERE id = ?1 AND removed_at IS NULL",

@@ -96,29 +96,58 @@ impl Tx<'_> {
         )
     }
 
-    /// Removes the values that no target takes. While it is not known of a target which one it takes, all are kept.
-    pub fn remove_unused_values(&mut self, id: CredentialId) -> Result<(), StoreError> {
+    /// Removes the values that no target takes. While it is not known of a target which one it takes, all are kept;
+    /// and one that is newer than the one in force is kept unless it is from before this time: what nobody hears of
+    /// any more may give it to a target yet.
+    pub fn remove_unused_values(
+        &mut self,
+        id: CredentialId,
+        before: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute(
             "remove a credential's unused values",
             "DELETE FROM credential_values WHERE credential = ?1
                  AND version <> (SELECT version FROM credentials WHERE id = ?1)
                  AND version NOT IN (SELECT version FROM credential_places WHERE credential = ?1)
+                 AND (version < (SELECT version FROM credentials WHERE id = ?1) OR created_at < ?2)
                  AND NOT EXISTS (SELECT 1 FROM credential_places WHERE credential = ?1 AND state = 'unknown')",
-            &[&id.to_string()],
+            &[&id.to_string(), &row::kept(before)],
         )
         .map(drop)
     }
 
-    /// Removes the oldest of the values that are on record for no target, so that fewer than so many are kept.
-    pub fn remove_values_beyond(&mut self, id: CredentialId, most: u32) -> Result<(), StoreError> {
+    /// Whether it is not known of a target which value of a credential it takes.
+    pub fn has_unknown_place(&mut self, id: CredentialId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 AS found FROM credential_places WHERE credential = ?1 AND state = 'unknown' LIMIT 1";
+        let found = self.one("look for unknown places", sql, &[&id.to_string()], |r| {
+            row::get::<i64>(r, "credential_places", "found")
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Whether a change of a credential's value has not ended.
+    pub fn has_open_change(&mut self, id: CredentialId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 AS found FROM rotations
+                   WHERE credential = ?1 AND purpose = 'change' AND ended_at IS NULL LIMIT 1";
+        let found = self.one("look for changes", sql, &[&id.to_string()], |r| {
+            row::get::<i64>(r, "rotations", "found")
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Targets on which a credential was used as a login, and of which nothing else is on record, keep the version
+    /// that is in force.
+    pub fn keep_used_places(&mut self, id: CredentialId, now: Timestamp) -> Result<(), StoreError> {
         self.execute(
-            "bound the values of a credential",
-            "DELETE FROM credential_values WHERE credential = ?1
-                 AND version <> (SELECT version FROM credentials WHERE id = ?1)
-                 AND version NOT IN (SELECT version FROM credential_places WHERE credential = ?1)
-                 AND version NOT IN (SELECT version FROM credential_values WHERE credential = ?1
-                                     ORDER BY version DESC LIMIT ?2)",
-            &[&id.to_string(), &most],
+            "keep the places where a credential was used",
+            "INSERT INTO credential_places (credential, target, version, state, checked_at)
+             SELECT DISTINCT c.id, j.target, c.version, 'assumed', ?2
+             FROM leases l JOIN credentials c ON c.id = l.credential
+                 JOIN attempts a ON a.id = l.attempt JOIN jobs j ON j.id = a.job
+                 JOIN targets t ON t.id = j.target AND t.removed_at IS NULL
+             WHERE l.credential = ?1 AND l.name = '' AND c.version > 0
+             ON CONFLICT (credential, target) DO NOTHING",
+            &[&id.to_string(), &row::kept(now)],
         )
         .map(drop)
     }

@@ -45,6 +45,12 @@ pub(super) fn begin(
     if let Err(FlowError::Invalid { message, .. }) = means::check(credential, rotation.purpose) {
         return Ok(Begun::Never(message));
     }
+    let kept = tx.value_versions(credential.id)?.len();
+    if rotation.purpose == Purpose::Change && kept >= CREDENTIAL_VALUES_MAX {
+        return Ok(Begun::Never(format!(
+            "{kept} values are kept already, each of which a target may take: verify it first"
+        )));
+    }
     let document = means::document(credential)?;
     let targets = match means::targets(document.as_deref()).map(|wanted| selected(tx, wanted)) {
         Some(Ok(targets)) => targets,
@@ -101,7 +107,6 @@ fn propose(
     how: &Rotation,
     now: Timestamp,
 ) -> Result<u32, FlowError> {
-    tx.remove_values_beyond(credential.id, CREDENTIAL_VALUES_MAX)?;
     let value = match credential.kind {
         CredentialKind::SshKey => new_user_key()?,
         CredentialKind::Password

@@ -23,13 +23,14 @@ pub(in crate::flow) fn used(
     let Some(credential) = tx.credential(&lease.credential.to_string())? else {
         return Ok(());
     };
-    let document = means::document(&credential)?;
-    let after_use = means::rotation(document.as_deref()).is_some_and(|means| means.after_use);
-    if !after_use || tx.run_rotation(row.run)?.is_some() || tx.has_open_rotation(credential.id)? {
+    if !means::after_use(&credential)?
+        || tx.run_rotation(row.run)?.is_some()
+        || tx.has_open_change(credential.id)?
+    {
         return Ok(());
     }
     let asked = Asked {
-        purpose: Purpose::Change,
+        purpose: purpose(tx, &credential)?,
         cause: Cause::Use,
         detail: format!("run {}", row.run),
         requester: HUB.to_owned(),
@@ -53,7 +54,7 @@ pub(super) fn period(
             continue;
         }
         let asked = Asked {
-            purpose: Purpose::Change,
+            purpose: purpose(tx, credential)?,
             cause: Cause::Period,
             detail: String::new(),
             requester: HUB.to_owned(),
@@ -61,6 +62,16 @@ pub(super) fn period(
         add(tx, credential, asked, now)?;
     }
     Ok(())
+}
+
+/// What can be done without a person: where it is not known which value a target takes, that is found out first. To
+/// try to change it again and again would lock the account.
+fn purpose(tx: &mut Tx<'_>, credential: &CredentialRow) -> Result<Purpose, FlowError> {
+    Ok(if tx.has_unknown_place(credential.id)? {
+        Purpose::Check
+    } else {
+        Purpose::Change
+    })
 }
 
 fn retry(every: Duration) -> Duration {

@@ -68,6 +68,15 @@ pub(super) fn check(credential: &CredentialRow, purpose: Purpose) -> Result<(), 
     Err(FlowError::invalid("credential", why))
 }
 
+/// Whether a value is changed after each use.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub(in crate::flow) fn after_use(credential: &CredentialRow) -> Result<bool, FlowError> {
+    let document = document(credential)?;
+    Ok(rotation(document.as_deref()).is_some_and(|how| how.after_use))
+}
+
 fn needs_value(document: Option<&CredentialDocument>, purpose: Purpose) -> bool {
     let own = rotation(document).is_none_or(|rotation| rotation.login.is_none());
     purpose == Purpose::Check || own

@@ -10,6 +10,7 @@ mod order;
 mod step;
 
 pub(super) use cause::{changed, used};
+pub(super) use means::after_use;
 pub(super) use order::check_template;
 
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::credentials::find_credential;
 use super::error::FlowError;
-use crate::limits::{LOOK_EVERY, PAGE_MAX, ROTATIONS_AT_ONCE};
-use crate::model::rotation::{Cause, Phase, Purpose, Verdict};
+use super::targets::selected;
+use crate::limits::{CREDENTIAL_VALUE_KEPT, LOOK_EVERY, PAGE_MAX, ROTATIONS_AT_ONCE};
+use crate::model::rotation::{Cause, Phase, Purpose, Trust, Verdict};
 use crate::store::{CredentialRow, Event, RotationRow, StoreError, Tx};
 use crate::vault::Vault;
 use crate::vault::keyring::SecretError;
@@ -271,9 +273,12 @@ fn conclude(
     let places = tx.rotation_places(rotation.id)?;
     let done = places.iter().any(|place| place.phase == Phase::Done);
     if rotation.purpose == Purpose::Change && done {
+        keep_others(tx, credential, now)?;
         tx.promote_value(credential.id, rotation.version, now)?;
+    } else if let Some(version) = agreed(tx, credential)? {
+        tx.promote_value(credential.id, version, now)?;
     }
-    tx.remove_unused_values(credential.id)?;
+    tx.remove_unused_values(credential.id, now.before(CREDENTIAL_VALUE_KEPT))?;
     let told = places
         .iter()
         .filter(|place| place.phase != Phase::Done || !place.why.is_empty())
@@ -287,6 +292,42 @@ fn conclude(
         changed(tx, credential, &detail, &rotation.requester, now)?;
     }
     Ok(())
+}
+
+/// Targets that this change did not look at go on with the value that they have: those where the credential was used,
+/// and those that have come to it meanwhile.
+fn keep_others(
+    tx: &mut Tx<'_>,
+    credential: &CredentialRow,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    tx.keep_used_places(credential.id, now)?;
+    let document = means::document(credential)?;
+    let Some(wanted) = means::targets(document.as_deref()) else {
+        return Ok(());
+    };
+    // A name that is none's any more has nothing to keep.
+    for target in selected(tx, wanted).unwrap_or_default() {
+        if credential.version > 0 && tx.place_of(credential.id, target.id)?.is_none() {
+            let (id, version) = (credential.id, credential.version);
+            tx.set_place(id, target.id, version, Trust::Assumed, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// The version that every target takes, where that is known and is not the one in force: what is read as a secret
+/// must be it, too.
+fn agreed(tx: &mut Tx<'_>, credential: &CredentialRow) -> Result<Option<u32>, FlowError> {
+    let places = tx.places_of(credential.id)?;
+    let Some(first) = places.first() else {
+        return Ok(None);
+    };
+    let version = first.version;
+    let all = places
+        .iter()
+        .all(|place| place.version == version && place.trust != Trust::Unknown);
+    Ok((all && version > 0 && version != credential.version).then_some(version))
 }
 
 fn end(

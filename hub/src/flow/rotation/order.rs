@@ -14,7 +14,7 @@ use super::super::documents::{find_template, manifest_of};
 use super::super::error::FlowError;
 use super::super::runs::free_code;
 use super::means;
-use super::step::Stage;
+use super::step::{Stage, others_tried};
 use crate::limits::ROTATION_STEP_WITHIN;
 use crate::model::rotation::Phase;
 use crate::store::{
@@ -49,8 +49,9 @@ pub(super) fn order(
         old: known.map_or(stage.credential.version, |known| known.version),
         new: stage.rotation.version,
     };
-    let made = ordered(tx, stage, place.phase, versions).and_then(|order| {
+    let made = ordered(tx, stage, place, versions).and_then(|order| {
         let manifest = manifest_of(&order.template)?;
+        check_template(&manifest)?;
         run(tx, stage, place, (&order, &manifest), versions)
     });
     match made {
@@ -66,7 +67,7 @@ pub(super) fn order(
     }
 }
 
-/// Another value that is kept than the one in force: the newest.
+/// Another value that is kept than the one in force: the newest that comes after so many.
 ///
 /// # Errors
 /// When the store fails.
@@ -74,25 +75,27 @@ pub(super) fn other_version(
     tx: &mut Tx<'_>,
     stage: &Stage<'_>,
     in_force: u32,
+    tried: u32,
 ) -> Result<Option<u32>, FlowError> {
     let all = tx.value_versions(stage.credential.id)?;
-    Ok(all.into_iter().filter(|one| *one != in_force).max())
+    let mut others = all.into_iter().rev().filter(|one| *one != in_force);
+    Ok(others.nth(usize::try_from(tried).unwrap_or(usize::MAX)))
 }
 
 fn ordered(
     tx: &mut Tx<'_>,
     stage: &Stage<'_>,
-    phase: Phase,
+    place: &RotationPlaceRow,
     versions: Versions,
 ) -> Result<Order, FlowError> {
     let own = |version| (stage.credential.clone(), version);
     let document = means::document(stage.credential)?;
     let how = means::rotation(document.as_deref());
     let none = || FlowError::invalid("credential", "nobody says any more how it is changed");
-    let (template, login) = match phase {
+    let (template, login) = match place.phase {
         Phase::Check | Phase::ProveOld => (None, own(versions.old)),
         Phase::CheckOther => {
-            let other = other_version(tx, stage, versions.old)?;
+            let other = other_version(tx, stage, versions.old, others_tried(place))?;
             (None, own(other.unwrap_or(versions.old)))
         }
         Phase::ProveNew | Phase::ProveReconciled => (None, own(versions.new)),

@@ -64,7 +64,7 @@ fn follow(
 ) -> Result<(), FlowError> {
     let seen = place.phase;
     let document = means::document(stage.credential)?;
-    let means = provided(tx, stage, document.as_deref())?;
+    let means = provided(tx, stage, &place, document.as_deref())?;
     // Why the first step that went wrong did is what people want to know in the end.
     if told != Told::Succeeded && place.why.is_empty() {
         place.why = format!("{seen}: {why}");
@@ -80,8 +80,11 @@ fn follow(
     match seen.next(told, means) {
         Next::To(end) if end.is_final() => finish(tx, stage, place, (seen, told), end),
         Next::To(next) => {
+            place.tries = match (seen, next) {
+                (Phase::CheckOther, Phase::CheckOther) => (others_tried(&place) + 1) * TRIES,
+                _ => 0,
+            };
             place.phase = next;
-            place.tries = 0;
             place.run = None;
             if told == Told::Lost {
                 // What nobody hears of any more ends on the target within this time.
@@ -96,10 +99,10 @@ fn follow(
             } else {
                 ROTATION_TRIES_MAX
             };
-            if place.tries + 1 >= most {
+            if place.tries % TRIES + 1 >= most {
                 return finish(tx, stage, place, (seen, told), seen.given_up());
             }
-            let mut again = later(&place, stage.now.after(pause(place.tries)), &why);
+            let mut again = later(&place, stage.now.after(pause(place.tries % TRIES)), &why);
             again.tries += 1;
             tx.change_rotation_place(seen, &again).map_err(Into::into)
         }
@@ -149,6 +152,7 @@ fn start(
 fn provided(
     tx: &mut Tx<'_>,
     stage: &Stage<'_>,
+    place: &RotationPlaceRow,
     document: Option<&CredentialDocument>,
 ) -> Result<Means, FlowError> {
     let how = means::rotation(document);
@@ -157,7 +161,14 @@ fn provided(
         privileged: has(|how| how.login.is_some()),
         reconcile: has(|how| how.reconcile.is_some()),
         finish: has(|how| how.finish.is_some()),
-        other: tx.value_versions(stage.credential.id)?.len() > 1,
+        other: {
+            let tried = match place.phase {
+                Phase::CheckOther => others_tried(place) + 2,
+                _ => 1,
+            };
+            let kept = tx.value_versions(stage.credential.id)?.len();
+            u32::try_from(kept).is_ok_and(|kept| kept > tried)
+        },
     })
 }
 
@@ -177,7 +188,7 @@ fn finish(
     let known = match (end, seen) {
         (Phase::Done, Phase::Check) | (Phase::Kept, Phase::ProveOld) => Some((old, Trust::Proven)),
         (Phase::Done, Phase::CheckOther) => {
-            let other = order::other_version(tx, stage, old)?;
+            let other = order::other_version(tx, stage, old, others_tried(&place))?;
             other.map(|version| (version, Trust::Proven))
         }
         (Phase::Done, _) => Some((stage.rotation.version, Trust::Proven)),
@@ -245,5 +256,15 @@ fn told(
         format!("{} {} {}", row.code, attempt.state, job.why),
     )))
 }
+
+/// How many of the values that are not in force a check has tried before, the newest first.
+pub(super) const fn others_tried(place: &RotationPlaceRow) -> u32 {
+    place.tries / TRIES
+}
+
+/// A place counts its tries of one value below this, and the values above it.
+const TRIES: u32 = 1 << 8;
+
+const _: () = assert!(ROTATION_TRIES_MAX < TRIES);
 
 const WAIT: Duration = Duration::from_secs(1);
