@@ -110,8 +110,15 @@ impl Redactor {
 
     /// A text without secrets.
     pub fn text(&mut self, text: &str) -> String {
-        let mut shown = self.push(Stream::Stderr, text.as_bytes());
-        shown.extend(self.end(Stream::Stderr));
+        // Apart from what is held of the streams, which is none of the text's.
+        let (mut shown, from) = self.mask(text.as_bytes());
+        let rest = text.as_bytes().get(from..).unwrap_or_default();
+        if rest.len() < MASKED_BYTES_MIN {
+            shown.extend_from_slice(rest);
+        } else {
+            self.masked += 1;
+            shown.extend_from_slice(MASK);
+        }
         String::from_utf8_lossy(&shown).into_owned()
     }
 

@@ -14,7 +14,7 @@ use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{PublicKey, Signed, SigningKey};
 use steward_shared::stop::Stop;
-use steward_shared::trust::{TrustDocument, Trusted};
+use steward_shared::trust::{TrustDocument, TrustRefusal, Trusted};
 
 use crate::keep::{self, KeepError};
 use crate::limits::JOURNAL_RETRY_EVERY;
@@ -159,7 +159,9 @@ impl Trust {
         for document in documents {
             match at.followed_by(document) {
                 Ok(Some(next)) => at = next,
+                // What is known already comes again where two answers have crossed.
                 Ok(None) => {}
+                Err(TrustRefusal::Back { kept, offered }) if offered < kept => {}
                 Err(refusal) => {
                     tracing::error!(
                         error = &refusal as &dyn std::error::Error,

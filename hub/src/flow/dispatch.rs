@@ -10,7 +10,7 @@ use steward_shared::codec;
 use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
-use steward_shared::id::{AttemptId, BridgeId, RunId, SiteId, TemplateId};
+use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId, TemplateId};
 use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
 use steward_shared::random::Random;
@@ -25,6 +25,7 @@ use super::documents::manifest_of;
 use super::error::FlowError;
 use super::host_keys::LEARN;
 use super::roster::{Present, Roster};
+use super::rotation;
 use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
 use crate::model::run::RunState;
@@ -204,6 +205,8 @@ struct Shared {
     values: Values,
     login: Option<Login>,
     secrets: Vec<JobSecret>,
+    /// Whether its jobs may share a connection where their targets allow it.
+    shares: bool,
 }
 
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
@@ -285,6 +288,8 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         None => None,
     };
     let secrets = tx.run_secrets(run.id)?;
+    // What a change of a credential proves is proven by a sign-in of its own.
+    let shares = run.rotation.is_none() && shares(tx, run.credential)?;
     let template = TemplateRef {
         id: TemplateId::from_bytes(*template.id.as_bytes()),
         name: template.name,
@@ -298,7 +303,20 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         values,
         login,
         secrets,
+        shares,
     })
+}
+
+/// Whether connections may be shared that are signed in with a credential: not where its value is another for each
+/// attempt, or may change elsewhere without anybody knowing it here.
+fn shares(tx: &mut Tx<'_>, login: Option<CredentialId>) -> Result<bool, FlowError> {
+    let Some(id) = login else {
+        return Ok(false);
+    };
+    let Some(credential) = tx.credential(&id.to_string())? else {
+        return Ok(false);
+    };
+    Ok(!credential.is_outside() && !rotation::after_use(&credential)?)
 }
 
 fn offer(
@@ -436,12 +454,7 @@ fn action(tx: &mut Tx<'_>, row: &JobRow, shared: &Shared) -> Result<Action, Stor
                 algorithms,
                 sources,
                 terminal: manifest.terminal,
-                // What a change of a credential proves is proven by a sign-in of its own.
-                reuse_ms: if shared.run.rotation.is_some() {
-                    0
-                } else {
-                    reuse_ms
-                },
+                reuse_ms: if shared.shares { reuse_ms } else { 0 },
             })
         }
     })

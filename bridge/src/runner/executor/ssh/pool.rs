@@ -183,13 +183,19 @@ impl Pool {
 
     /// No other attempt gets a connection with these leases.
     pub(super) fn end(&self, which: Leases) {
-        if which == Leases::All {
+        let mut found = false;
+        self.unlist(|kept| {
+            let is_it = match which {
+                Leases::All => true,
+                Leases::One(lease) => kept.lease.id == lease,
+            };
+            found |= is_it;
+            is_it
+        });
+        // One that is being opened under it is not listed yet, and must not be.
+        if which == Leases::All || !found {
             self.ends.fetch_add(1, Ordering::Relaxed);
         }
-        self.unlist(|kept| match which {
-            Leases::All => true,
-            Leases::One(lease) => kept.lease.id == lease,
-        });
     }
 
     /// Closes what nobody has used for long enough, and what is gone.
@@ -197,7 +203,7 @@ impl Pool {
         self.unlist(Kept::is_over);
     }
 
-    fn unlist(&self, which: impl Fn(&Kept) -> bool) {
+    fn unlist(&self, mut which: impl FnMut(&Kept) -> bool) {
         self.lines().retain(|_, line| {
             line.listed.retain(|kept| !which(kept));
             !line.listed.is_empty() || !line.coming.is_empty()

@@ -76,7 +76,13 @@ pub(super) async fn run(
     .await;
     let (mut read, write) = match begun {
         Ok(Ok(halves)) => halves,
-        Ok(Err(ended)) => return Ok(ended),
+        Ok(Err(ended)) => {
+            // A session may have been opened for it, which nobody closes any more.
+            if let Some(seat) = seat {
+                seat.spoil();
+            }
+            return Ok(ended);
+        }
         Err(_) => return Ok(unheard("the target did not say whether it has started it")),
     };
     let heard = Heard {
@@ -103,6 +109,15 @@ pub(super) async fn run(
                 }
                 _ = &mut feeding, if !fed => fed = true,
             }
+        };
+        // What has ended by itself before is what it has made of itself.
+        let stop = match stop {
+            Some(Stop::Halted(_) | Stop::TimedOut) if heard.told() != Told::Nothing => {
+                draining.cancel();
+                drop(timeout(SSH_END_WITHIN, &mut listening).await);
+                None
+            }
+            stop => stop,
         };
         if stop.is_some() {
             drop(timeout(SSH_END_WITHIN, end(&write, planned)).await);
