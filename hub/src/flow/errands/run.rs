@@ -143,6 +143,11 @@ impl Flow {
         let id = debt.id;
         self.store
             .write(move |tx| {
+                // Without it nobody could undo what is made; whoever removes it later waits for the debt.
+                let id = debt.credential.to_string();
+                if tx.credential(&id)?.is_none() && tx.source(&id)?.is_none() {
+                    return Err(FlowError::missing("credential", &id));
+                }
                 tx.owe(&debt)?;
                 told(tx, &debt, ["role.made", "loan.taken"], now)
             })
