@@ -344,6 +344,9 @@ async fn stolen_database() -> Result<()> {
     let thief = world.hub_with("thief", "").await?;
     thief.program().stop().await?;
     steal(&stolen, &thief.data().join("hub.db"))?;
+    let alone = world.run("alone", &mut thief.command(&["check"])?).await?;
+    ensure!(alone.code != Some(0), "{alone:#?}");
+    steal_keys(&hub, &thief)?;
     let check = world.run("check", &mut thief.command(&["check"])?).await?;
     ensure!(
         check.stdout.contains("and the vault was sealed with"),
@@ -393,6 +396,17 @@ fn steal(from: &Path, to: &Path) -> Result<()> {
         fs::remove_file(file(to)).ok();
         if file(from).exists() {
             fs::copy(file(from), file(to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every key of a hub but the one that its vault is sealed with.
+fn steal_keys(from: &Hub, to: &Hub) -> Result<()> {
+    for entry in fs::read_dir(from.data().join("keys"))? {
+        let entry = entry?;
+        if entry.file_name() != "kek" {
+            fs::copy(entry.path(), to.data().join("keys").join(entry.file_name()))?;
         }
     }
     Ok(())
