@@ -9,18 +9,18 @@ use super::Site;
 
 /// Where the hub is killed while it changes a password. Each commit is the end of a step or the beginning of one.
 const POINTS: [&str; 12] = [
-    "hub.commit.before:4",
-    "hub.commit.after:5",
-    "hub.commit.after:6",
-    "hub.commit.before:7",
+    "hub.commit.before:6",
     "hub.commit.after:8",
+    "hub.commit.after:10",
+    "hub.commit.before:11",
+    "hub.commit.after:12",
     "hub.permit.before:1",
     "hub.permit.after:1",
     "hub.receipt.exited:1",
-    "hub.commit.before:10",
+    "hub.commit.before:14",
     "hub.permit.after:2",
     "hub.receipt.exited:2",
-    "hub.commit.after:16",
+    "hub.commit.after:20",
 ];
 
 impl Site {
@@ -81,10 +81,9 @@ async fn rotation_survives_kills_of_the_hub() -> Result<()> {
         let (_, verdict) = site.settled().await.context(point)?;
         ensure!(verdict != "unknown", "{point}: {verdict}");
         done += usize::from(verdict == "succeeded");
-        ensure!(
-            site.record("deploy").await?.2 == "proven" || verdict == "none",
-            "{point}"
-        );
+        if verdict != "none" {
+            ensure!(site.record("deploy").await?.2 == "proven", "{point}");
+        }
         site.works("deploy").await.context(point)?;
     }
     report(&format!(
