@@ -7,21 +7,19 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use steward_shared::action::{Action, ActionKind, HostKeys, Local, Ssh};
-use steward_shared::credential::{CredentialKind, JobSecret, Login};
+use steward_shared::action::{Action, ActionKind, Local};
 use steward_shared::frame::{
-    Ack, AttemptKeys, Cancel, Challenge, ConnectionClosed, Hello, LeaseEnded, OpenAttempt, Permit,
-    PermitRefused, Receipt, ReceiptEvent, Released, SshKey, Start, Status,
+    Ack, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt, ReceiptEvent,
+    Start, Status,
 };
 use steward_shared::id::{
-    AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, RunId, StartId,
-    TargetId, TemplateId,
+    AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, RunId, StartId, TargetId,
+    TemplateId,
 };
 use steward_shared::job::{
     Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TargetRef, TemplateRef,
 };
 use steward_shared::log::{Header, Stream};
-use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, pae};
 use steward_shared::template::{Piece, Step, StepKind, Value, Values, When, Word};
@@ -84,7 +82,7 @@ pub(super) fn raw_envelope(first: u8, purpose: &str, body: &[u8]) -> Result<Vec<
     Ok(out)
 }
 
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     value.to_owned()
 }
 
@@ -98,7 +96,7 @@ fn placeholder(name: &str) -> Piece {
     Piece::Name(text(name))
 }
 
-fn steps() -> Vec<Step> {
+pub(super) fn steps() -> Vec<Step> {
     let joined = Word {
         pieces: vec![Piece::Text(text("--lines=")), placeholder("lines")],
     };
@@ -152,7 +150,7 @@ fn steps() -> Vec<Step> {
     ]
 }
 
-fn values() -> Values {
+pub(super) fn values() -> Values {
     Values::from([
         (text("lines"), Value::Integer(-500)),
         (text("note"), Value::Text(text("Grüße, \"$(id)\"; 世界"))),
@@ -250,112 +248,6 @@ pub(super) fn plain_job() -> Result<Job> {
         ticket: String::new(),
         ..full
     })
-}
-
-/// A job on another machine, with an account there.
-pub(super) fn remote_job() -> Result<Job> {
-    let full = job()?;
-    Ok(Job {
-        login: Some(Login {
-            credential: CREDENTIAL,
-            name: text("db-root"),
-            kind: CredentialKind::SshCertificate,
-            account: text("root"),
-        }),
-        secrets: vec![JobSecret {
-            name: text("new_password"),
-            credential: CREDENTIAL,
-            of: text("deploy-password"),
-            kind: CredentialKind::Password,
-        }],
-        action: Action::Ssh(Ssh {
-            steps: steps(),
-            values: values(),
-            environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
-            directory: None,
-            port: 2222,
-            host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
-            host_authorities: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB")],
-            algorithms: vec![text("ssh-rsa")],
-            sources: vec![text("192.0.2.0/28")],
-            terminal: true,
-            reuse_ms: 60_000,
-        }),
-        ..full
-    })
-}
-
-/// A job that asks a target for its host keys.
-pub(super) fn looking_job() -> Result<Job> {
-    Ok(Job {
-        action: Action::HostKeys(HostKeys { port: 2222 }),
-        ..plain_job()?
-    })
-}
-
-/// The keys of an attempt; a certificate is asked for.
-pub(super) fn attempt_keys() -> AttemptKeys {
-    AttemptKeys {
-        seal_to: SealTo(counted(0x11)),
-        ssh: Some(SshKey {
-            public: counted(0x31),
-            source: text("2001:db8::5"),
-        }),
-        connection: None,
-    }
-}
-
-fn released(name: &str, account: &str) -> Released {
-    Released {
-        name: text(name),
-        credential: CREDENTIAL,
-        lease: LeaseId::from_bytes(counted(0x80)),
-        account: text(account),
-        valid_for_ms: 3_660_000,
-        sealed: Sealed {
-            encapsulated: counted::<32>(0x51).to_vec(),
-            ciphertext: counted::<48>(0x91).to_vec(),
-        },
-    }
-}
-
-/// A permit that brings the credential of a login and a secret.
-pub(super) fn releasing_permit() -> Permit {
-    Permit {
-        released: vec![released("", "root"), released("new_password", "deploy")],
-        ..PERMIT
-    }
-}
-
-const LEASE: LeaseId = LeaseId::from_bytes([0x80; 16]);
-
-/// A permit that puts an attempt on a connection.
-pub(super) fn sharing_permit() -> Permit {
-    Permit {
-        connection: Some(LEASE),
-        ..PERMIT
-    }
-}
-
-pub(super) const LEASE_ENDED: LeaseEnded = LeaseEnded {
-    cluster: CLUSTER,
-    bridge: BRIDGE,
-    lease: LEASE,
-};
-
-pub(super) const CONNECTION_CLOSED: ConnectionClosed = ConnectionClosed {
-    cluster: CLUSTER,
-    bridge: BRIDGE,
-    lease: LEASE,
-};
-
-/// The keys of an attempt for which there is a connection.
-pub(super) fn seated_keys() -> AttemptKeys {
-    AttemptKeys {
-        seal_to: SealTo(counted(0x11)),
-        ssh: None,
-        connection: Some(LEASE),
-    }
 }
 
 pub(super) const CHALLENGE: Challenge = Challenge {

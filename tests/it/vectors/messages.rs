@@ -6,23 +6,24 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{
-    Greeting, OutputHeader, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge,
-    ToHub, Welcome,
+    Greeting, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge, ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Digest, Exit, Extent, Found, OnDisconnect, OnFull, Outcome};
-use steward_shared::log::{Header, Records};
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier, pae};
 use steward_shared::template::{Piece, Value as InputValue, Values};
 use steward_shared::time::Timestamp;
 
 use super::content::{
-    ATTEMPT, CANCEL, CHALLENGE, CONNECTION_CLOSED, JOB, JOB_KEY, LEASE_ENDED, NONCE, NOW, OPEN,
-    PERMIT, RECEIPT_KEY, STATUS, STRANGER_KEY, TRUST_KEY, ack, attempt_keys, counted, exit, hello,
-    job, log, looking_job, permit_refused, plain_job, receipt, records, releasing_permit,
-    remote_job, seated_keys, sharing_permit, signing_key, trust_document,
+    ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
+    STRANGER_KEY, TRUST_KEY, ack, counted, exit, hello, job, permit_refused, plain_job, receipt,
+    signing_key, trust_document,
 };
-use super::vector::{Vector, encoded, envelope, envelope_fields, fields, framed, hex};
+use super::remote::{
+    CONNECTION_CLOSED, LEASE_ENDED, attempt_keys, looking_job, releasing_permit, remote_job,
+    seated_keys, sharing_permit,
+};
+use super::vector::{Vector, encoded, envelope, envelope_fields, framed, hex};
 
 /// The smallest values, one rule of the encoding each.
 pub(super) fn primitives() -> Result<Vec<Vector>> {
@@ -465,59 +466,4 @@ pub(super) fn to_hub() -> Result<Vec<Vector>> {
         ));
     }
     Ok(all)
-}
-
-/// What opens an output stream, and what follows on it.
-pub(super) fn output() -> Result<Vec<Vector>> {
-    let header = OutputHeader {
-        attempt: ATTEMPT,
-        position: 28,
-    };
-    let shown = serde_json::to_value(header)?;
-    let mut all = vec![framed!(
-        "header",
-        "output_header",
-        "",
-        OutputHeader,
-        header,
-        shown
-    )];
-    for (name, (header, bytes)) in ["record-first", "record-second", "record-third"]
-        .iter()
-        .zip(records()?)
-    {
-        let encoded = [&header.encode()[..], &bytes].concat();
-        let shown = record_fields(&header, &bytes);
-        let read = move |found: &[u8]| {
-            let mut records = Records::default();
-            records.push(found);
-            Ok(records.next_record()? == Some((header, &bytes[..])) && records.pending() == 0)
-        };
-        all.push(Vector::new(*name, "record", "", encoded, Box::new(read)).with("fields", shown));
-    }
-    let expected = records()?;
-    let read = move |found: &[u8]| {
-        let (mut records, mut seen) = (Records::default(), Vec::new());
-        records.push(found);
-        while let Some((header, bytes)) = records.next_record()? {
-            seen.push((header, bytes.to_vec()));
-        }
-        Ok(seen == expected && records.pending() == 0)
-    };
-    let note = "its lengths and digests are those of the exit records";
-    let extents = exit(Outcome::TimedOut)?;
-    let shown = json!({ "log": extents.log, "stdout": extents.stdout, "stderr": extents.stderr });
-    all.push(Vector::new("log", "log", note, log()?, Box::new(read)).with("fields", fields(shown)));
-    Ok(all)
-}
-
-fn record_fields(header: &Header, bytes: &[u8]) -> Value {
-    json!({
-        "length": header.length,
-        "step": header.step,
-        "stream": header.stream,
-        "seq": header.seq,
-        "at_ms": header.at_ms,
-        "bytes": hex(bytes),
-    })
 }

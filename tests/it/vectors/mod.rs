@@ -13,7 +13,11 @@ mod inside;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod remote;
 #[cfg(test)]
 mod vector;
 
@@ -86,7 +90,7 @@ fn files() -> Result<Vec<(&'static str, &'static str, Vec<Vector>)>> {
         (
             "output.json",
             "output streams and the log",
-            messages::output()?,
+            output::output()?,
         ),
         (
             "enrolment.json",

@@ -1,0 +1,121 @@
+//! The fixed contents of the vectors about other machines: jobs there, credentials, connections that are shared.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use steward_shared::action::{Action, HostKeys, Ssh};
+use steward_shared::credential::{CredentialKind, JobSecret, Login};
+use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
+use steward_shared::id::LeaseId;
+use steward_shared::job::Job;
+use steward_shared::seal::{SealTo, Sealed};
+
+use super::content::{
+    BRIDGE, CLUSTER, CREDENTIAL, PERMIT, counted, job, plain_job, steps, text, values,
+};
+
+/// A job on another machine, with an account there.
+pub(super) fn remote_job() -> Result<Job> {
+    let full = job()?;
+    Ok(Job {
+        login: Some(Login {
+            credential: CREDENTIAL,
+            name: text("db-root"),
+            kind: CredentialKind::SshCertificate,
+            account: text("root"),
+        }),
+        secrets: vec![JobSecret {
+            name: text("new_password"),
+            credential: CREDENTIAL,
+            of: text("deploy-password"),
+            kind: CredentialKind::Password,
+        }],
+        action: Action::Ssh(Ssh {
+            steps: steps(),
+            values: values(),
+            environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
+            directory: None,
+            port: 2222,
+            host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
+            host_authorities: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB")],
+            algorithms: vec![text("ssh-rsa")],
+            sources: vec![text("192.0.2.0/28")],
+            terminal: true,
+            reuse_ms: 60_000,
+        }),
+        ..full
+    })
+}
+
+/// A job that asks a target for its host keys.
+pub(super) fn looking_job() -> Result<Job> {
+    Ok(Job {
+        action: Action::HostKeys(HostKeys { port: 2222 }),
+        ..plain_job()?
+    })
+}
+
+/// The keys of an attempt; a certificate is asked for.
+pub(super) fn attempt_keys() -> AttemptKeys {
+    AttemptKeys {
+        seal_to: SealTo(counted(0x11)),
+        ssh: Some(SshKey {
+            public: counted(0x31),
+            source: text("2001:db8::5"),
+        }),
+        connection: None,
+    }
+}
+
+fn released(name: &str, account: &str) -> Released {
+    Released {
+        name: text(name),
+        credential: CREDENTIAL,
+        lease: LeaseId::from_bytes(counted(0x80)),
+        account: text(account),
+        valid_for_ms: 3_660_000,
+        sealed: Sealed {
+            encapsulated: counted::<32>(0x51).to_vec(),
+            ciphertext: counted::<48>(0x91).to_vec(),
+        },
+    }
+}
+
+/// A permit that brings the credential of a login and a secret.
+pub(super) fn releasing_permit() -> Permit {
+    Permit {
+        released: vec![released("", "root"), released("new_password", "deploy")],
+        ..PERMIT
+    }
+}
+
+const LEASE: LeaseId = LeaseId::from_bytes([0x80; 16]);
+
+/// A permit that puts an attempt on a connection.
+pub(super) fn sharing_permit() -> Permit {
+    Permit {
+        connection: Some(LEASE),
+        ..PERMIT
+    }
+}
+
+pub(super) const LEASE_ENDED: LeaseEnded = LeaseEnded {
+    cluster: CLUSTER,
+    bridge: BRIDGE,
+    lease: LEASE,
+};
+
+pub(super) const CONNECTION_CLOSED: ConnectionClosed = ConnectionClosed {
+    cluster: CLUSTER,
+    bridge: BRIDGE,
+    lease: LEASE,
+};
+
+/// The keys of an attempt for which there is a connection.
+pub(super) fn seated_keys() -> AttemptKeys {
+    AttemptKeys {
+        seal_to: SealTo(counted(0x11)),
+        ssh: None,
+        connection: Some(LEASE),
+    }
+}
