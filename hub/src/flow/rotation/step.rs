@@ -80,9 +80,10 @@ fn follow(
     match seen.next(told, means) {
         Next::To(end) if end.is_final() => finish(tx, stage, place, (seen, told), end),
         Next::To(next) => {
-            place.tries = match (seen, next) {
-                (Phase::CheckOther, Phase::CheckOther) => (others_tried(&place) + 1) * TRIES,
-                _ => 0,
+            place.tries = if (seen, next) == (Phase::CheckOther, Phase::CheckOther) {
+                (others_tried(&place) + 1) * TRIES
+            } else {
+                0
             };
             place.phase = next;
             place.run = None;
@@ -162,9 +163,10 @@ fn provided(
         reconcile: has(|how| how.reconcile.is_some()),
         finish: has(|how| how.finish.is_some()),
         other: {
-            let tried = match place.phase {
-                Phase::CheckOther => others_tried(place) + 2,
-                _ => 1,
+            let tried = if place.phase == Phase::CheckOther {
+                others_tried(place) + 2
+            } else {
+                1
             };
             let kept = tx.value_versions(stage.credential.id)?.len();
             u32::try_from(kept).is_ok_and(|kept| kept > tried)
