@@ -55,7 +55,7 @@ const SHELL: &str = "exec /bin/sh -c";
 fn watch() -> String {
     let grace = REMOTE_TERM_GRACE.as_secs();
     format!(
-        "{{ trap '' HUP INT TERM; cat <&3; kill -s TERM -- -$$; i=0; \
+        "{{ trap '' HUP INT TERM; while read -r x <&3; do :; done; kill -s TERM -- -$$; i=0; \
          while kill -s 0 $$ && [ $i -lt {grace} ]; do sleep 1; i=$((i+1)); done; \
          kill -s KILL -- -$$; }} >/dev/null 2>&1 &"
     )
