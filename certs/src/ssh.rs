@@ -40,6 +40,28 @@ impl std::fmt::Debug for SshAuthority {
     }
 }
 
+/// What a certificate lets its key do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Run its command.
+    Command,
+    /// Run its command on a terminal.
+    Terminal,
+    /// Go on to other machines.
+    Jump,
+}
+
+impl Purpose {
+    /// The extensions of a certificate for it.
+    pub const fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Command => &[],
+            Self::Terminal => &["permit-pty"],
+            Self::Jump => &["permit-port-forwarding"],
+        }
+    }
+}
+
 /// What a user certificate says.
 #[derive(Debug, Clone, Copy)]
 pub struct UserCertificate<'a> {
@@ -59,8 +81,8 @@ pub struct UserCertificate<'a> {
     pub command: &'a str,
     /// The addresses and networks that it is good from; never empty.
     pub sources: &'a [String],
-    /// Whether it allows a terminal.
-    pub terminal: bool,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 impl SshAuthority {
@@ -88,8 +110,7 @@ impl SshAuthority {
         shown(&self.0)
     }
 
-    /// Signs a certificate without any extension but, where that is wanted, the one for a terminal: no forwarding of
-    /// anything, no agent.
+    /// Signs a certificate without any extension but the one that its purpose needs.
     ///
     /// # Errors
     /// [`SshError::Account`] for a principal that could be read as another or as several; [`SshError::Sign`].
@@ -119,8 +140,8 @@ impl SshAuthority {
         builder.valid_principal(what.account)?;
         builder.critical_option("force-command", what.command)?;
         builder.critical_option("source-address", what.sources.join(","))?;
-        if what.terminal {
-            builder.extension("permit-pty", "")?;
+        for extension in what.purpose.extensions() {
+            builder.extension(*extension, "")?;
         }
         builder.sign(&self.0)?.to_openssh()
     }
@@ -165,13 +186,8 @@ pub fn check(text: &str, wanted: &UserCertificate<'_>, now: Timestamp) -> Result
         "is good for longer than a few minutes",
     )?;
     let extensions: Vec<&str> = found.extensions().keys().map(String::as_str).collect();
-    let allowed: &[&str] = if wanted.terminal {
-        &["permit-pty"]
-    } else {
-        &[]
-    };
     or(
-        extensions == allowed,
+        extensions == wanted.purpose.extensions(),
         "allows more than a command: the role must have no default extensions",
     )?;
     let sources = wanted.sources.join(",");
@@ -260,7 +276,7 @@ mod tests {
             until: NOW.after(std::time::Duration::from_secs(300)),
             command: "exec id",
             sources,
-            terminal: false,
+            purpose: Purpose::Command,
         }
     }
 
@@ -295,7 +311,7 @@ mod tests {
             ]
         );
         let with_terminal = UserCertificate {
-            terminal: true,
+            purpose: Purpose::Terminal,
             ..wanted("root", &sources)
         };
         let text = authority.sign(&with_terminal).unwrap();
@@ -396,7 +412,7 @@ mod tests {
         });
         assert!(check(&more, &asked, NOW).is_err());
         let terminal = UserCertificate {
-            terminal: true,
+            purpose: Purpose::Terminal,
             ..asked
         };
         assert_eq!(check(&more, &terminal, NOW), Ok(()));

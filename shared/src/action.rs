@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credential::Login;
+use crate::id::TargetId;
 use crate::template::{Step, Values};
 
 /// The work of one attempt.
@@ -53,23 +55,56 @@ pub struct Ssh {
     pub environment: BTreeMap<String, String>,
     /// Working directory, absolute; the account's own when absent.
     pub directory: Option<String>,
-    /// The TCP port.
-    pub port: u16,
-    /// The host keys that the target may show, in OpenSSH's format without a comment: nothing is offered to a host
-    /// that shows another one.
-    pub host_keys: Vec<String>,
-    /// The authorities whose host certificates the target may show instead, as keys in OpenSSH's format.
-    pub host_authorities: Vec<String>,
-    /// Older algorithms that may be used with this target besides the usual ones, by their names in SSH.
-    pub algorithms: Vec<String>,
-    /// The addresses and networks from which a certificate is good; the bridge's own address when empty.
-    pub sources: Vec<String>,
+    /// The server.
+    pub server: Server,
     /// Whether each command gets a terminal.
     pub terminal: bool,
     /// How long a connection waits for another attempt, in milliseconds, at most
     /// [`SSH_REUSE_MAX`](crate::limits::SSH_REUSE_MAX); 0 where each attempt has its own. No connection that a
     /// certificate has opened is used again.
     pub reuse_ms: u64,
+    /// The target through which this one is reached; the bridge connects to it by itself when absent.
+    pub jump: Option<Box<Jump>>,
+}
+
+/// A target that a job acts on, or goes through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetRef {
+    /// Its id.
+    pub id: TargetId,
+    /// Its name.
+    pub name: String,
+    /// Host name or address.
+    pub address: String,
+}
+
+/// A server of SSH, and what it is known by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// The TCP port.
+    pub port: u16,
+    /// The host keys that it may show, in OpenSSH's format without a comment: nothing is offered to a host that shows
+    /// another one.
+    pub host_keys: Vec<String>,
+    /// The authorities whose host certificates it may show instead, as keys in OpenSSH's format.
+    pub host_authorities: Vec<String>,
+    /// Older algorithms that may be used with it besides the usual ones, by their names in SSH.
+    pub algorithms: Vec<String>,
+    /// The addresses and networks from which a certificate is good; when empty, the address that connects to it: the
+    /// bridge's own, or that of the target in between.
+    pub sources: Vec<String>,
+}
+
+/// A target through which another one is reached: the bridge signs in to it and has it connect (`direct-tcpip`,
+/// RFC 4254, 7.2). Nothing is run there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jump {
+    /// That target.
+    pub target: TargetRef,
+    /// Its server.
+    pub server: Server,
+    /// The account that is used there; absent when its credential is not there any more.
+    pub login: Option<Login>,
 }
 
 /// Which host keys the target shows, one handshake for each kind of key.
@@ -80,6 +115,14 @@ pub struct HostKeys {
 }
 
 impl Action {
+    /// The target in between, where there is one.
+    pub fn jump(&self) -> Option<&Jump> {
+        match self {
+            Self::Ssh(ssh) => ssh.jump.as_deref(),
+            Self::Local(_) | Self::HostKeys(_) => None,
+        }
+    }
+
     /// The kind of this action.
     pub const fn kind(&self) -> ActionKind {
         match self {

@@ -252,8 +252,10 @@ pub struct AttemptKeys {
 pub struct SshKey {
     /// The public Ed25519 key.
     pub public: [u8; 32],
-    /// The IP address that the bridge has on its connection to the target.
+    /// The IP address that the bridge has on its connection to the target, or to the one in between.
     pub source: String,
+    /// The IP address that the bridge has found the target in between at; empty where there is none.
+    pub beyond: String,
 }
 
 /// The attempt must not start (`permit-refused.v1`).

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::action::Action;
+use crate::action::{Action, TargetRef};
 use crate::credential::{JobSecret, Login};
 use crate::hex;
-use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId};
+use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TemplateId};
 use crate::time::Timestamp;
 
 /// SHA-256 of something.
@@ -139,17 +139,6 @@ pub struct TemplateRef {
     pub version: u32,
     /// SHA-256 of the manifest's canonical form.
     pub sha256: Digest,
-}
-
-/// The target that a job acts on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetRef {
-    /// Its id.
-    pub id: TargetId,
-    /// Its name.
-    pub name: String,
-    /// Host name or address.
-    pub address: String,
 }
 
 /// What an attempt may use up; 0 means that the bridge's own bound is the only one.

@@ -17,6 +17,9 @@ use crate::template::{
 /// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
 pub const DENIED: &str = "auth-failed: the target does not let ";
 
+/// What a permit calls the credential for the target in between; no secret of a template has that name.
+pub const JUMP: &str = "ssh jump";
+
 /// One step that will run.
 #[derive(Debug)]
 pub struct Planned {
@@ -69,11 +72,12 @@ pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Pl
 }
 
 /// What the connection of a job is: jobs with the same can use the same. None where each attempt has its own, which
-/// is so where the target does not allow more, and for certificates.
+/// is so where the target does not allow more, for certificates, and through another target.
 pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
     let login = job.login.as_ref()?;
     match login.kind {
-        CredentialKind::Password | CredentialKind::SshKey if action.reuse_ms > 0 => {}
+        CredentialKind::Password | CredentialKind::SshKey
+            if action.reuse_ms > 0 && action.jump.is_none() => {}
         CredentialKind::Password
         | CredentialKind::SshKey
         | CredentialKind::SshCertificate
@@ -81,7 +85,8 @@ pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
         | CredentialKind::SshAuthority
         | CredentialKind::Database => return None,
     }
-    let (port, reuse) = (action.port.to_le_bytes(), action.reuse_ms.to_le_bytes());
+    let server = &action.server;
+    let (port, reuse) = (server.port.to_le_bytes(), action.reuse_ms.to_le_bytes());
     let mut parts: Vec<&[u8]> = vec![
         b"steward/connection/v1",
         job.project.as_bytes(),
@@ -94,9 +99,9 @@ pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
         login.account.as_bytes(),
     ];
     for names in [
-        &action.host_keys,
-        &action.host_authorities,
-        &action.algorithms,
+        &server.host_keys,
+        &server.host_authorities,
+        &server.algorithms,
     ] {
         parts.push(b"names");
         parts.extend(names.iter().map(String::as_bytes));

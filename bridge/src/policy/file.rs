@@ -71,6 +71,8 @@ pub(super) struct SshSection {
     pub(super) terminal: bool,
     #[serde(default)]
     pub(super) algorithms: Vec<String>,
+    #[serde(default)]
+    pub(super) jumps: Vec<TargetRule>,
 }
 
 /// One entry of `binaries`.

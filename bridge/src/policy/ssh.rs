@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
-use steward_shared::action::Ssh;
+use steward_shared::action::{Server, Ssh};
+use steward_shared::credential::Login;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 
@@ -99,8 +100,38 @@ pub(super) fn admit(
     job: &Job,
     action: &Ssh,
 ) -> Result<Place, Refusal> {
-    let section = reaching(section, job, action.port)?;
-    let Some(login) = &job.login else {
+    let section = reaching(section, job, action.server.port)?;
+    account(section, job.login.as_ref())?;
+    algorithms(section, &action.server)?;
+    if let Some(jump) = &action.jump {
+        let (address, port) = (&jump.target.address, jump.server.port);
+        if !covered(&section.jumps, address, port) {
+            return Err(refused(
+                "policy.ssh.jumps",
+                &format!("{address}:{port}"),
+                "is not in the list of targets that others are reached through",
+            ));
+        }
+        account(section, jump.login.as_ref())?;
+        algorithms(section, &jump.server)?;
+    }
+    if action.terminal && !section.terminal {
+        return Err(Refusal {
+            clause: "policy.ssh.terminal".to_owned(),
+            message: "the job wants a terminal, and terminals are not allowed".to_owned(),
+        });
+    }
+    let variables = Variables {
+        listed: &section.environment,
+        clause: "policy.ssh.environment",
+    };
+    variables.admit(&action.environment, &action.values, &action.steps)?;
+    secrets("policy.ssh.secrets", section.secrets, job)?;
+    Ok(Place::Target)
+}
+
+fn account(section: &SshSection, login: Option<&Login>) -> Result<(), Refusal> {
+    let Some(login) = login else {
         return Err(refused("policy.ssh", "", "is not an account to use"));
     };
     if !section.credentials.contains(&login.kind) {
@@ -117,28 +148,23 @@ pub(super) fn admit(
             "is not in the list of accounts",
         ));
     }
-    if action.terminal && !section.terminal {
-        return Err(Refusal {
-            clause: "policy.ssh.terminal".to_owned(),
-            message: "the job wants a terminal, and terminals are not allowed".to_owned(),
-        });
+    Ok(())
+}
+
+fn algorithms(section: &SshSection, server: &Server) -> Result<(), Refusal> {
+    let mut all = server.algorithms.iter();
+    match all.find(|name| !section.algorithms.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(refused(
+            "policy.ssh.algorithms",
+            name,
+            "is not in the list of older algorithms",
+        )),
     }
-    for name in &action.algorithms {
-        if !section.algorithms.contains(name) {
-            return Err(refused(
-                "policy.ssh.algorithms",
-                name,
-                "is not in the list of older algorithms",
-            ));
-        }
-    }
-    let variables = Variables {
-        listed: &section.environment,
-        clause: "policy.ssh.environment",
-    };
-    variables.admit(&action.environment, &action.values, &action.steps)?;
-    secrets("policy.ssh.secrets", section.secrets, job)?;
-    Ok(Place::Target)
+}
+
+fn covered(rules: &[TargetRule], address: &str, port: u16) -> bool {
+    rules.iter().any(|rule| rule.covers(address, port))
 }
 
 /// Applies the section to a look at a target's host keys.
@@ -159,11 +185,7 @@ fn reaching<'a>(
     let section =
         section.ok_or_else(|| refused("policy.ssh", "ssh", "has no section in the policy"))?;
     let address = &job.target.address;
-    if section
-        .targets
-        .iter()
-        .any(|rule| rule.covers(address, port))
-    {
+    if covered(&section.targets, address, port) {
         return Ok(section);
     }
     Err(refused(

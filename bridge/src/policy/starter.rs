@@ -60,6 +60,7 @@ accounts = [\"*\"]
 environment = [\"*\"]
 secrets = true
 terminal = true
+jumps = [\"*:*\"]
 "
     )
 }

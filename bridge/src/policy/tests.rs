@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use steward_shared::action::{HostKeys, Local};
+use steward_shared::action::{HostKeys, Jump, Local, Server, Ssh, TargetRef};
+use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::id::{
-    AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TargetId, TemplateId,
+    AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, RunId, TargetId, TemplateId,
 };
-use steward_shared::job::{JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
+use steward_shared::job::{JobLimits, OnDisconnect, OnFull, TemplateRef};
 use steward_shared::template::{Piece, Step, StepKind, Value, Word};
 
 use super::*;
@@ -162,7 +163,7 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
     for (text, clause) in [
         (bare.clone(), None),
         (
-            bare.replace("[\"*:*\"]", "[\"10.20.0.11:2222\"]"),
+            bare.replace("targets = [\"*:*\"]", "targets = [\"10.20.0.11:2222\"]"),
             Some("policy.ssh.targets"),
         ),
         (
@@ -175,6 +176,90 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
         ),
     ] {
         let admitted = policy(&text).unwrap().admit(&looking, &IDLE, NOON);
+        let refused = admitted.err().map(|refusal| refusal.clause);
+        assert_eq!(refused.as_deref(), clause, "{text}");
+    }
+}
+
+/// A job on a target that another one reaches.
+fn through_gate() -> Job {
+    let login = |account: &str, kind| {
+        Some(Login {
+            credential: CredentialId::by_time(),
+            name: account.to_owned(),
+            kind,
+            account: account.to_owned(),
+        })
+    };
+    let mut through = job(local(Vec::new()));
+    through.login = login("root", CredentialKind::SshKey);
+    through.action = Action::Ssh(Ssh {
+        steps: vec![run(&["uname"])],
+        values: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        directory: None,
+        server: Server {
+            port: 22,
+            ..Server::default()
+        },
+        terminal: false,
+        reuse_ms: 0,
+        jump: Some(Box::new(Jump {
+            target: TargetRef {
+                id: TargetId::by_time(),
+                name: "gate".to_owned(),
+                address: "10.20.0.1".to_owned(),
+            },
+            server: Server {
+                port: 2222,
+                algorithms: vec!["ssh-rsa".to_owned()],
+                ..Server::default()
+            },
+            login: login("hop", CredentialKind::Password),
+        })),
+    });
+    through
+}
+
+#[test]
+fn target_in_between_is_held_against_the_lists_too() {
+    let through = through_gate();
+    let (begin, _) = Policy::starter_dev(&me())
+        .split_once("[ssh]")
+        .map(|(begin, end)| (begin.to_owned(), end.to_owned()))
+        .unwrap();
+    let lists = |targets: &str, kinds: &str, accounts: &str, more: &str| {
+        format!(
+            "{begin}[ssh]\ntargets = [{targets}]\ncredentials = [{kinds}]\naccounts = [{accounts}]\n{more}\n"
+        )
+    };
+    let (target, kinds, accounts) = ("\"10.20.0.11:22\"", "\"ssh-key\", \"password\"", "\"*\"");
+    let more = "jumps = [\"10.20.0.1:2222\"]\nalgorithms = [\"ssh-rsa\"]";
+    let elsewhere = more.replace("10.20.0.1:2222", "10.20.0.11:22");
+    let modern = more.replace("\"ssh-rsa\"", "");
+    let both = "\"10.20.0.11:22\", \"10.20.0.1:2222\"";
+    for (text, clause) in [
+        (lists(target, kinds, accounts, more), None),
+        (lists(both, kinds, accounts, ""), Some("policy.ssh.jumps")),
+        (
+            lists(both, kinds, accounts, &elsewhere),
+            Some("policy.ssh.jumps"),
+        ),
+        (lists("", kinds, accounts, more), Some("policy.ssh.targets")),
+        (
+            lists(target, "\"ssh-key\"", accounts, more),
+            Some("policy.ssh.credentials"),
+        ),
+        (
+            lists(target, kinds, "\"root\"", more),
+            Some("policy.ssh.accounts"),
+        ),
+        (
+            lists(target, kinds, accounts, &modern),
+            Some("policy.ssh.algorithms"),
+        ),
+    ] {
+        let admitted = policy(&text).unwrap().admit(&through, &IDLE, NOON);
         let refused = admitted.err().map(|refusal| refusal.clause);
         assert_eq!(refused.as_deref(), clause, "{text}");
     }

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use steward_certs::ssh::{SshAuthority, UserCertificate};
-use steward_shared::action::Action;
+use steward_certs::ssh::{Purpose, SshAuthority, UserCertificate};
+use steward_shared::action::{Action, Ssh};
 use steward_shared::credential::CredentialKind;
 use steward_shared::frame::SshKey;
 use steward_shared::id::LeaseId;
 use steward_shared::job::Job;
 use steward_shared::limits::{SSH_CERTIFICATE, SSH_CERTIFICATE_EARLIER};
-use steward_shared::remote;
+use steward_shared::remote::{self, JUMP};
 use steward_shared::secret::Secret;
 use steward_shared::template::only;
 use steward_shared::time::Timestamp;
@@ -42,38 +42,41 @@ pub(super) struct Wanted {
     pub command: String,
     /// From where.
     pub sources: Vec<String>,
-    /// Whether it allows a terminal.
-    pub terminal: bool,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
-/// What the certificate of a job is to say for this key.
+/// What the certificate of a job is to say for this key: for its own account, or for the one on the target in
+/// between where the name is [`JUMP`].
 ///
 /// # Errors
 /// Why there can be none, for people.
-pub(super) fn wanted(job: &Job, key: Option<&SshKey>) -> Result<Wanted, String> {
-    let none = |why: &str| Err(why.to_owned());
-    let (Some(login), Some(key)) = (&job.login, key) else {
-        return none("the bridge has asked for no certificate");
-    };
+pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Wanted, String> {
     let Action::Ssh(action) = &job.action else {
-        return none("the job is not over SSH");
+        return Err("the job is not over SSH".to_owned());
     };
-    let command = match remote::plan(job, action, None) {
-        Ok(steps) => only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>()),
-        Err(why) => return Err(why),
+    let jump = action.jump.as_deref();
+    let through = jump.filter(|_| name == JUMP);
+    let login = through.map_or(job.login.as_ref(), |jump| jump.login.as_ref());
+    let (Some(login), Some(key)) = (login, key) else {
+        return Err("the bridge has asked for no certificate".to_owned());
     };
-    if command.len() > FORCE_COMMAND_BYTES_MAX {
-        let bytes = command.len();
-        return Err(format!(
-            "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
-        ));
-    }
-    let mut sources = action.sources.clone();
+    let (command, purpose, server, seen) = match through {
+        Some(jump) => (NOTHING.to_owned(), Purpose::Jump, &jump.server, &key.source),
+        None => {
+            let purpose = match action.terminal {
+                true => Purpose::Terminal,
+                false => Purpose::Command,
+            };
+            let seen = jump.map_or(&key.source, |_| &key.beyond);
+            (commands(job, action)?, purpose, &action.server, seen)
+        }
+    };
+    let mut sources = server.sources.clone();
     if sources.is_empty() {
-        let Ok(source) = key.source.parse::<IpAddr>() else {
-            return none("the bridge has not said which address it has");
-        };
-        sources = vec![source.to_canonical().to_string()];
+        let seen = seen.parse::<IpAddr>();
+        let seen = seen.map_err(|_| "the bridge has not said which address it has".to_owned())?;
+        sources = vec![seen.to_canonical().to_string()];
     }
     Ok(Wanted {
         public: key.public,
@@ -84,8 +87,24 @@ pub(super) fn wanted(job: &Job, key: Option<&SshKey>) -> Result<Wanted, String> 
         ),
         command,
         sources,
-        terminal: action.terminal,
+        purpose,
     })
+}
+
+/// What a certificate forces whoever goes through its target and asks for a command nevertheless.
+const NOTHING: &str = "exit 126";
+
+/// What a certificate forces that is for the commands of a job.
+fn commands(job: &Job, action: &Ssh) -> Result<String, String> {
+    let steps = remote::plan(job, action, None)?;
+    let command = only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>());
+    if command.len() > FORCE_COMMAND_BYTES_MAX {
+        let bytes = command.len();
+        return Err(format!(
+            "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
+        ));
+    }
+    Ok(command)
 }
 
 /// Signs the certificate of one attempt. `authority` is the value of the credential: who signs.
@@ -113,7 +132,7 @@ pub(super) fn certificate(
     let Some(seed) = opened(tx, vault, &found, found.version, now)? else {
         return none("its authority has no value that can be used");
     };
-    let wanted = match wanted(job, key) {
+    let wanted = match wanted(job, &lease.name, key) {
         Ok(wanted) => wanted,
         Err(why) => return Ok(Err(why)),
     };
@@ -127,7 +146,7 @@ pub(super) fn certificate(
         until: lease.opened_at.after(SSH_CERTIFICATE),
         command: &wanted.command,
         sources: &wanted.sources,
-        terminal: wanted.terminal,
+        purpose: wanted.purpose,
     })?;
     Ok(Ok(Secret::from(signed)))
 }

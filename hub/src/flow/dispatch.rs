@@ -5,21 +5,22 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::action::{Action, ActionKind, HostKeys, Local, Ssh};
+use steward_shared::action::{ActionKind, TargetRef};
 use steward_shared::codec;
 use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId, TemplateId};
-use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TargetRef, TemplateRef};
+use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TemplateRef};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
 use steward_shared::random::Random;
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
-use steward_shared::template::{Executor, Manifest, SshTarget, Values};
+use steward_shared::template::{Executor, Manifest, Values};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::action::{Work, action};
 use super::bell::Bells;
 use super::documents::manifest_of;
 use super::error::FlowError;
@@ -332,6 +333,13 @@ fn offer(
     let (fence, seq) = (tx.next_fence()?, tx.next_seq(bridge)?);
     let (name, address) = tx.target_shown(row.target)?;
     let (run, manifest) = (&shared.run, &shared.manifest);
+    let work = Work {
+        learns: shared.template.name == LEARN,
+        manifest,
+        values: &shared.values,
+        shares: shared.shares,
+        project: &run.project_name,
+    };
     let job = Job {
         cluster: maker.vault.cluster(),
         run: run.id,
@@ -356,7 +364,7 @@ fn offer(
         },
         login: shared.login.clone(),
         secrets: shared.secrets.clone(),
-        action: action(tx, row, shared)?,
+        action: action(tx, row.target, &work)?,
         limits: JobLimits {
             output_bytes: manifest.limits.output_bytes,
             memory_bytes: manifest.limits.memory_bytes,
@@ -418,44 +426,4 @@ const fn kind(executor: Executor) -> ActionKind {
         Executor::Local => ActionKind::Local,
         Executor::Ssh => ActionKind::Ssh,
     }
-}
-
-fn action(tx: &mut Tx<'_>, row: &JobRow, shared: &Shared) -> Result<Action, StoreError> {
-    let (manifest, values) = (&shared.manifest, &shared.values);
-    if shared.template.name == LEARN {
-        let port = tx.target_ssh(row.target)?.port;
-        return Ok(Action::HostKeys(HostKeys { port }));
-    }
-    Ok(match manifest.executor {
-        Executor::Local => Action::Local(Local {
-            steps: manifest.steps.clone(),
-            values: values.clone(),
-            environment: manifest.environment.clone(),
-            directory: manifest.directory.clone(),
-            run_as: manifest.run_as.clone(),
-        }),
-        Executor::Ssh => {
-            let SshTarget {
-                port,
-                host_keys,
-                host_authorities,
-                algorithms,
-                sources,
-                reuse_ms,
-            } = tx.target_ssh(row.target)?;
-            Action::Ssh(Ssh {
-                steps: manifest.steps.clone(),
-                values: values.clone(),
-                environment: manifest.environment.clone(),
-                directory: manifest.directory.clone(),
-                port,
-                host_keys,
-                host_authorities,
-                algorithms,
-                sources,
-                terminal: manifest.terminal,
-                reuse_ms: if shared.shares { reuse_ms } else { 0 },
-            })
-        }
-    })
 }

@@ -74,7 +74,7 @@ impl Flow {
     /// Makes a run by which the host keys of a target are learned.
     ///
     /// # Errors
-    /// [`FlowError::NotFound`] for the target.
+    /// [`FlowError::NotFound`] for the target; [`FlowError::Invalid`] when it is reached through another one.
     pub async fn learn_host_keys(
         &self,
         user: &str,
@@ -191,6 +191,14 @@ fn forget(tx: &mut Tx<'_>, known: &mut KnownKeys, wanted: &str) -> Result<(), Fl
 /// Makes a run that asks a target for its host keys.
 fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<RunRow, FlowError> {
     let target = find_target(tx, target)?;
+    if let Some(way) = &target.ssh.jump {
+        let between = &way.target;
+        let rule = format!(
+            "it is reached through {between}, where nobody signs in only to look: \
+             give its host keys, or an authority that signs them"
+        );
+        return Err(FlowError::invalid("target", rule));
+    }
     let (task, template) = own_task(tx, &target, now)?;
     let new = NewRun {
         id: RunId::by_time(),

@@ -4,6 +4,7 @@
 //! are separate. Nothing here knows of HTTP or QUIC: a link *registers* in the [`roster`].
 
 mod accounts;
+mod action;
 pub mod authorities;
 pub mod bell;
 pub mod bridges;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use steward_shared::codec;
-use steward_shared::credential::CredentialKind;
+use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::{AttemptKeys, Released};
 use steward_shared::hex;
-use steward_shared::id::{CredentialId, LeaseId};
+use steward_shared::id::{CredentialId, LeaseId, TargetId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{FRAME_BYTES_MAX, LEASE_BEYOND_RUNTIME};
+use steward_shared::remote::JUMP;
 use steward_shared::seal::{self, Binding};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Signed, Verifier};
@@ -40,14 +41,14 @@ pub(super) enum Decided {
 
 /// One of a job's credentials, as it was signed.
 pub(super) struct Asked<'a> {
-    /// The secret's name; empty for the login.
-    name: &'a str,
+    /// The secret's name; empty for the login, [`JUMP`] for the account on the target in between.
+    pub name: &'a str,
     credential: CredentialId,
     /// The credential's name, for people.
     of: &'a str,
     kind: CredentialKind,
-    /// The login's account.
-    account: Option<&'a str>,
+    /// The account, where it is to be used as one, and the target that it is on.
+    account: Option<(&'a str, TargetId)>,
 }
 
 /// One that may be handed out.
@@ -139,20 +140,32 @@ pub(super) fn release(
 
 /// The credentials of a job.
 pub(super) fn asked(job: &Job) -> impl Iterator<Item = Asked<'_>> {
-    let login = job.login.iter().map(|login| Asked {
-        name: "",
+    let login = job.login.iter();
+    let login = login.map(move |login| account("", login, job.target.id));
+    let jump = job.action.jump().into_iter().filter_map(move |jump| {
+        let login = jump.login.as_ref()?;
+        Some(account(JUMP, login, jump.target.id))
+    });
+    login
+        .chain(jump)
+        .chain(job.secrets.iter().map(|secret| Asked {
+            name: &secret.name,
+            credential: secret.credential,
+            of: &secret.of,
+            kind: secret.kind,
+            account: None,
+        }))
+}
+
+/// The account of a login, on this target.
+fn account<'a>(name: &'a str, login: &'a Login, target: TargetId) -> Asked<'a> {
+    Asked {
+        name,
         credential: login.credential,
         of: &login.name,
         kind: login.kind,
-        account: Some(&login.account),
-    });
-    login.chain(job.secrets.iter().map(|secret| Asked {
-        name: &secret.name,
-        credential: secret.credential,
-        of: &secret.of,
-        kind: secret.kind,
-        account: None,
-    }))
+        account: Some((&login.account, target)),
+    }
 }
 
 /// The connection that the bridge proposes in place of the login's credential; within, why it is not for the attempt.
@@ -238,7 +251,7 @@ pub(super) fn usable(
         && credential.kind == asked.kind
         && asked
             .account
-            .is_none_or(|account| credential.account == account);
+            .is_none_or(|(account, _)| credential.account == account);
     if !same {
         return Ok(Err(format!(
             "{of} is not what it was when the job was made"
@@ -256,7 +269,7 @@ pub(super) fn usable(
             .is_some_and(|rotation| rotation.credential == credential.id),
         None => false,
     };
-    if !own && tx.is_changing(credential.id, asked.account.map(|_| asking.job.target.id))? {
+    if !own && tx.is_changing(credential.id, asked.account.map(|(_, target)| target))? {
         return Ok(Err(format!("{of} is being changed")));
     }
     match tx.run_version(run, asked.name)? {
@@ -264,7 +277,7 @@ pub(super) fn usable(
         version => return Ok(Ok((credential, version))),
     }
     let place = match asked.account {
-        Some(_) => tx.place_of(credential.id, asking.job.target.id)?,
+        Some((_, target)) => tx.place_of(credential.id, target)?,
         None if tx.has_unknown_place(credential.id)? => {
             return Ok(Err(format!(
                 "nobody knows which value of {of} is taken: verify it, or change it again"
@@ -392,7 +405,9 @@ fn record(
     detail.insert("bridge".to_owned(), json!(row.bridge_name));
     detail.insert("credential".to_owned(), json!(credential.name));
     detail.insert("version".to_owned(), json!(lease.version));
-    if !lease.name.is_empty() {
+    if lease.name == JUMP {
+        detail.insert("use".to_owned(), json!("jump"));
+    } else if !lease.name.is_empty() {
         detail.insert("secret".to_owned(), json!(lease.name));
     }
     if let Some(source) = &credential.kept_at {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::{SshTarget, TaskTargets};
+use steward_shared::template::{SshTarget, TaskTargets, Way};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::credentials::find_credential;
 use super::documents::project;
 use super::error::FlowError;
 use crate::limits::PAGE_MAX;
@@ -67,12 +68,19 @@ impl Flow {
     /// Removes a target. What was done on it stays on record.
     ///
     /// # Errors
-    /// [`FlowError::NotFound`].
+    /// [`FlowError::NotFound`]; [`FlowError::Conflict`] when others are reached through it.
     pub async fn remove_target(&self, user: &str, name: &str) -> Result<(), FlowError> {
         let (user, name, now) = (user.to_owned(), name.to_owned(), self.now());
         self.store
             .write(move |tx| {
                 let target = find_target(tx, &name)?;
+                if !tx.targets_through(&target.name)?.is_empty() {
+                    return Err(FlowError::Conflict {
+                        kind: "target",
+                        name: target.name,
+                        problem: "is the way to other targets",
+                    });
+                }
                 tx.remove_target(target.id, now)?;
                 note(
                     tx,
@@ -190,6 +198,7 @@ pub fn row(
         ));
     }
     let site = find_site(tx, &new.site)?;
+    check_way(tx, project, (&target, new.ssh.jump.as_deref()))?;
     Ok(TargetRow {
         id,
         project: project.id,
@@ -203,6 +212,41 @@ pub fn row(
         ssh: new.ssh,
         created_at: now,
     })
+}
+
+/// Looks whether a target can be reached through another one: that is there, and is reached by itself.
+fn check_way(
+    tx: &mut Tx<'_>,
+    project: &ProjectRow,
+    (target, way): (&str, Option<&Way>),
+) -> Result<(), FlowError> {
+    let Some(way) = way else {
+        return Ok(());
+    };
+    let no = |rule: String| Err(FlowError::invalid("ssh.jump", rule));
+    let between = find_target(tx, &way.target)?;
+    if between.name == target {
+        return no("a target cannot be reached through itself".to_owned());
+    }
+    if let Some(more) = &between.ssh.jump {
+        let (name, more) = (between.name, &more.target);
+        return no(format!(
+            "{name} is reached through {more} itself: one target in between is all there can be"
+        ));
+    }
+    if let Some(beyond) = tx.targets_through(target)?.first() {
+        return no(format!(
+            "{beyond} is reached through {target}: one target in between is all there can be"
+        ));
+    }
+    let credential = find_credential(tx, &way.credential)?;
+    if credential.project_name != project.name || !credential.kind.signs_in_over_ssh() {
+        return no(format!(
+            "{} is no credential of this project that signs in over SSH",
+            credential.name
+        ));
+    }
+    Ok(())
 }
 
 /// A site, or an error that knows what might have been meant.

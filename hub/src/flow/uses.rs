@@ -9,11 +9,11 @@ use crate::store::{CredentialRow, Tx};
 /// One that uses a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// What it is: `task` or `credential`.
+    /// What it is: `task`, `target` or `credential`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// What for: `login`, `secret`, `authority`, `parent`, `rotation`.
+    /// What for: `login`, `secret`, `jump`, `authority`, `parent`, `rotation`.
     pub how: &'static str,
 }
 
@@ -24,6 +24,13 @@ pub struct User {
 pub fn users_of(tx: &mut Tx<'_>, credential: &CredentialRow) -> Result<Vec<User>, FlowError> {
     let mut users = Vec::new();
     tasks(tx, &credential.name, &mut users)?;
+    for name in tx.targets_by_jump(&credential.name)? {
+        users.push(User {
+            kind: "target",
+            name,
+            how: "jump",
+        });
+    }
     let mut after = String::new();
     loop {
         let page = tx.credentials(&after, PAGE_MAX)?;

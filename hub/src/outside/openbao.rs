@@ -61,8 +61,6 @@ pub struct Asked<'a> {
     pub command: &'a str,
     /// From where, separated by commas.
     pub sources: &'a str,
-    /// Whether it allows a terminal.
-    pub terminal: bool,
 }
 
 #[derive(Deserialize)]
@@ -209,11 +207,6 @@ impl OpenBao {
         asked: &Asked<'_>,
         named: bool,
     ) -> Result<String, OutsideError> {
-        let extensions = if asked.terminal {
-            json!({ "permit-pty": "" })
-        } else {
-            json!({})
-        };
         let mut body = json!({
             "public_key": asked.public,
             "cert_type": "user",
@@ -223,7 +216,7 @@ impl OpenBao {
                 "force-command": asked.command,
                 "source-address": asked.sources,
             },
-            "extensions": extensions,
+            "extensions": {},
         });
         if named && let Some(body) = body.as_object_mut() {
             body.insert("key_id".to_owned(), json!(asked.key_id));

@@ -141,6 +141,24 @@ impl Tx<'_> {
         )
     }
 
+    /// The names of the targets that are reached through this one.
+    pub fn targets_through(&mut self, name: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT name FROM targets
+                   WHERE removed_at IS NULL AND json_extract(ssh, '$.jump.target') = ?1 ORDER BY name";
+        let what = "list targets beyond a target";
+        self.rows(what, sql, &[&name], |r| row::get(r, "targets", "name"))
+    }
+
+    /// The names of the targets that are reached through another one with this credential.
+    pub fn targets_by_jump(&mut self, credential: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT name FROM targets
+                   WHERE removed_at IS NULL AND json_extract(ssh, '$.jump.credential') = ?1 ORDER BY name";
+        let what = "list targets that need a credential";
+        self.rows(what, sql, &[&credential], |r| {
+            row::get(r, "targets", "name")
+        })
+    }
+
     /// How a target is reached over SSH, also one that was removed.
     pub fn target_ssh(&mut self, id: TargetId) -> Result<SshTarget, StoreError> {
         let sql = "SELECT ssh FROM targets WHERE id = ?1";

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use super::document::TemplateError;
+use super::draft::object_name;
 use super::quantity::{DURATION_GRAMMAR, duration_ms};
 use crate::limits::{
     HOST_AUTHORITIES_MAX, HOST_KEY_CHARS_MAX, HOST_KEYS_MAX, SOURCES_MAX, SSH_REUSE_MAX,
@@ -31,6 +32,18 @@ pub struct SshTarget {
     /// How long a connection waits for another attempt, in milliseconds; 0 where each attempt has its own.
     #[serde(default)]
     pub reuse_ms: u64,
+    /// The target through which it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump: Option<Box<Way>>,
+}
+
+/// The way to a target through another one, by names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// The other target.
+    pub target: String,
+    /// The credential whose account is used there.
+    pub credential: String,
 }
 
 impl Default for SshTarget {
@@ -42,6 +55,7 @@ impl Default for SshTarget {
             algorithms: Vec::new(),
             sources: Vec::new(),
             reuse_ms: 0,
+            jump: None,
         }
     }
 }
@@ -59,6 +73,14 @@ pub(super) struct SshDraft {
     #[serde(default)]
     sources: Vec<Spanned<String>>,
     reuse: Option<Spanned<String>>,
+    jump: Option<WayDraft>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WayDraft {
+    target: Spanned<String>,
+    credential: Spanned<String>,
 }
 
 impl SshDraft {
@@ -113,6 +135,16 @@ impl SshDraft {
             algorithms,
             sources,
             reuse_ms,
+            jump: self.jump.map(WayDraft::way).transpose()?.map(Box::new),
+        })
+    }
+}
+
+impl WayDraft {
+    fn way(self) -> Result<Way, TemplateError> {
+        Ok(Way {
+            target: object_name(self.target)?,
+            credential: object_name(self.credential)?,
         })
     }
 }

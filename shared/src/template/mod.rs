@@ -28,7 +28,7 @@ pub use account::{Alphabet, CredentialDocument, Rotation, TemplateName};
 pub use document::{Document, TemplateError, parse_documents};
 pub use input::{Input, InputCode, InputError, Pattern, PatternError};
 pub use kind::InputKind;
-pub use machine::{OLDER_ALGORITHMS, SshTarget, algorithm, host_key, reuse, source};
+pub use machine::{OLDER_ALGORITHMS, SshTarget, Way, algorithm, host_key, reuse, source};
 pub use manifest::{Executor, Limits, Manifest};
 pub use remote::{Stdin, announced, command_line, only, quoted};
 pub use secret::Secrets;

@@ -14,15 +14,13 @@ use serde::de::DeserializeOwned;
 use steward_certs::authority::Authority;
 use steward_certs::key::Key;
 use steward_certs::tls::{Holder, hub_quic_config};
-use steward_shared::action::{Action, Local};
+use steward_shared::action::{Action, Local, TargetRef};
 use steward_shared::codec;
 use steward_shared::frame::{
     Ack, Challenge, Hello, Permit, ReceiptEvent, ToBridge, ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId, RunId, TargetId, TemplateId};
-use steward_shared::job::{
-    Digest, Job, JobLimits, OnDisconnect, OnFull, Outcome, TargetRef, TemplateRef,
-};
+use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, Outcome, TemplateRef};
 use steward_shared::limits::FRAME_BYTES_MAX;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier};

@@ -3,6 +3,7 @@
 mod authority;
 mod ends;
 mod hosts;
+mod jump;
 mod learn;
 mod memory;
 mod reuse;

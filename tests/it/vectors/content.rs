@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use steward_shared::action::{Action, ActionKind, Local};
+use steward_shared::action::{Action, ActionKind, Local, TargetRef};
 use steward_shared::frame::{
     Ack, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt, ReceiptEvent,
     Start, Status,
@@ -17,7 +17,7 @@ use steward_shared::id::{
     TemplateId,
 };
 use steward_shared::job::{
-    Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TargetRef, TemplateRef,
+    Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TemplateRef,
 };
 use steward_shared::log::{Header, Stream};
 use steward_shared::secret::Secret;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use steward_shared::action::{Action, HostKeys, Ssh};
+use steward_shared::action::{Action, HostKeys, Jump, Server, Ssh, TargetRef};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
-use steward_shared::id::LeaseId;
+use steward_shared::id::{LeaseId, TargetId};
 use steward_shared::job::Job;
 use steward_shared::seal::{SealTo, Sealed};
 
@@ -35,13 +35,33 @@ pub(super) fn remote_job() -> Result<Job> {
             values: values(),
             environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
             directory: None,
-            port: 2222,
-            host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
-            host_authorities: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB")],
-            algorithms: vec![text("ssh-rsa")],
-            sources: vec![text("192.0.2.0/28")],
+            server: Server {
+                port: 2222,
+                host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA")],
+                host_authorities: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB")],
+                algorithms: vec![text("ssh-rsa")],
+                sources: vec![text("192.0.2.0/28")],
+            },
             terminal: true,
             reuse_ms: 60_000,
+            jump: Some(Box::new(Jump {
+                target: TargetRef {
+                    id: TargetId::from_bytes(counted(0x70)),
+                    name: text("gate"),
+                    address: text("192.0.2.1"),
+                },
+                server: Server {
+                    port: 22,
+                    host_keys: vec![text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC")],
+                    ..Server::default()
+                },
+                login: Some(Login {
+                    credential: CREDENTIAL,
+                    name: text("gate-key"),
+                    kind: CredentialKind::SshKey,
+                    account: text("hop"),
+                }),
+            })),
         }),
         ..full
     })
@@ -62,6 +82,7 @@ pub(super) fn attempt_keys() -> AttemptKeys {
         ssh: Some(SshKey {
             public: counted(0x31),
             source: text("2001:db8::5"),
+            beyond: text("192.0.2.1"),
         }),
         connection: None,
     }

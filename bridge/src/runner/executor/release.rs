@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use steward_shared::frame::{AttemptKeys, Released};
 use steward_shared::id::{AttemptId, CredentialId, LeaseId};
+use steward_shared::remote::JUMP;
 use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::secret::Secret;
 use steward_shared::template::Secrets;
@@ -17,6 +18,8 @@ pub(super) struct Opened {
     pub(super) login: Option<Secret>,
     /// The lease of that.
     pub(super) lease: Option<LeaseId>,
+    /// What proves the account on the target in between.
+    pub(super) jump: Option<Secret>,
     /// What its steps read.
     pub(super) secrets: Secrets,
 }
@@ -29,6 +32,7 @@ pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, Execute
     let mut opened = Opened {
         login: None,
         lease: None,
+        jump: None,
         secrets: Secrets::default(),
     };
     // One that runs on a connection that is signed in already gets none for its login.
@@ -38,6 +42,10 @@ pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, Execute
         let released = find(work, "", login.credential)?;
         opened.login = Some(open(work, released, key)?);
         opened.lease = Some(released.lease);
+    }
+    if let Some(login) = work.job.action.jump().and_then(|jump| jump.login.as_ref()) {
+        let released = find(work, JUMP, login.credential)?;
+        opened.jump = Some(open(work, released, key)?);
     }
     for secret in &work.job.secrets {
         let released = find(work, &secret.name, secret.credential)?;

@@ -220,49 +220,59 @@ pub(crate) enum TemplateVerb {
     },
 }
 
+/// A target to add.
+#[derive(Debug, Args)]
+pub(crate) struct NewTarget {
+    /// Its name
+    pub name: String,
+    /// The site it stands in
+    #[arg(long)]
+    pub site: String,
+    /// Its address, as the site's bridges reach it
+    #[arg(long)]
+    pub address: String,
+    /// What it is: linux, for example
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// Where its SSH server listens, if it is not 22
+    #[arg(long, value_name = "PORT")]
+    pub ssh_port: Option<u16>,
+    /// A host key that its SSH server may show, as in its /etc/ssh/ssh_host_*_key.pub; may be given several
+    /// times
+    #[arg(long = "host-key", value_name = "KEY")]
+    pub host_keys: Vec<String>,
+    /// An authority whose host certificates it may show instead, as a key; may be given several times
+    #[arg(long = "host-authority", value_name = "KEY")]
+    pub host_authorities: Vec<String>,
+    /// An older algorithm that may be used with it, such as ssh-rsa; may be given several times
+    #[arg(long = "algorithm", value_name = "NAME")]
+    pub algorithms: Vec<String>,
+    /// From where it sees its bridge, where that is not the bridge's own address: an address or network; may
+    /// be given several times
+    #[arg(long = "source", value_name = "NETWORK")]
+    pub sources: Vec<String>,
+    /// How long a connection waits for another job of the same account, if it is to be kept
+    #[arg(long = "reuse", value_name = "SECONDS")]
+    pub reuse_seconds: Option<u64>,
+    /// The target through which it is reached
+    #[arg(long, value_name = "TARGET", requires = "jump_credential")]
+    pub jump: Option<String>,
+    /// The credential whose account is used on that target
+    #[arg(long, value_name = "CREDENTIAL", requires = "jump")]
+    pub jump_credential: Option<String>,
+    /// A label; may be given several times
+    #[arg(short, long = "label", value_name = "LABEL=VALUE")]
+    pub labels: Vec<Pair>,
+    /// The project, if it is not `default`
+    #[arg(long)]
+    pub project: Option<String>,
+}
+
 /// `steward targets`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TargetVerb {
     /// Add a target
-    Add {
-        /// Its name
-        name: String,
-        /// The site it stands in
-        #[arg(long)]
-        site: String,
-        /// Its address, as the site's bridges reach it
-        #[arg(long)]
-        address: String,
-        /// What it is: linux, for example
-        #[arg(long)]
-        platform: Option<String>,
-        /// Where its SSH server listens, if it is not 22
-        #[arg(long, value_name = "PORT")]
-        ssh_port: Option<u16>,
-        /// A host key that its SSH server may show, as in its /etc/ssh/ssh_host_*_key.pub; may be given several
-        /// times
-        #[arg(long = "host-key", value_name = "KEY")]
-        host_keys: Vec<String>,
-        /// An authority whose host certificates it may show instead, as a key; may be given several times
-        #[arg(long = "host-authority", value_name = "KEY")]
-        host_authorities: Vec<String>,
-        /// An older algorithm that may be used with it, such as ssh-rsa; may be given several times
-        #[arg(long = "algorithm", value_name = "NAME")]
-        algorithms: Vec<String>,
-        /// From where it sees its bridge, where that is not the bridge's own address: an address or network; may
-        /// be given several times
-        #[arg(long = "source", value_name = "NETWORK")]
-        sources: Vec<String>,
-        /// How long a connection waits for another job of the same account, if it is to be kept
-        #[arg(long = "reuse", value_name = "SECONDS")]
-        reuse_seconds: Option<u64>,
-        /// A label; may be given several times
-        #[arg(short, long = "label", value_name = "LABEL=VALUE")]
-        labels: Vec<Pair>,
-        /// The project, if it is not `default`
-        #[arg(long)]
-        project: Option<String>,
-    },
+    Add(Box<NewTarget>),
     /// Make host keys that were learned host keys of a target
     Confirm {
         /// The target

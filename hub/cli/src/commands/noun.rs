@@ -127,8 +127,8 @@ pub(crate) const TARGET: Noun = Noun {
     columns: columns!["NAME" "/name", "SITE" "/site", "ADDRESS" "/address",
         "PLATFORM" "/platform", "LABELS" "/labels"],
     details: columns!["NAME" "/name", "PROJECT" "/project", "SITE" "/site",
-        "ADDRESS" "/address", "PLATFORM" "/platform", "LABELS" "/labels",
-        "CREATED" "/created_at", "ID" "/id"],
+        "ADDRESS" "/address", "JUMP" "/ssh/jump/target", "JUMP CREDENTIAL" "/ssh/jump/credential",
+        "PLATFORM" "/platform", "LABELS" "/labels", "CREATED" "/created_at", "ID" "/id"],
 };
 
 /// A host key of a target.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Desk, body, noun, run};
-use crate::args::{FollowArgs, Format, Pair, TargetVerb};
+use crate::args::{FollowArgs, Format, NewTarget, Pair, TargetVerb};
 use crate::error::Error;
 use crate::exit::Exit;
 
@@ -23,40 +23,7 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             fingerprints,
             all,
         } => forget(desk, &target, fingerprints, all).await,
-        TargetVerb::Add {
-            name,
-            site,
-            address,
-            platform,
-            ssh_port,
-            host_keys,
-            host_authorities,
-            algorithms,
-            sources,
-            reuse_seconds,
-            labels,
-            project,
-        } => {
-            let ssh = body(&[
-                ("port", json!(ssh_port)),
-                ("host_keys", json!(host_keys)),
-                ("host_authorities", some(&host_authorities)),
-                ("algorithms", some(&algorithms)),
-                ("sources", json!(sources)),
-                ("reuse_seconds", json!(reuse_seconds)),
-            ]);
-            let body = body(&[
-                ("name", json!(name)),
-                ("site", json!(site)),
-                ("address", json!(address)),
-                ("platform", json!(platform)),
-                ("ssh", ssh),
-                ("labels", map(&labels)?),
-                ("project", json!(project)),
-            ]);
-            let target = desk.client.post(&["targets"], &body).await?;
-            desk.show(&noun::TARGET, &target)
-        }
+        TargetVerb::Add(new) => add(desk, *new).await,
         TargetVerb::Remove { target } => {
             desk.screen
                 .confirm(&format!("Remove {target} on {}?", desk.context.name))?;
@@ -65,6 +32,48 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             Ok(Exit::Done)
         }
     }
+}
+
+async fn add(desk: &Desk<'_>, new: NewTarget) -> Result<Exit, Error> {
+    let NewTarget {
+        name,
+        site,
+        address,
+        platform,
+        ssh_port,
+        host_keys,
+        host_authorities,
+        algorithms,
+        sources,
+        reuse_seconds,
+        jump,
+        jump_credential,
+        labels,
+        project,
+    } = new;
+    let ssh = body(&[
+        ("port", json!(ssh_port)),
+        ("host_keys", json!(host_keys)),
+        ("host_authorities", some(&host_authorities)),
+        ("algorithms", some(&algorithms)),
+        ("sources", json!(sources)),
+        ("reuse_seconds", json!(reuse_seconds)),
+        (
+            "jump",
+            json!(jump.map(|target| json!({ "target": target, "credential": jump_credential }))),
+        ),
+    ]);
+    let body = body(&[
+        ("name", json!(name)),
+        ("site", json!(site)),
+        ("address", json!(address)),
+        ("platform", json!(platform)),
+        ("ssh", ssh),
+        ("labels", map(&labels)?),
+        ("project", json!(project)),
+    ]);
+    let target = desk.client.post(&["targets"], &body).await?;
+    desk.show(&noun::TARGET, &target)
 }
 
 async fn confirm(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steward_certs::ssh::Purpose;
 use steward_shared::credential::CredentialKind;
 use steward_shared::frame::AttemptKeys;
 use steward_shared::id::{AttemptId, BridgeId};
@@ -14,7 +15,7 @@ use crate::flow::certificate::wanted;
 use crate::flow::credentials::opened;
 use crate::flow::databases::maker;
 use crate::flow::error::FlowError;
-use crate::flow::release::{Asking, asked, signed_job, usable};
+use crate::flow::release::{Asked, Asking, asked, signed_job, usable};
 use crate::flow::sources::way_in;
 use crate::limits::DEBTS_OF_ATTEMPT_MAX;
 use crate::model::attempt::AttemptState;
@@ -82,7 +83,7 @@ impl Request {
             let errand = if tx.debts_of(row.id)? >= DEBTS_OF_ATTEMPT_MAX {
                 Err("it has been asked for too often".to_owned())
             } else {
-                match self.errand(tx, vault, &job, &credential, now) {
+                match self.errand(tx, vault, (&job, &asked), &credential, now) {
                     Err(FlowError::Secret(error @ SecretError::Sealed { .. })) => {
                         Err(error.to_string())
                     }
@@ -103,7 +104,7 @@ impl Request {
         &self,
         tx: &mut Tx<'_>,
         vault: &Vault,
-        job: &Job,
+        (job, asked): (&Job, &Asked<'_>),
         credential: &CredentialRow,
         now: Timestamp,
     ) -> Result<Result<Errand, String>, FlowError> {
@@ -138,9 +139,9 @@ impl Request {
             Err(why) => return Ok(Err(why)),
         };
         let wants = if credential.kind == CredentialKind::SshCertificate {
-            match wanted(job, self.keys.ssh.as_ref()) {
-                Ok(wanted) if wanted.terminal => {
-                    let why = "a certificate that a source signs allows no terminal";
+            match wanted(job, asked.name, self.keys.ssh.as_ref()) {
+                Ok(wanted) if wanted.purpose != Purpose::Command => {
+                    let why = "a certificate that a source signs allows no terminal, and no way to other targets";
                     return Ok(Err(why.to_owned()));
                 }
                 Ok(wanted) => Wants::Certificate(wanted),

@@ -196,7 +196,6 @@ async fn sign(
         valid: SSH_CERTIFICATE,
         command: &wanted.command,
         sources: &sources,
-        terminal: wanted.terminal,
     };
     let signed = client.sign(token, path, &asked).await?;
     let bounds = UserCertificate {
@@ -209,7 +208,7 @@ async fn sign(
         until: now.after(SSH_CERTIFICATE + FETCH_IS_OVER),
         command: &wanted.command,
         sources: &wanted.sources,
-        terminal: wanted.terminal,
+        purpose: wanted.purpose,
     };
     ssh::check(&signed, &bounds, now)?;
     Ok(Secret::from(signed.trim().to_owned()))

@@ -7,7 +7,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use steward_shared::limits::{HOST_AUTHORITIES_MAX, HOST_KEYS_MAX, SOURCES_MAX};
-use steward_shared::template::{OLDER_ALGORITHMS, SshTarget, algorithm, host_key, reuse, source};
+use steward_shared::template::{
+    OLDER_ALGORITHMS, SshTarget, Way, algorithm, host_key, reuse, source,
+};
 use utoipa::ToSchema;
 
 use crate::flow::error::FlowError;
@@ -74,6 +76,18 @@ pub struct TargetSsh {
     /// How many seconds a connection waits for another job of the same account; 0 where each job has its own.
     #[serde(default)]
     reuse_seconds: u64,
+    /// The target through which it is reached.
+    jump: Option<TargetJump>,
+}
+
+/// The way to a target through another one.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetJump {
+    /// The other target.
+    target: String,
+    /// The credential whose account is used there.
+    credential: String,
 }
 
 fn ssh_port() -> u16 {
@@ -89,6 +103,10 @@ impl From<SshTarget> for TargetSsh {
             algorithms: ssh.algorithms,
             sources: ssh.sources,
             reuse_seconds: ssh.reuse_ms / 1000,
+            jump: ssh.jump.map(|way| TargetJump {
+                target: way.target,
+                credential: way.credential,
+            }),
         }
     }
 }
@@ -347,6 +365,12 @@ fn ssh(given: &TargetSsh) -> Result<SshTarget, FlowError> {
             .map_err(|rule| FlowError::invalid("ssh.sources", rule))?,
         reuse_ms: reuse(given.reuse_seconds.saturating_mul(1000))
             .map_err(|rule| FlowError::invalid("ssh.reuse_seconds", rule))?,
+        jump: given.jump.as_ref().map(|way| {
+            Box::new(Way {
+                target: way.target.clone(),
+                credential: way.credential.clone(),
+            })
+        }),
     })
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Disconnect, SshId};
-use steward_shared::action::Ssh;
+use steward_shared::action::Server;
 use steward_shared::frame::Refusal;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -22,9 +23,19 @@ use crate::limits::{SSH_CONNECT_WITHIN, SSH_KEEPALIVE, SSH_WINDOW_BYTES};
 /// A connection to a host that has shown one of its keys.
 pub(super) struct Connection {
     pub(super) handle: Handle<Host>,
-    /// The address that this machine has on it.
+    /// The address that this machine has on it, or on the one that it goes through.
     pub(super) own: IpAddr,
-    _closer: Closer,
+    /// The address that the host was found at, or the one that it goes through.
+    pub(super) peer: IpAddr,
+    below: Below,
+}
+
+/// What a connection is made over.
+enum Below {
+    /// TCP.
+    Tcp(#[expect(dead_code, reason = "it closes when it is dropped")] Closer),
+    /// A channel of another connection.
+    Channel(Box<Connection>),
 }
 
 /// Ends a TCP connection for whoever still holds it: the library's own task may wait for a host for ever.
@@ -48,6 +59,9 @@ impl Connection {
     pub(super) async fn close(&self) {
         let bye = self.handle.disconnect(Disconnect::ByApplication, "", "");
         drop(timeout(Duration::from_secs(1), bye).await);
+        if let Below::Channel(between) = &self.below {
+            Box::pin(between.close()).await;
+        }
     }
 }
 
@@ -90,33 +104,67 @@ impl client::Handler for Host {
     }
 }
 
-/// Reaches a host and makes sure that it is the one.
+/// Reaches a host by itself and makes sure that it is the one.
 ///
 /// # Errors
 /// [`Unprepared::Refused`] with the clause `host-key` when it is another one, or when it is not on record which it
 /// is; [`Unprepared::NotStarted`] when it cannot be reached or does not speak SSH.
-pub(super) async fn reach(address: &str, action: &Ssh) -> Result<Connection, Unprepared> {
-    let port = action.port;
-    let known = Known::of(address, action);
+pub(super) async fn reach(address: &str, server: &Server) -> Result<Connection, Unprepared> {
+    let dialling = async {
+        let (stream, closer) = dial(address, server.port).await?;
+        let (own, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
+        Ok((stream, (own, peer, Below::Tcp(closer))))
+    };
+    known(address, server, dialling).await
+}
+
+/// Reaches a host from another one, on which an account is proven, and makes sure that it is the one.
+///
+/// # Errors
+/// As [`reach`].
+pub(super) async fn reach_through(
+    between: Connection,
+    address: &str,
+    server: &Server,
+) -> Result<Connection, Unprepared> {
+    let dialling = async {
+        let own = between.own.to_string();
+        let handle = &between.handle;
+        let opening = handle.channel_open_direct_tcpip(address, server.port.into(), own, 0);
+        let stream = opening.await?.into_stream();
+        let (own, peer) = (between.own, between.peer);
+        Ok((stream, (own, peer, Below::Channel(Box::new(between)))))
+    };
+    known(address, server, dialling).await
+}
+
+/// Shakes hands over what is dialled, with the host that is meant and no other.
+async fn known<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    address: &str,
+    server: &Server,
+    dialling: impl Future<Output = Result<(S, (IpAddr, IpAddr, Below)), russh::Error>>,
+) -> Result<Connection, Unprepared> {
+    let port = server.port;
+    let known = Known::of(address, server);
     if known.is_nothing() {
         return Err(wrong_host(
             "no host key of the target is on record, so it cannot be known".to_owned(),
         ));
     }
-    let config = Arc::new(config(&known, &action.algorithms));
+    let config = Arc::new(config(&known, &server.algorithms));
     let shown = Arc::new(Mutex::new(None));
     let host = Host {
         known,
         shown: Arc::clone(&shown),
     };
     let connecting = async {
-        let (stream, closer) = dial(address, port).await?;
-        let own = stream.local_addr()?.ip();
+        let (stream, (own, peer, below)) = dialling.await?;
         let handle = client::connect_stream(config, stream, host).await?;
         Ok::<_, russh::Error>(Connection {
             handle,
             own,
-            _closer: closer,
+            peer,
+            below,
         })
     };
     let unreachable =

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
-use steward_shared::action::Ssh;
+use steward_shared::action::Server;
 use steward_shared::limits::HOST_CERTIFICATE_EARLY;
 use steward_shared::time::{Clock, SystemClock, Timestamp};
 
@@ -20,8 +20,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What a job says of its target.
-    pub(super) fn of(address: &str, action: &Ssh) -> Self {
+    /// What a job says of a server.
+    pub(super) fn of(address: &str, server: &Server) -> Self {
         let read = |keys: &[String]| {
             keys.iter()
                 .filter_map(|key| PublicKey::from_openssh(key).ok())
@@ -29,8 +29,8 @@ impl Known {
         };
         Self {
             address: address.to_owned(),
-            keys: read(&action.host_keys),
-            authorities: read(&action.host_authorities),
+            keys: read(&server.host_keys),
+            authorities: read(&server.host_authorities),
         }
     }
 

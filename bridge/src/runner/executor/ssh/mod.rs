@@ -11,7 +11,9 @@ mod login;
 mod marks;
 mod pool;
 mod session;
+mod steps;
 mod terminal;
+mod way;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,11 +26,11 @@ use russh::client::Msg;
 use russh::keys::PrivateKey;
 use steward_shared::action::{Action, Ssh};
 use steward_shared::credential::{CredentialKind, Login};
-use steward_shared::frame::{AttemptKeys, Refusal, SshKey};
+use steward_shared::frame::{AttemptKeys, SshKey};
 use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::job::{Digest, Job, Outcome};
 use steward_shared::limits::TEXT_CHARS_MAX;
-use steward_shared::remote::{self, Planned};
+use steward_shared::remote;
 use steward_shared::seal::OpeningKey;
 use steward_shared::secret::Secret;
 use tokio::sync::mpsc;
@@ -43,6 +45,7 @@ use crate::limits::{SSH_COMING_WITHIN, SSH_CONNECT_WITHIN, SSH_SESSION_WITHIN};
 use host::Connection;
 use marks::Marks;
 use pool::{Found, Pool, Promise, Seat, SignedIn};
+use steps::{Line, Place, steps};
 
 /// Runs commands on targets.
 #[derive(Debug)]
@@ -115,12 +118,8 @@ impl SshExecutor {
             .insert(attempt, ready);
     }
 
-    async fn reach(
-        &self,
-        job: &Job,
-        login: &Login,
-        action: &Ssh,
-    ) -> Result<AttemptKeys, Unprepared> {
+    async fn reach(&self, job: &Job, action: &Ssh) -> Result<AttemptKeys, Unprepared> {
+        let logins = way::logins(job, action)?;
         let no_key = || Unprepared::NotStarted("no key for the credential".to_owned());
         let opening = OpeningKey::generate().map_err(|_| no_key())?;
         let seal_to = opening.public();
@@ -144,20 +143,19 @@ impl SshExecutor {
                 }
             },
         };
-        let own_key = match login.kind {
-            CredentialKind::SshCertificate => Some(login::new_key().ok_or_else(no_key)?),
-            CredentialKind::Password
-            | CredentialKind::SshKey
-            | CredentialKind::Token
-            | CredentialKind::SshAuthority
-            | CredentialKind::Database => None,
+        let own_key = match logins.into_iter().any(certified) {
+            true => Some(login::new_key().ok_or_else(no_key)?),
+            false => None,
         };
-        let connection = host::reach(&job.target.address, action).await?;
+        let (address, server) = way::first(job, action);
+        let connection = host::reach(address, server).await?;
+        let beyond = action.jump.as_ref().map(|_| connection.peer.to_string());
         let keys = AttemptKeys {
             seal_to,
             ssh: own_key.as_ref().map(|(_, public)| SshKey {
                 public: *public,
                 source: connection.own.to_string(),
+                beyond: beyond.clone().unwrap_or_default(),
             }),
             connection: None,
         };
@@ -213,6 +211,7 @@ impl SshExecutor {
         let Opened {
             login: proof,
             lease,
+            jump,
             secrets,
         } = opened(work, ready.opening())?;
         let planned = remote::plan(work.job, action, Some(&secrets))
@@ -231,7 +230,13 @@ impl SshExecutor {
                     .zip(lease)
                     .ok_or_else(|| not_started("the permit brought no credential"))?;
                 let place = self
-                    .sign_in((action, login), *known, proof, output, halt)
+                    .sign_in(
+                        (work.job, action, login),
+                        *known,
+                        (proof, jump),
+                        output,
+                        halt,
+                    )
                     .await?;
                 self.mark(work.job.attempt)
                     .await
@@ -268,36 +273,52 @@ impl SshExecutor {
     /// Proves the account on a connection that is new, with the credential that came with the permit.
     async fn sign_in(
         &self,
-        (action, login): (&Ssh, &Login),
+        (job, action, login): (&Job, &Ssh, &Login),
         known: Known,
-        (secret, lease): (Secret, LeaseId),
+        ((secret, lease), jump): ((Secret, LeaseId), Option<Secret>),
         output: &mut Output,
         halt: &mut Halt,
     ) -> Result<Place, ExecuteError> {
         let Known {
-            mut connection,
+            connection,
             opening: _,
             own_key,
             promise,
         } = known;
         let not_started = |why: &str| ExecuteError::NotStarted(why.to_owned());
         let lease = promise.as_ref().map(|_| self.pool.open(lease));
-        let older = &action.algorithms;
-        let sha1 = older.iter().any(|one| one == algorithms::SHA1_SIGNATURES);
-        if login.kind != CredentialKind::SshCertificate {
+        let sha1 = way::takes_sha1(&action.server);
+        if !certified(login) {
             output.mask(&secret);
         }
-        tokio::select! {
+        let jump = way::given(action, jump).map_err(ExecuteError::NotStarted)?;
+        if let Some((jump, secret)) = &jump
+            && !jump.login.as_ref().is_some_and(certified)
+        {
+            output.mask(secret);
+        }
+        let signing = async {
+            let mut connection = match &jump {
+                Some((jump, secret)) => {
+                    way::cross(connection, (job, action, jump), own_key.clone(), secret).await?
+                }
+                None => connection,
+            };
+            let own_key = own_key.filter(|_| certified(login));
+            login::sign_in(&mut connection, login, own_key, (&secret, sha1)).await?;
+            Ok::<_, String>(connection)
+        };
+        let connection = tokio::select! {
             biased;
             why = halt.reached() => {
                 let (_, message) = halted(why);
                 let before = "stopped before it was started";
                 return Err(not_started(if message.is_empty() { before } else { &message }));
             }
-            signed_in = login::sign_in(&mut connection, login, own_key, (&secret, sha1)) => {
-                signed_in.map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
+            signed_in = signing => {
+                signed_in.map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?
             }
-        }
+        };
         let Some((promise, lease)) = promise.zip(lease) else {
             return Ok(Place {
                 line: Line::Own(connection),
@@ -323,35 +344,9 @@ impl SshExecutor {
     }
 }
 
-/// Where an attempt runs.
-struct Place {
-    line: Line,
-    /// A session that has begun.
-    channel: Option<Channel<Msg>>,
-}
-
-/// A connection that is signed in.
-enum Line {
-    /// For one attempt.
-    Own(Connection),
-    /// For others too.
-    Shared(Seat),
-}
-
-impl Line {
-    fn connection(&self) -> &Connection {
-        match self {
-            Self::Own(connection) => connection,
-            Self::Shared(seat) => &seat.kept.connection,
-        }
-    }
-
-    const fn seat(&self) -> Option<&Seat> {
-        match self {
-            Self::Own(_) => None,
-            Self::Shared(seat) => Some(seat),
-        }
-    }
+/// Whether an account is proven by a certificate, which is no secret.
+fn certified(login: &Login) -> bool {
+    login.kind == CredentialKind::SshCertificate
 }
 
 /// What a host, or the library, has said of an error, as it can be passed on.
@@ -361,70 +356,13 @@ fn told(error: &russh::Error) -> String {
     legal.take(TEXT_CHARS_MAX).collect()
 }
 
-/// Runs the steps in order, until one is no success.
-async fn steps(
-    line: &Line,
-    mut channel: Option<Channel<Msg>>,
-    planned: &[Planned],
-    output: &mut Output,
-    halt: &mut Halt,
-) -> Result<End, ExecuteError> {
-    let not_started = |why: String| ExecuteError::NotStarted(why);
-    let mut step = 0;
-    let mut verdict = (Outcome::Succeeded(0), "no step's condition held".to_owned());
-    for (at, planned) in planned.iter().enumerate() {
-        step = planned.number;
-        verdict = match session::run(
-            (line.connection(), channel.take(), line.seat()),
-            planned,
-            output,
-            halt,
-        )
-        .await?
-        {
-            session::Ended::NotBegun(why) if at == 0 => {
-                return Err(not_started(output.redacted(why)));
-            }
-            session::Ended::NotBegun(why) => (Outcome::Interrupted, why),
-            session::Ended::Stopped(why) if at == 0 => {
-                return Err(not_started(format!(
-                    "stopped before it was started: {}",
-                    halted(why).1
-                )));
-            }
-            session::Ended::Stopped(why) => halted(why),
-            session::Ended::With(outcome, why) => (outcome, why),
-        };
-        if !matches!(verdict.0, Outcome::Succeeded(_)) {
-            break;
-        }
-    }
-    Ok(End {
-        outcome: verdict.0,
-        step,
-        // What a command has left behind on another machine nobody can see from here.
-        all_dead: false,
-        message: output.redacted(verdict.1),
-        found: None,
-    })
-}
-
 impl Executor for SshExecutor {
     fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         Box::pin(async move {
             let Action::Ssh(action) = &job.action else {
                 return Err(Unprepared::NotStarted("not a job over SSH".to_owned()));
             };
-            let login = match &job.login {
-                Some(login) if login.kind.signs_in_over_ssh() => login,
-                Some(_) | None => {
-                    let clause = "login".to_owned();
-                    let message =
-                        "a job over SSH needs an account and a way to prove it".to_owned();
-                    return Err(Unprepared::Refused(Refusal { clause, message }));
-                }
-            };
-            self.reach(job, login, action).await
+            self.reach(job, action).await
         })
     }
 

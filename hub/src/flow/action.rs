@@ -1,0 +1,105 @@
+//! What a job does: its template's steps, and how its target is reached.
+
+use steward_shared::action::{Action, HostKeys, Jump, Local, Server, Ssh, TargetRef};
+use steward_shared::credential::Login;
+use steward_shared::id::TargetId;
+use steward_shared::template::{Executor, Manifest, SshTarget, Values, Way};
+
+use crate::store::{StoreError, Tx};
+
+/// What the jobs of a run do, wherever they do it.
+pub(super) struct Work<'a> {
+    /// Whether they only look at host keys.
+    pub learns: bool,
+    pub manifest: &'a Manifest,
+    pub values: &'a Values,
+    /// Whether they may share a connection where their targets allow it.
+    pub shares: bool,
+    /// The run's project, by name.
+    pub project: &'a str,
+}
+
+/// What one of them does on this target.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn action(
+    tx: &mut Tx<'_>,
+    target: TargetId,
+    work: &Work<'_>,
+) -> Result<Action, StoreError> {
+    let (manifest, values) = (work.manifest, work.values);
+    if work.learns {
+        let port = tx.target_ssh(target)?.port;
+        return Ok(Action::HostKeys(HostKeys { port }));
+    }
+    Ok(match manifest.executor {
+        Executor::Local => Action::Local(Local {
+            steps: manifest.steps.clone(),
+            values: values.clone(),
+            environment: manifest.environment.clone(),
+            directory: manifest.directory.clone(),
+            run_as: manifest.run_as.clone(),
+        }),
+        Executor::Ssh => {
+            let ssh = tx.target_ssh(target)?;
+            let jump = match &ssh.jump {
+                Some(way) => Some(Box::new(jump(tx, way, work.project)?)),
+                None => None,
+            };
+            Action::Ssh(Ssh {
+                steps: manifest.steps.clone(),
+                values: values.clone(),
+                environment: manifest.environment.clone(),
+                directory: manifest.directory.clone(),
+                terminal: manifest.terminal,
+                reuse_ms: if work.shares { ssh.reuse_ms } else { 0 },
+                server: server(ssh),
+                jump,
+            })
+        }
+    })
+}
+
+fn server(ssh: SshTarget) -> Server {
+    Server {
+        port: ssh.port,
+        host_keys: ssh.host_keys,
+        host_authorities: ssh.host_authorities,
+        algorithms: ssh.algorithms,
+        sources: ssh.sources,
+    }
+}
+
+/// The way to a target through another one. What is not there any more is left out, and the bridge refuses the job.
+fn jump(tx: &mut Tx<'_>, way: &Way, project: &str) -> Result<Jump, StoreError> {
+    let credential = tx.credential(&way.credential)?;
+    let credential = credential.filter(|one| one.project_name == project);
+    let login = credential.map(|credential| Login {
+        credential: credential.id,
+        name: credential.name,
+        kind: credential.kind,
+        account: credential.account,
+    });
+    let gone = TargetRef {
+        id: TargetId::from_bytes([0; 16]),
+        name: way.target.clone(),
+        address: String::new(),
+    };
+    Ok(match tx.target(&way.target)? {
+        Some(target) => Jump {
+            target: TargetRef {
+                id: target.id,
+                name: target.name,
+                address: target.address,
+            },
+            server: server(target.ssh),
+            login,
+        },
+        None => Jump {
+            target: gone,
+            server: Server::default(),
+            login,
+        },
+    })
+}
