@@ -231,7 +231,7 @@ pub const ROTATION_STEP_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// From the handing out of a credential to the end of the sign-in that it is for, at the latest: before that its
 /// value is not changed on the target.
-pub const SIGN_IN_WITHIN: Duration = Duration::from_secs(60);
+pub const SIGN_IN_WITHIN: Duration = Duration::from_secs(90);
 
 /// How often a step of a rotation that has told nothing is tried.
 pub const ROTATION_TRIES_MAX: u32 = 12;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
-use steward_shared::action::{Server, Ssh};
+use steward_shared::action::{Server, Ssh, TargetRef};
 use steward_shared::credential::Login;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
@@ -101,7 +101,7 @@ pub(super) fn admit(
     action: &Ssh,
 ) -> Result<Place, Refusal> {
     let section = reaching(section, job, action.server.port)?;
-    account(section, job.login.as_ref())?;
+    account(section, &job.target, job.login.as_ref())?;
     algorithms(section, &action.server)?;
     if let Some(jump) = &action.jump {
         let (address, port) = (&jump.target.address, jump.server.port);
@@ -112,7 +112,7 @@ pub(super) fn admit(
                 "is not in the list of targets that others are reached through",
             ));
         }
-        account(section, jump.login.as_ref())?;
+        account(section, &jump.target, jump.login.as_ref())?;
         algorithms(section, &jump.server)?;
     }
     if action.terminal && !section.terminal {
@@ -130,9 +130,15 @@ pub(super) fn admit(
     Ok(Place::Target)
 }
 
-fn account(section: &SshSection, login: Option<&Login>) -> Result<(), Refusal> {
+fn account(section: &SshSection, target: &TargetRef, login: Option<&Login>) -> Result<(), Refusal> {
     let Some(login) = login else {
-        return Err(refused("policy.ssh", "", "is not an account to use"));
+        return Err(Refusal {
+            clause: "login".to_owned(),
+            message: format!(
+                "the job has no account on {}: its credential is not there any more",
+                target.name
+            ),
+        });
     };
     if !section.credentials.contains(&login.kind) {
         return Err(refused(

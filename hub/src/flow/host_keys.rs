@@ -64,8 +64,11 @@ impl KnownKeys {
     pub fn of(tx: &mut Tx<'_>, target: &str) -> Result<Self, FlowError> {
         let target = find_target(tx, target)?;
         let mut learned = tx.learned_host_keys(target.id)?;
-        // What was shown elsewhere is no key of this address.
-        learned.retain(|key| key.address == target.address && key.port == target.ssh.port);
+        // What was shown elsewhere is no key of this address, which is another one behind another target.
+        learned.retain(|key| {
+            let here = key.address == target.address && key.port == target.ssh.port;
+            here && target.ssh.jump.is_none()
+        });
         Ok(Self { target, learned })
     }
 }

@@ -225,7 +225,7 @@ fn grant(
         name: asked.name.to_owned(),
         credential: credential.id,
         lease: lease.id,
-        account: asking.fetched.account(&credential),
+        account: asking.fetched.account(asked.name, &credential),
         valid_for_ms: u64::try_from(valid_for.as_millis()).unwrap_or(0),
         sealed,
     };
@@ -261,8 +261,8 @@ pub(super) fn usable(
         return Ok(Err(format!("{of} is nothing that a command can read")));
     }
     let run = asking.row.run;
-    // What a change's own steps are given, it says itself.
-    let by = tx.run_rotation(run)?;
+    // What a change's own steps are given, it says itself; of the way to its targets it says nothing.
+    let by = tx.run_rotation(run)?.filter(|_| asked.name != JUMP);
     let own = match by {
         Some(id) => tx
             .rotation(&id.to_string())?
@@ -319,6 +319,7 @@ fn lease(
             attempt: row.id,
             name: asked.name.to_owned(),
             credential: credential.id,
+            target: asked.account.map(|(_, target)| target),
             version,
             keys,
             opened_at: now,
@@ -350,7 +351,7 @@ fn proof(
 ) -> Result<Result<Secret, String>, FlowError> {
     let now = asking.now;
     if credential.is_outside() {
-        return Ok(asking.fetched.of(credential));
+        return Ok(asking.fetched.of(&lease.name, credential));
     }
     let Some(value) = opened(tx, vault, credential, lease.version, now)? else {
         return Ok(Err(format!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
 use steward_shared::template::{SshTarget, TaskTargets, Way};
 use steward_shared::time::Timestamp;
@@ -198,7 +199,11 @@ pub fn row(
         ));
     }
     let site = find_site(tx, &new.site)?;
-    check_way(tx, project, (&target, new.ssh.jump.as_deref()))?;
+    let mut ssh = new.ssh;
+    ssh.jump = match ssh.jump {
+        Some(asked) => Some(Box::new(way(tx, project, &target, &asked)?)),
+        None => None,
+    };
     Ok(TargetRow {
         id,
         project: project.id,
@@ -209,22 +214,15 @@ pub fn row(
         address,
         platform,
         labels: new.labels,
-        ssh: new.ssh,
+        ssh,
         created_at: now,
     })
 }
 
-/// Looks whether a target can be reached through another one: that is there, and is reached by itself.
-fn check_way(
-    tx: &mut Tx<'_>,
-    project: &ProjectRow,
-    (target, way): (&str, Option<&Way>),
-) -> Result<(), FlowError> {
-    let Some(way) = way else {
-        return Ok(());
-    };
+/// The way to a target through another one, where it can be gone: that is there, and is reached by itself.
+fn way(tx: &mut Tx<'_>, project: &ProjectRow, target: &str, asked: &Way) -> Result<Way, FlowError> {
     let no = |rule: String| Err(FlowError::invalid("ssh.jump", rule));
-    let between = find_target(tx, &way.target)?;
+    let between = find_target(tx, &asked.target)?;
     if between.name == target {
         return no("a target cannot be reached through itself".to_owned());
     }
@@ -239,14 +237,23 @@ fn check_way(
             "{beyond} is reached through {target}: one target in between is all there can be"
         ));
     }
-    let credential = find_credential(tx, &way.credential)?;
+    let credential = find_credential(tx, &asked.credential)?;
     if credential.project_name != project.name || !credential.kind.signs_in_over_ssh() {
         return no(format!(
             "{} is no credential of this project that signs in over SSH",
             credential.name
         ));
     }
-    Ok(())
+    if credential.kind == CredentialKind::SshCertificate && credential.kept_at.is_some() {
+        return no(format!(
+            "a source signs the certificates of {}: those allow commands, and no way to other targets",
+            credential.name
+        ));
+    }
+    Ok(Way {
+        target: between.name,
+        credential: credential.name,
+    })
 }
 
 /// A site, or an error that knows what might have been meant.

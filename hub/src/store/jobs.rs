@@ -34,12 +34,19 @@ pub struct JobRow {
 
 const JOBS: &str = "SELECT j.*, s.name AS site_name FROM jobs j JOIN sites s ON s.id = j.site";
 
-/// A credential of the job's run is being changed by another one where the job uses it: as its login on its own target, as a secret
-/// anywhere.
+/// A credential of the job's run is being changed by another one where the job uses it: as its login on its own
+/// target, as a secret anywhere; or the one for the target in between is, there.
 const CHANGING: &str = "SELECT 1 FROM rotation_places p JOIN rotations o ON o.id = p.rotation
-    WHERE p.ended_at IS NULL AND o.begun_at IS NOT NULL AND o.id IS NOT r.rotation
-          AND ((o.credential = r.credential AND p.target = j.target)
-               OR o.credential IN (SELECT u.credential FROM run_credentials u WHERE u.run = r.id AND u.name <> ''))";
+    WHERE p.ended_at IS NULL AND o.begun_at IS NOT NULL
+          AND ((o.id IS NOT r.rotation
+                AND ((o.credential = r.credential AND p.target = j.target)
+                     OR o.credential IN
+                        (SELECT u.credential FROM run_credentials u WHERE u.run = r.id AND u.name <> '')))
+               OR EXISTS
+                  (SELECT 1 FROM targets t
+                   JOIN targets g ON g.name = json_extract(t.ssh, '$.jump.target')
+                   JOIN credentials h ON h.name = json_extract(t.ssh, '$.jump.credential')
+                   WHERE t.id = j.target AND g.id = p.target AND h.id = o.credential))";
 
 fn job(r: &Row<'_>) -> Result<JobRow, StoreError> {
     const T: &str = "jobs";

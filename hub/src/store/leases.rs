@@ -18,6 +18,8 @@ pub struct LeaseRow {
     pub name: String,
     /// The credential.
     pub credential: CredentialId,
+    /// The target on which it is used as an account; none where commands read it.
+    pub target: Option<TargetId>,
     /// The version of its value; 0 where there is none.
     pub version: u32,
     /// Digest of the attempt's keys that it was opened for.
@@ -39,6 +41,7 @@ pub(super) fn lease(r: &Row<'_>) -> Result<LeaseRow, StoreError> {
         attempt: row::parsed(r, T, "attempt")?,
         name: row::get(r, T, "name")?,
         credential: row::parsed(r, T, "credential")?,
+        target: row::parsed_maybe(r, T, "target")?,
         version: row::count(r, T, "version")?,
         keys: row::get(r, T, "keys")?,
         opened_at: row::instant(r, T, "opened_at")?,
@@ -53,8 +56,8 @@ impl Tx<'_> {
     pub fn open_lease(&mut self, lease: &LeaseRow) -> Result<(), StoreError> {
         self.execute_one(
             "open a lease",
-            "INSERT INTO leases (id, attempt, name, credential, version, keys, opened_at, expires_at, why)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '')",
+            "INSERT INTO leases (id, attempt, name, credential, version, keys, opened_at, expires_at, why, target)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '', ?9)",
             &[
                 &lease.id.to_string(),
                 &lease.attempt.to_string(),
@@ -64,6 +67,7 @@ impl Tx<'_> {
                 &lease.keys,
                 &row::kept(lease.opened_at),
                 &row::kept(lease.expires_at),
+                &lease.target.map(|target| target.to_string()),
             ],
         )
     }
@@ -95,7 +99,8 @@ impl Tx<'_> {
         since: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "SELECT 1 AS found FROM leases l JOIN attempts a ON a.id = l.attempt JOIN jobs j ON j.id = a.job
-                   WHERE l.credential = ?1 AND a.ended_at IS NULL AND l.opened_at >= ?3 AND j.target = ?2 LIMIT 1";
+                   WHERE l.credential = ?1 AND a.ended_at IS NULL AND l.opened_at >= ?3
+                       AND COALESCE(l.target, j.target) = ?2 LIMIT 1";
         let found = self.one(
             "look for fresh leases",
             sql,

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 11] = [
+const MIGRATIONS: [(&str, &str); 12] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -48,6 +48,10 @@ const MIGRATIONS: [(&str, &str); 11] = [
     (
         "connections",
         include_str!("../../migrations/sqlite/0011_connections.sql"),
+    ),
+    (
+        "lease_targets",
+        include_str!("../../migrations/sqlite/0012_lease_targets.sql"),
     ),
 ];
 

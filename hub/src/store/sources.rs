@@ -97,7 +97,11 @@ impl Tx<'_> {
              UNION ALL
              SELECT c.id FROM attempts a JOIN run_credentials s ON s.run = a.run
              JOIN credentials c ON c.id = s.credential
-             WHERE a.id = ?1 AND (c.kept_at IS NOT NULL OR c.kind = 'database') LIMIT 1",
+             WHERE a.id = ?1 AND (c.kept_at IS NOT NULL OR c.kind = 'database')
+             UNION ALL
+             SELECT c.id FROM attempts a JOIN jobs j ON j.id = a.job JOIN targets t ON t.id = j.target
+             JOIN credentials c ON c.name = json_extract(t.ssh, '$.jump.credential')
+             WHERE a.id = ?1 AND c.kept_at IS NOT NULL LIMIT 1",
             &[&attempt.to_string()],
             |r| row::get::<String>(r, "credentials", "id"),
         )?;

@@ -135,17 +135,16 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
-    /// Targets on which a credential was used as a login, and of which nothing else is on record, keep the version
+    /// Targets on which a credential was used as an account, and of which nothing else is on record, keep the version
     /// that is in force.
     pub fn keep_used_places(&mut self, id: CredentialId, now: Timestamp) -> Result<(), StoreError> {
         self.execute(
             "keep the places where a credential was used",
             "INSERT INTO credential_places (credential, target, version, state, checked_at)
-             SELECT DISTINCT c.id, j.target, c.version, 'assumed', ?2
+             SELECT DISTINCT c.id, t.id, c.version, 'assumed', ?2
              FROM leases l JOIN credentials c ON c.id = l.credential
-                 JOIN attempts a ON a.id = l.attempt JOIN jobs j ON j.id = a.job
-                 JOIN targets t ON t.id = j.target AND t.removed_at IS NULL
-             WHERE l.credential = ?1 AND l.name = '' AND c.version > 0
+                 JOIN targets t ON t.id = l.target AND t.removed_at IS NULL
+             WHERE l.credential = ?1 AND c.version > 0
              ON CONFLICT (credential, target) DO NOTHING",
             &[&id.to_string(), &row::kept(now)],
         )

@@ -3,9 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use steward_tests::{Api, Hub, Sshd, World, until};
+use steward_tests::{Api, Hub, Sshd, World};
 
+use super::ends::{all_die, pids};
 use super::{PASSWORD, add, key_login, leases, over_ssh, said};
 
 /// A name that only the machine in between knows: nobody else finds what it stands for.
@@ -103,6 +106,13 @@ async fn story_ssh_jump() -> Result<()> {
     let counted = leases(&api).await?;
     ensure!(counted.values().all(|count| *count == 2), "{counted:?}");
     key_login(&hub, &machine).await?;
+    // The same key for both.
+    let both = fs::read_to_string(machine.file("authorized_keys"))?;
+    fs::write(gate.file("authorized_keys"), both)?;
+    targets(&hub, &gate, &machine, "root-key").await?;
+    hub.apply(&over_ssh("same", "root-key", "run: id -un"))
+        .await?;
+    ensure!(said(&api, "same").await? == "root\n", "another account");
     add(&hub, "hop-password", "password", "hop").await?;
     hub.set_credential("hop-password", PASSWORD).await?;
     targets(&hub, &gate, &machine, "hop-password").await?;
@@ -157,7 +167,8 @@ async fn ssh_jump_offers_nothing_to_strangers() -> Result<()> {
     world.passed().await
 }
 
-/// A command behind another machine dies when it is cancelled, and when the machine in between loses the connection.
+/// A command behind another machine dies when it is cancelled, and when the machine in between loses the connection:
+/// then nobody knows what became of it.
 #[tokio::test]
 async fn ssh_jump_is_a_lifeline() -> Result<()> {
     let world = World::new()?;
@@ -168,23 +179,30 @@ async fn ssh_jump_is_a_lifeline() -> Result<()> {
     let machine = Sshd::start(&world, "machine", "").await?;
     targets(&hub, &gate, &machine, "hop-certificate").await?;
     key_login(&hub, &machine).await?;
-    let (begun, step) = (world.path("begun"), "exec sleep 600");
-    let step = format!("script: |\n      echo $$ > {}; {step}", begun.display());
-    hub.apply(&over_ssh("long", "root-key", &step)).await?;
+    let step = "script: |\n      sleep 600 & echo $$ $!; wait";
+    hub.apply(&over_ssh("long", "root-key", step)).await?;
     let api = hub.api()?;
-    let run = api.run("long").await?;
-    let pid = until("the command runs", async || {
-        let text = fs::read_to_string(&begun).unwrap_or_default();
-        Ok(text.ends_with('\n').then(|| text.trim().to_owned()))
-    })
-    .await?;
-    hub.cli(&["runs", "cancel", &run]).await?.succeeded()?;
-    let ended = api.end(&run).await?;
-    ensure!(ended["state"] == "cancelled", "{ended}");
-    until("the command is dead", async || {
-        Ok((!fs::exists(format!("/proc/{pid}"))?).then_some(()))
-    })
-    .await?;
+    for (lost, state) in [(false, "cancelled"), (true, "unknown")] {
+        let run = api.run("long").await?;
+        let pids = pids(&api, &run).await?;
+        if lost {
+            let log = gate.log();
+            let (_, carries) = log.rsplit_once("User child is on pid ").context("nobody")?;
+            let pid = carries.lines().next().unwrap_or_default().parse()?;
+            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        } else {
+            hub.cli(&["runs", "cancel", &run, "--yes"])
+                .await?
+                .succeeded()?;
+        }
+        let ended = api.end(&run).await?;
+        ensure!(
+            ended.get("state").is_some_and(|found| found == state),
+            "{ended} {}",
+            api.job(&run).await?
+        );
+        all_die(&pids).await?;
+    }
     world.passed().await
 }
 

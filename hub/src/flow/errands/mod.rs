@@ -32,7 +32,8 @@ use crate::store::CredentialRow;
 /// What was fetched for one request for a permit.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    values: BTreeMap<CredentialId, (u32, Result<Got, String>)>,
+    /// By the name that the job has for it.
+    values: BTreeMap<String, (u32, Result<Got, String>)>,
     otherwise: Option<&'static str>,
     backs: Vec<Back>,
 }
@@ -63,8 +64,8 @@ impl Fetched {
     }
 
     /// What was fetched for a credential; why it was not, for people.
-    pub(super) fn of(&self, credential: &CredentialRow) -> Result<Secret, String> {
-        match self.values.get(&credential.id) {
+    pub(super) fn of(&self, name: &str, credential: &CredentialRow) -> Result<Secret, String> {
+        match self.values.get(name) {
             Some((version, Ok(got))) if *version == credential.version => Ok(got.value.clone()),
             Some((version, Err(why))) if *version == credential.version => Err(why.clone()),
             Some(_) => Err(format!("{} was changed meanwhile", credential.name)),
@@ -73,8 +74,8 @@ impl Fetched {
     }
 
     /// The account of a credential: the one that was made with it, or its own.
-    pub(super) fn account(&self, credential: &CredentialRow) -> String {
-        let made = match self.values.get(&credential.id) {
+    pub(super) fn account(&self, name: &str, credential: &CredentialRow) -> String {
+        let made = match self.values.get(name) {
             Some((_, Ok(got))) => got.account.clone(),
             Some((_, Err(_))) | None => None,
         };
@@ -111,7 +112,8 @@ enum Wants {
 
 /// An errand, or why it is not run, for one credential.
 struct Planned {
-    credential: CredentialId,
+    /// The name that the job has for it.
+    name: String,
     version: u32,
     /// For people.
     source: String,
@@ -153,7 +155,7 @@ impl Flow {
         let mut fetched = Fetched::default();
         let mut running = JoinSet::new();
         for Planned {
-            credential,
+            name,
             version,
             source,
             errand,
@@ -162,7 +164,7 @@ impl Flow {
             let errand = match errand {
                 Ok(errand) => errand,
                 Err(why) => {
-                    fetched.values.insert(credential, (version, Err(why)));
+                    fetched.values.insert(name, (version, Err(why)));
                     continue;
                 }
             };
@@ -175,12 +177,12 @@ impl Flow {
                     Ok(Err(why)) => Err(told(&why)),
                     Err(_) => Err(told(&OutsideError::TimedOut)),
                 };
-                (credential, version, brought)
+                (name, version, brought)
             });
         }
         while let Some(done) = running.join_next().await {
             // A task that panicked has fetched nothing.
-            let Ok((credential, version, brought)) = done else {
+            let Ok((name, version, brought)) = done else {
                 continue;
             };
             let value = brought.map(|brought| {
@@ -190,7 +192,7 @@ impl Flow {
             if let Err(why) = &value {
                 tracing::warn!(attempt = %receipt.attempt, why, "nothing was fetched for an attempt");
             }
-            fetched.values.insert(credential, (version, value));
+            fetched.values.insert(name, (version, value));
         }
         failpoint!("hub.fetch.done");
         Ok(fetched)

@@ -91,7 +91,7 @@ impl Request {
                 }
             };
             planned.push(Planned {
-                credential: credential.id,
+                name: asked.name.to_owned(),
                 version: credential.version,
                 source,
                 errand,

@@ -6,14 +6,15 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, Handle};
+use russh::client::{self, Handle, Msg};
 use russh::keys::{HashAlg, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, Disconnect, SshId};
+use russh::{AlgorithmKind, ChannelStream, Disconnect, SshId};
 use steward_shared::action::Server;
 use steward_shared::frame::Refusal;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Unprepared;
 use super::known::Known;
@@ -34,8 +35,11 @@ pub(super) struct Connection {
 enum Below {
     /// TCP.
     Tcp(#[expect(dead_code, reason = "it closes when it is dropped")] Closer),
-    /// A channel of another connection.
-    Channel(Box<Connection>),
+    /// A channel of another connection, and what carries it.
+    Channel(
+        Box<Connection>,
+        #[expect(dead_code, reason = "it ends when it is dropped")] AbortOnDropHandle<()>,
+    ),
 }
 
 /// Ends a TCP connection for whoever still holds it: the library's own task may wait for a host for ever.
@@ -59,7 +63,7 @@ impl Connection {
     pub(super) async fn close(&self) {
         let bye = self.handle.disconnect(Disconnect::ByApplication, "", "");
         drop(timeout(Duration::from_secs(1), bye).await);
-        if let Below::Channel(between) = &self.below {
+        if let Below::Channel(between, _) = &self.below {
             Box::pin(between.close()).await;
         }
     }
@@ -131,11 +135,44 @@ pub(super) async fn reach_through(
         let own = between.own.to_string();
         let handle = &between.handle;
         let opening = handle.channel_open_direct_tcpip(address, server.port.into(), own, 0);
-        let stream = opening.await?.into_stream();
+        let (stream, carrier) = carried(opening.await?.into_stream());
         let (own, peer) = (between.own, between.peer);
-        Ok((stream, (own, peer, Below::Channel(Box::new(between)))))
+        Ok((
+            stream,
+            (own, peer, Below::Channel(Box::new(between), carrier)),
+        ))
     };
     known(address, server, dialling).await
+}
+
+/// A stream that ends both ways as soon as the channel ends either way. The library alone does not notice that a
+/// channel has ended which it waits to write to, and two of its connections could wait for each other.
+fn carried(mut channel: ChannelStream<Msg>) -> (DuplexStream, AbortOnDropHandle<()>) {
+    let (near, far) = tokio::io::duplex(2 * SSH_WINDOW_BYTES as usize);
+    let carrying = async move {
+        let (mut from_host, mut to_host) = tokio::io::split(&mut channel);
+        let (mut from_here, mut to_here) = tokio::io::split(far);
+        // Either end is the end, whatever it says.
+        tokio::select! {
+            ended = tokio::io::copy(&mut from_host, &mut to_here) => drop(ended),
+            ended = tokio::io::copy(&mut from_here, &mut to_host) => drop(ended),
+        }
+    };
+    (near, AbortOnDropHandle::new(tokio::spawn(carrying)))
+}
+
+/// What a host is known by.
+///
+/// # Errors
+/// [`Unprepared::Refused`] where that is nothing.
+pub(super) fn on_record(address: &str, server: &Server) -> Result<Known, Unprepared> {
+    let known = Known::of(address, server);
+    if known.is_nothing() {
+        return Err(wrong_host(
+            "no host key of the target is on record, so it cannot be known".to_owned(),
+        ));
+    }
+    Ok(known)
 }
 
 /// Shakes hands over what is dialled, with the host that is meant and no other.
@@ -145,12 +182,7 @@ async fn known<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     dialling: impl Future<Output = Result<(S, (IpAddr, IpAddr, Below)), russh::Error>>,
 ) -> Result<Connection, Unprepared> {
     let port = server.port;
-    let known = Known::of(address, server);
-    if known.is_nothing() {
-        return Err(wrong_host(
-            "no host key of the target is on record, so it cannot be known".to_owned(),
-        ));
-    }
+    let known = on_record(address, server)?;
     let config = Arc::new(config(&known, &server.algorithms));
     let shown = Arc::new(Mutex::new(None));
     let host = Host {

@@ -1,7 +1,8 @@
 //! Commands on another machine, over SSH (RFC 4251 to 4254).
 //!
 //! First the host is reached and its key looked at; only then is the hub asked for the permit, and with it for the
-//! credential. So a host that is not who it should be is never offered anything, and no lease is opened for it.
+//! credential. So a host that is not who it should be is never offered anything, and no lease is opened for it. One
+//! that only another host reaches is looked at after the permit, and before anything is offered to it.
 
 mod algorithms;
 mod host;
@@ -148,6 +149,7 @@ impl SshExecutor {
             false => None,
         };
         let (address, server) = way::first(job, action);
+        host::on_record(&job.target.address, &action.server)?;
         let connection = host::reach(address, server).await?;
         let beyond = action.jump.as_ref().map(|_| connection.peer.to_string());
         let keys = AttemptKeys {
