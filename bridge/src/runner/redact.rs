@@ -345,6 +345,16 @@ mod tests {
     }
 
     #[test]
+    fn text_shows_nothing_of_a_stream_and_no_beginning_of_a_secret() {
+        let mut redactor = redactor(SECRET);
+        assert_eq!(redactor.push(Stream::Stderr, b"Kan"), b"");
+        assert_eq!(redactor.text("signal: killed"), "signal: killed");
+        assert_eq!(redactor.text("not Kanari \"7\""), "not [masked]");
+        assert_eq!(redactor.masked(), 1);
+        assert_eq!(redactor.push(Stream::Stderr, b"ada"), b"Kanada");
+    }
+
+    #[test]
     fn short_secret_masks_nothing() {
         assert!(Redactor::of(&Secret::from("ab12\n".to_owned())).is_none());
         let seen = shown(&mut redactor("abc123"), b"one abc123abc123 abc12", 4);

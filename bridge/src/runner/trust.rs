@@ -212,3 +212,51 @@ impl Trust {
 fn receipt_key(seed: &Secret) -> Result<SigningKey, TrustError> {
     SigningKey::from_seed(seed).map_err(|_| TrustError::Damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use steward_shared::time::Timestamp;
+
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&SigningKey::new_seed().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn document_that_is_known_already_does_not_keep_the_newer_ones_away() {
+        let (cluster, signing) = (ClusterId::random(), Arc::new(key()));
+        let document = |version, previous| {
+            let document = TrustDocument {
+                cluster,
+                version,
+                previous,
+                issued_at: Timestamp::from_millis(1_800_000_000_000),
+                expires: Timestamp::from_millis(1_900_000_000_000),
+                trust_key: signing.public(),
+                job_keys: vec![signing.public()],
+                roots: vec![Digest([7; 32])],
+            };
+            Signed::new(&document, &signing).unwrap()
+        };
+        let first = document(1, Digest([0; 32]));
+        let second = document(2, Digest::of(first.body()));
+        let third = document(3, Digest::of(second.body()));
+        let fork = document(2, Digest([1; 32]));
+        let at = Trust {
+            cluster,
+            bridge: BridgeId::random(),
+            name: "br-1".to_owned(),
+            site: "dmz".to_owned(),
+            trusted: Trusted::given(first.clone(), cluster, &signing.public()).unwrap(),
+            receipt_key: Arc::clone(&signing),
+        };
+        let at = at.followed(std::slice::from_ref(&second)).unwrap();
+        let crossed = [first.clone(), second, third.clone()];
+        let version = |trust: Option<Trust>| trust.map(|trust| trust.trusted.mark().version);
+        assert_eq!(version(at.followed(&crossed)), Some(3));
+        assert_eq!(version(at.followed(&[first])), None);
+        // Another one of the number that it is at is a fork: nothing behind it is believed.
+        assert_eq!(version(at.followed(&[fork, third])), None);
+    }
+}

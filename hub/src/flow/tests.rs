@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join;
 use rusqlite::Connection;
 use steward_certs::key::Key;
-use steward_shared::action::ActionKind;
+use steward_shared::action::{Action, ActionKind};
 use steward_shared::codec;
 use steward_shared::frame::{
     AttemptKeys, ConnectionClosed, Hello, OpenAttempt, Receipt, ReceiptEvent, Refusal, Released,
@@ -51,8 +51,8 @@ use crate::store::{
 };
 use crate::vault::kek::{Kek, stretching};
 
-const USER: &str = "m.okafor";
-const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
+pub(super) const USER: &str = "m.okafor";
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
 
 #[tokio::test]
 async fn attempt_lives_by_its_bridges_receipts_and_is_settled_when_all_is_there() {
@@ -1340,6 +1340,33 @@ async fn connection_is_not_for_whom_it_is_not() {
 }
 
 #[tokio::test]
+async fn connection_is_shared_under_no_value_that_may_change_unseen() {
+    let hub = Bench::new().await;
+    hub.reuse(60_000);
+    let waits = async || {
+        let (job, _) = hub.offer_over_ssh("deploy-password").await;
+        let Action::Ssh(action) = job.action else {
+            panic!("{:?}", job.action)
+        };
+        action.reuse_ms
+    };
+    assert_eq!(waits().await, 60_000);
+    let described = |after_use: bool| {
+        format!(
+            "credential: deploy-password\nkind: password\naccount: deploy\ntargets: {{ names: [one] }}\n\
+             rotation: {{ template: remote, after_use: {after_use} }}\n"
+        )
+    };
+    hub.apply(&described(true)).await;
+    assert_eq!(waits().await, 0, "each attempt has a value of its own");
+    hub.apply(&described(false)).await;
+    assert_eq!(waits().await, 60_000);
+    // Kept elsewhere; where, is all the same here.
+    hub.tamper("UPDATE credentials SET kept_at = id");
+    assert_eq!(waits().await, 0, "it is changed elsewhere");
+}
+
+#[tokio::test]
 async fn connection_ends_by_its_bridges_word_and_with_its_hello() {
     let hub = Bench::new().await;
     hub.reuse(60_000);
@@ -1458,9 +1485,9 @@ async fn what_has_not_started_in_its_window_expires() {
 }
 
 /// A hub in a folder of its own, a site with a bridge, four targets, and what the bridge was sent.
-struct Bench {
-    flow: Flow,
-    clock: Arc<Hands>,
+pub(super) struct Bench {
+    pub(super) flow: Flow,
+    pub(super) clock: Arc<Hands>,
     folder: tempfile::TempDir,
     bridge: BridgeId,
     journal: JournalId,
@@ -1478,10 +1505,10 @@ struct Sent {
 
 /// A clock that a test moves: since boot, and how much further the wall clock is.
 #[derive(Debug)]
-struct Hands(AtomicU64, AtomicU64);
+pub(super) struct Hands(AtomicU64, AtomicU64);
 
 impl Hands {
-    fn pass(&self, time: Duration) {
+    pub(super) fn pass(&self, time: Duration) {
         self.0
             .fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
     }
@@ -1552,7 +1579,7 @@ targets: { names: [one] }
 ";
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cluster = ClusterId::random();
         let (keys, objects) = (folder.path().join("keys"), folder.path().join("objects"));
@@ -1622,12 +1649,12 @@ impl Bench {
         self.run_with(request_for(targets)).await
     }
 
-    async fn run_with(&self, request: RunRequest) -> RunRow {
+    pub(super) async fn run_with(&self, request: RunRequest) -> RunRow {
         self.flow.create_run(USER, request, None).await.unwrap()
     }
 
     /// The next job that is offered to the bridge.
-    async fn offer(&self) -> Job {
+    pub(super) async fn offer(&self) -> Job {
         if self.sent().offers.is_empty() {
             dispatch::offer_batch(&self.flow).await.unwrap();
         }
@@ -1645,7 +1672,7 @@ impl Bench {
         self.sent().others.pop_front().expect("a frame was sent")
     }
 
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         self.sent().others.clear();
     }
 
@@ -1679,12 +1706,32 @@ impl Bench {
         assert_eq!(permit.valid_for_ms, 10_000);
     }
 
+    /// Opens the vault.
+    pub(super) fn unseal(&self) {
+        let source = KekSource::File(self.folder.path().join("kek"));
+        let kek = Kek::create(&source, &stretching().unwrap(), None).unwrap();
+        self.flow.vault.keyring().unseal(kek);
+    }
+
+    pub(super) async fn apply(&self, documents: &str) {
+        self.flow
+            .apply_documents(USER, "default", documents, Wanted::Any)
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn set_value(&self, credential: &str, value: &str) {
+        let value = Secret::from(value.to_owned());
+        self.flow
+            .set_credential_value(USER, credential, value)
+            .await
+            .unwrap();
+    }
+
     /// A vault that is open, a password in it, and an attempt that uses it on the first target.
     async fn offer_over_ssh(&self, credential: &str) -> (Job, OpeningKey) {
         if self.flow.vault.keyring().sealed().is_some() {
-            let source = KekSource::File(self.folder.path().join("kek"));
-            let kek = Kek::create(&source, &stretching().unwrap(), None).unwrap();
-            self.flow.vault.keyring().unseal(kek);
+            self.unseal();
             let new = NewCredential {
                 name: credential.to_owned(),
                 kind: "password".to_owned(),
@@ -1697,18 +1744,11 @@ impl Bench {
                 .add_credential(USER, "default", new)
                 .await
                 .unwrap();
-            let value = Secret::from("hunter2 hunter2".to_owned());
-            self.flow
-                .set_credential_value(USER, credential, value)
-                .await
-                .unwrap();
+            self.set_value(credential, "hunter2 hunter2").await;
             let documents = "template: remote\nexecutor: ssh\nsteps: [ { run: id } ]\ntimeout: 10s\n---\n\
                              task: remote\ntemplate: remote\nlogin: { credential: deploy-password }\n\
                              targets: { names: [one] }\n";
-            self.flow
-                .apply_documents(USER, "default", documents, Wanted::Any)
-                .await
-                .unwrap();
+            self.apply(documents).await;
         }
         let request = RunRequest {
             task: "remote".to_owned(),
@@ -1721,7 +1761,7 @@ impl Bench {
     }
 
     /// The credential that the permit for this request brings.
-    fn releases(&self, job: &Job, nonce: u8) -> Released {
+    pub(super) fn releases(&self, job: &Job, nonce: u8) -> Released {
         let frame = self.frame();
         let ToBridge::Permit(permit) = &frame else {
             panic!("{frame:?}")
@@ -1735,7 +1775,7 @@ impl Bench {
         released
     }
 
-    fn opens(&self, job: &Job, key: &OpeningKey, released: &Released) -> Vec<u8> {
+    pub(super) fn opens(&self, job: &Job, key: &OpeningKey, released: &Released) -> Vec<u8> {
         let body = codec::encode(job, BODY_BYTES_MAX).unwrap();
         let binding = Binding {
             cluster: job.cluster,
@@ -1841,7 +1881,7 @@ impl Bench {
         }
     }
 
-    async fn say(&self, job: &Job, event: ReceiptEvent) -> Result<(), FlowError> {
+    pub(super) async fn say(&self, job: &Job, event: ReceiptEvent) -> Result<(), FlowError> {
         self.flow
             .take_receipt(self.bridge, "bridge-1", self.receipt(job, event))
             .await
@@ -2014,7 +2054,7 @@ impl Bench {
         .await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         body: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> T {
@@ -2103,7 +2143,7 @@ async fn enter_at(
     )
 }
 
-fn request_for(targets: &[&str]) -> RunRequest {
+pub(super) fn request_for(targets: &[&str]) -> RunRequest {
     RunRequest {
         task: "look".to_owned(),
         inputs: BTreeMap::new(),
@@ -2123,7 +2163,7 @@ fn request(nonce: u8) -> ReceiptEvent {
     }
 }
 
-fn request_with(nonce: u8, key: &OpeningKey) -> ReceiptEvent {
+pub(super) fn request_with(nonce: u8, key: &OpeningKey) -> ReceiptEvent {
     ReceiptEvent::StartRequest {
         nonce: [nonce; 16],
         keys: Some(AttemptKeys {
@@ -2158,7 +2198,7 @@ fn not_started() -> ReceiptEvent {
 }
 
 /// An end, with this as the whole log.
-fn exited(outcome: Outcome, log: &[u8]) -> ReceiptEvent {
+pub(super) fn exited(outcome: Outcome, log: &[u8]) -> ReceiptEvent {
     let extent = |bytes: &[u8]| Extent {
         bytes: bytes.len() as u64,
         sha256: Some(Digest::of(bytes)),

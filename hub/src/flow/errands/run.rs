@@ -213,3 +213,38 @@ async fn sign(
     ssh::check(&signed, &bounds, now)?;
     Ok(Secret::from(signed.trim().to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::tests::{Bench, USER, request_for};
+
+    #[tokio::test]
+    async fn nothing_is_owed_and_so_nothing_made_for_a_credential_that_has_been_removed() {
+        let hub = Bench::new().await;
+        hub.apply(
+            "credential: orders\nkind: password\naccount: orders\n---\n\
+                   credential: gone\nkind: password\naccount: gone\n",
+        )
+        .await;
+        let ids = hub.read(|tx| {
+            let mut of = |name| Ok(tx.credential(name)?.expect("it was applied").id);
+            Ok((of("orders")?, of("gone")?))
+        });
+        let (orders, gone) = ids.await;
+        hub.flow.remove_credential(USER, "gone").await.unwrap();
+        hub.run_with(request_for(&["one"])).await;
+        let attempt = hub.offer().await.attempt;
+        let thing = || Thing::Role {
+            name: "st_role".to_owned(),
+        };
+        let refused = hub.flow.owe(attempt, gone, thing(), None).await;
+        assert!(
+            matches!(refused, Err(FlowError::NotFound { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(hub.read(move |tx| tx.debts_of(attempt)).await, 0);
+        hub.flow.owe(attempt, orders, thing(), None).await.unwrap();
+        assert_eq!(hub.read(move |tx| tx.debts_of(attempt)).await, 1);
+    }
+}

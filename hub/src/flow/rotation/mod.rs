@@ -346,3 +346,6 @@ fn end(
 const WHY_CHARS_MAX: usize = steward_shared::limits::TEXT_CHARS_MAX;
 
 const _: () = assert!(ROTATIONS_AT_ONCE <= PAGE_MAX);
+
+#[cfg(test)]
+mod tests;
