@@ -67,6 +67,13 @@ async fn ssh_command_dies_with_its_job() -> Result<()> {
         );
         all_die(&pids).await?;
     }
+    // What has ended by itself is not made to have been ended, though something of it still holds its output.
+    let step = "run: sh -c 'setsid sleep 6 & echo left; exit 3'\ntimeout: 3s";
+    hub.apply(&over_ssh("leave", "root-key", step)).await?;
+    let run = api.run("leave").await?;
+    api.end(&run).await?;
+    let exit = api.job(&run).await?["attempt"]["exit"].clone();
+    ensure!(exit["code"] == 3, "{exit}");
     let run = api.run("stay").await?;
     let pids = pids(&api, &run).await?;
     world.expect_error("the runner has ended");
