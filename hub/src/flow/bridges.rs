@@ -391,12 +391,8 @@ pub fn find_bridge(tx: &mut Tx<'_>, wanted: &str) -> Result<BridgeRow, FlowError
         return Ok(bridge);
     }
     let bridges = tx.bridges("", crate::limits::PAGE_MAX)?;
-    let similar = name::similar(wanted, bridges.iter().map(|bridge| bridge.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "bridge",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = bridges.iter().map(|bridge| bridge.name.as_str());
+    Err(FlowError::unknown("bridge", wanted, names))
 }
 
 fn refused(code: RefusalCode, message: &str) -> EnrolAnswer {

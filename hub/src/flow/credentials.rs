@@ -336,12 +336,8 @@ pub fn find_credential(tx: &mut Tx<'_>, wanted: &str) -> Result<CredentialRow, F
         return Ok(credential);
     }
     let all = tx.credentials("", PAGE_MAX)?;
-    let similar = name::similar(wanted, all.iter().map(|one| one.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "credential",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = all.iter().map(|one| one.name.as_str());
+    Err(FlowError::unknown("credential", wanted, names))
 }
 
 /// Seals a value under the newest key of its project; under a new one where there is none that can be used.

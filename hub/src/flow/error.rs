@@ -3,6 +3,7 @@
 use steward_certs::ssh::SshError;
 use steward_shared::template::{InputError, TemplateError};
 
+use crate::model::name;
 use crate::store::{SegmentError, StoreError};
 use crate::vault::VaultError;
 use crate::vault::kek::KekError;
@@ -109,6 +110,19 @@ impl FlowError {
         Self::Invalid {
             field,
             message: message.into(),
+        }
+    }
+
+    /// An object that is not there, where these are; perhaps one of them was meant.
+    pub(super) fn unknown<'a>(
+        kind: &'static str,
+        wanted: &str,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        Self::NotFound {
+            kind,
+            name: wanted.to_owned(),
+            similar: name::similar(wanted, names),
         }
     }
 

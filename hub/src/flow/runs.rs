@@ -20,7 +20,6 @@ use super::transition::{self, Note};
 use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
 use crate::model::attempt::AttemptEvent;
 use crate::model::job::JobState;
-use crate::model::name;
 use crate::model::run::{RunState, code};
 use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TargetRow, TaskRow, Tx};
 
@@ -181,12 +180,8 @@ pub fn find_task(tx: &mut Tx<'_>, wanted: &str) -> Result<TaskRow, FlowError> {
         return Ok(task);
     }
     let tasks = tx.tasks("", PAGE_MAX)?;
-    let similar = name::similar(wanted, tasks.iter().map(|task| task.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "task",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = tasks.iter().map(|task| task.name.as_str());
+    Err(FlowError::unknown("task", wanted, names))
 }
 
 /// What a stored task says.

@@ -328,10 +328,6 @@ pub fn find_source(tx: &mut Tx<'_>, wanted: &str) -> Result<SourceRow, FlowError
         return Ok(source);
     }
     let all = tx.sources("", PAGE_MAX)?;
-    let similar = name::similar(wanted, all.iter().map(|one| one.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "source",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = all.iter().map(|one| one.name.as_str());
+    Err(FlowError::unknown("source", wanted, names))
 }

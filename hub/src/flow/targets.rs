@@ -265,12 +265,8 @@ pub fn find_site(tx: &mut Tx<'_>, wanted: &str) -> Result<SiteRow, FlowError> {
         return Ok(site);
     }
     let sites = tx.sites("", PAGE_MAX)?;
-    let similar = name::similar(wanted, sites.iter().map(|site| site.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "site",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = sites.iter().map(|site| site.name.as_str());
+    Err(FlowError::unknown("site", wanted, names))
 }
 
 /// A target, or an error that knows what might have been meant.
@@ -282,12 +278,8 @@ pub fn find_target(tx: &mut Tx<'_>, wanted: &str) -> Result<TargetRow, FlowError
         return Ok(target);
     }
     let targets = tx.targets("", PAGE_MAX)?;
-    let similar = name::similar(wanted, targets.iter().map(|target| target.name.as_str()));
-    Err(FlowError::NotFound {
-        kind: "target",
-        name: wanted.to_owned(),
-        similar,
-    })
+    let names = targets.iter().map(|target| target.name.as_str());
+    Err(FlowError::unknown("target", wanted, names))
 }
 
 /// A free text that people give: bounded, one paragraph, nothing hidden.
