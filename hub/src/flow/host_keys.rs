@@ -6,24 +6,21 @@
 use serde_json::json;
 use steward_certs::ssh::fingerprint;
 use steward_shared::action::Action;
-use steward_shared::hex;
-use steward_shared::id::{JobId, RunId, TaskId, TemplateId};
+use steward_shared::id::{RunId, TaskId, TemplateId};
 use steward_shared::limits::HOST_KEYS_MAX;
-use steward_shared::template::Manifest;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::own::Own;
 use super::release::signed_job;
-use super::runs::{Once, find_run, free_code, once_only};
+use super::runs::{Once, add, find_run, free_code, once_only};
 use super::targets::find_target;
 use crate::limits::START_WINDOW;
-use crate::store::{
-    AttemptRow, Event, LearnedKey, NewRun, RunRow, TargetRow, TaskRow, TemplateRow, Tx,
-};
+use crate::store::{AttemptRow, Event, LearnedKey, NewRun, RunRow, TargetRow, Tx};
 use crate::vault::Vault;
 
-/// The name of the hub's own task and template, which nobody else can give: it has a space.
+/// The name of the hub's own task and template.
 pub(super) const LEARN: &str = "learn host-keys";
 
 /// The step is never carried out: jobs of this template ask for host keys.
@@ -220,20 +217,10 @@ fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<Run
         expires_at: now.after(START_WINDOW),
         total: 1,
     };
-    tx.add_run(&new, now)?;
-    tx.add_job(JobId::by_time(), new.id, 0, target.id, target.site)?;
     let mut detail = serde_json::Map::new();
     detail.insert("task".to_owned(), json!(LEARN));
     detail.insert("target".to_owned(), json!(target.name));
-    let event = Event {
-        actor: user.to_owned(),
-        action: "run.requested",
-        object: new.id.to_string(),
-        run: Some(new.id),
-        detail,
-        ..Event::default()
-    };
-    tx.record(now, &event)?;
+    add(tx, &new, [(target.id, target.site)], detail, now)?;
     find_run(tx, &new.id.to_string())
 }
 
@@ -246,42 +233,19 @@ fn own_task(
     target: &TargetRow,
     now: Timestamp,
 ) -> Result<(TaskId, TemplateId), FlowError> {
-    let sha256 = hex::encode(&Manifest::parse(TEMPLATE)?.sha256());
-    let newest = tx.template(LEARN, None)?;
-    let version = newest.as_ref().map_or(0, |newest| newest.version);
-    let template = match newest.filter(|newest| newest.sha256 == sha256) {
-        Some(known) => known.id,
-        None => {
-            let id = TemplateId::by_time();
-            tx.add_template(&TemplateRow {
-                id,
-                project: target.project,
-                project_name: target.project_name.clone(),
-                name: LEARN.to_owned(),
-                version: version + 1,
-                source: TEMPLATE.to_owned(),
-                sha256,
-                author: "hub".to_owned(),
-                created_at: now,
-            })?;
-            id
-        }
+    let own = Own {
+        name: LEARN,
+        project: target.project,
+        project_name: &target.project_name,
+        now,
     };
+    let template = own.template(tx, TEMPLATE)?.id;
     let known = tx.task(LEARN)?;
     if let Some(task) = known.as_ref().filter(|task| task.template == template) {
         return Ok((task.id, template));
     }
     let id = known.map_or_else(TaskId::by_time, |task| task.id);
-    tx.put_task(&TaskRow {
-        id,
-        project: target.project,
-        project_name: target.project_name.clone(),
-        name: LEARN.to_owned(),
-        template,
-        source: String::new(),
-        author: "hub".to_owned(),
-        created_at: now,
-    })?;
+    own.put_task(tx, id, template)?;
     Ok((id, template))
 }
 

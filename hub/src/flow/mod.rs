@@ -23,6 +23,7 @@ pub mod keys;
 mod memo;
 mod origin;
 pub mod outputs;
+mod own;
 pub mod presence;
 pub mod reap;
 mod release;

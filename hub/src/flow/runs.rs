@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
-use steward_shared::id::{AttemptId, BridgeId, JobId, RunId};
+use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
 use steward_shared::job::Digest;
 use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
@@ -201,6 +201,32 @@ pub fn task_of(row: &TaskRow) -> Result<Arc<Task>, FlowError> {
     })
 }
 
+/// Writes a new run down with a job for each of these targets and their sites, and that it was asked for.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn add(
+    tx: &mut Tx<'_>,
+    new: &NewRun,
+    targets: impl IntoIterator<Item = (TargetId, SiteId)>,
+    detail: serde_json::Map<String, serde_json::Value>,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    tx.add_run(new, now)?;
+    for (position, (target, site)) in (0..).zip(targets) {
+        tx.add_job(JobId::by_time(), new.id, position, target, site)?;
+    }
+    let event = Event {
+        actor: new.requester.clone(),
+        action: "run.requested",
+        object: new.id.to_string(),
+        run: Some(new.id),
+        detail,
+        ..Event::default()
+    };
+    Ok(tx.record(now, &event)?)
+}
+
 /// Makes a run, or finds the one that the same request has made.
 pub(super) fn once_only(
     tx: &mut Tx<'_>,
@@ -285,25 +311,14 @@ fn create(
         expires_at: now.after(START_WINDOW),
         total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
     };
-    tx.add_run(&new, now)?;
-    for (name, credential) in &secrets {
-        tx.add_run_credential(new.id, name, credential.id, 0)?;
-    }
-    for (position, target) in (0..).zip(&targets) {
-        tx.add_job(JobId::by_time(), new.id, position, target.id, target.site)?;
-    }
     let mut detail = serde_json::Map::new();
     detail.insert("task".to_owned(), json!(task.name));
     detail.insert("targets".to_owned(), json!(targets.len()));
-    let event = Event {
-        actor: user.to_owned(),
-        action: "run.requested",
-        object: new.id.to_string(),
-        run: Some(new.id),
-        detail,
-        ..Event::default()
-    };
-    tx.record(now, &event)?;
+    let places = targets.iter().map(|target| (target.id, target.site));
+    add(tx, &new, places, detail, now)?;
+    for (name, credential) in &secrets {
+        tx.add_run_credential(new.id, name, credential.id, 0)?;
+    }
     find_run(tx, &new.id.to_string())
 }
 

@@ -5,21 +5,19 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use steward_certs::ssh::public_half;
 use steward_shared::credential::CredentialKind;
-use steward_shared::hex;
-use steward_shared::id::{JobId, RunId, TaskId, TemplateId};
+use steward_shared::id::{RunId, TaskId, TemplateId};
 use steward_shared::template::{Executor, Manifest, Rotation, TemplateName};
 
 use super::super::credentials::{find_credential, opened};
 use super::super::documents::{find_template, manifest_of};
 use super::super::error::FlowError;
-use super::super::runs::free_code;
+use super::super::own::Own;
+use super::super::runs::{add, free_code};
 use super::means;
 use super::step::{Stage, others_tried};
 use crate::limits::ROTATION_STEP_WITHIN;
 use crate::model::rotation::Phase;
-use crate::store::{
-    CredentialRow, Event, NewRun, RotationPlaceRow, StoreError, TaskRow, TemplateRow, Tx,
-};
+use crate::store::{CredentialRow, NewRun, RotationPlaceRow, StoreError, TemplateRow, Tx};
 
 /// What a run of a rotation does.
 struct Order {
@@ -209,8 +207,15 @@ fn run(
         expires_at: stage.now.after(ROTATION_STEP_WITHIN),
         total: 1,
     };
-    tx.add_run(&new, stage.now)?;
-    tx.add_job(JobId::by_time(), new.id, 0, place.target, place.site)?;
+    let mut detail = serde_json::Map::new();
+    for (name, value) in [
+        ("rotation", stage.rotation.id.to_string()),
+        ("phase", place.phase.to_string()),
+        ("target", place.target_name.clone()),
+    ] {
+        detail.insert(name.to_owned(), json!(value));
+    }
+    add(tx, &new, [(place.target, place.site)], detail, stage.now)?;
     tx.add_run_credential(new.id, "", login.0.id, login.1)?;
     for name in &manifest.secrets {
         let version = if name == NEW {
@@ -220,23 +225,6 @@ fn run(
         };
         tx.add_run_credential(new.id, name, stage.credential.id, version)?;
     }
-    let mut detail = serde_json::Map::new();
-    for (name, value) in [
-        ("rotation", stage.rotation.id.to_string()),
-        ("phase", place.phase.to_string()),
-        ("target", place.target_name.clone()),
-    ] {
-        detail.insert(name.to_owned(), json!(value));
-    }
-    let event = Event {
-        actor: stage.rotation.requester.clone(),
-        action: "run.requested",
-        object: new.id.to_string(),
-        run: Some(new.id),
-        detail,
-        ..Event::default()
-    };
-    tx.record(stage.now, &event)?;
     Ok(new.id)
 }
 
@@ -273,51 +261,30 @@ fn public(tx: &mut Tx<'_>, stage: &Stage<'_>, version: u32) -> Result<String, Fl
     }
 }
 
-/// The template that signs in and does nothing. Its name is one that nobody else can give.
-fn sign_in_template(tx: &mut Tx<'_>, stage: &Stage<'_>) -> Result<TemplateRow, FlowError> {
-    const NAME: &str = "sign in";
-    let source = "template: sign-in\nexecutor: ssh\nsteps: [ { run: \"true\" } ]\ntimeout: 60s\n";
-    if let Some(known) = tx.template(NAME, None)?
-        && known.source == source
-    {
-        return Ok(known);
-    }
-    let manifest = Manifest::parse(source)?;
-    let version = tx
-        .template(NAME, None)?
-        .map_or(1, |known| known.version + 1);
-    let row = TemplateRow {
-        id: TemplateId::by_time(),
+/// What of the hub's own has this name.
+fn own<'a>(stage: &'a Stage<'_>, name: &'a str) -> Own<'a> {
+    Own {
+        name,
         project: stage.credential.project,
-        project_name: stage.credential.project_name.clone(),
-        name: NAME.to_owned(),
-        version,
-        source: source.to_owned(),
-        sha256: hex::encode(&manifest.sha256()),
-        author: "hub".to_owned(),
-        created_at: stage.now,
-    };
-    tx.add_template(&row)?;
-    Ok(row)
+        project_name: &stage.credential.project_name,
+        now: stage.now,
+    }
 }
 
-/// The task that a credential's runs belong to. Its name is one that nobody else can give.
+/// The template that signs in and does nothing.
+fn sign_in_template(tx: &mut Tx<'_>, stage: &Stage<'_>) -> Result<TemplateRow, FlowError> {
+    let source = "template: sign-in\nexecutor: ssh\nsteps: [ { run: \"true\" } ]\ntimeout: 60s\n";
+    own(stage, "sign in").template(tx, source)
+}
+
+/// The task that a credential's runs belong to.
 fn task(tx: &mut Tx<'_>, stage: &Stage<'_>, template: TemplateId) -> Result<TaskId, FlowError> {
     let name = task_name(&stage.credential.name);
     if let Some(known) = tx.task(&name)? {
         return Ok(known.id);
     }
     let id = TaskId::by_time();
-    tx.put_task(&TaskRow {
-        id,
-        project: stage.credential.project,
-        project_name: stage.credential.project_name.clone(),
-        name,
-        template,
-        source: String::new(),
-        author: "hub".to_owned(),
-        created_at: stage.now,
-    })?;
+    own(stage, &name).put_task(tx, id, template)?;
     Ok(id)
 }
 
