@@ -297,15 +297,11 @@ pub(super) fn learned(
     detail.insert("port".to_owned(), json!(action.port));
     detail.insert("attempt".to_owned(), json!(row.id.to_string()));
     detail.insert("fingerprints".to_owned(), json!(fingerprints));
-    let event = Event {
-        actor: format!("bridge:{}", row.bridge_name),
-        action: "target.host_keys_learned",
-        object: target.id.to_string(),
-        run: Some(row.run),
-        owner: Some("bridge"),
-        fence: Some(row.fence),
+    let event = Event::of_bridge(
+        row,
+        "target.host_keys_learned",
+        target.id.to_string(),
         detail,
-        ..Event::default()
-    };
+    );
     Ok(tx.record(now, &event)?)
 }

@@ -416,16 +416,7 @@ fn record(
     } else if credential.kind == CredentialKind::SshCertificate {
         detail.insert("serial".to_owned(), json!(serial(lease.id).to_string()));
     }
-    let event = Event {
-        actor: format!("bridge:{}", row.bridge_name),
-        action: "lease.opened",
-        object: lease.id.to_string(),
-        run: Some(row.run),
-        owner: Some("bridge"),
-        fence: Some(row.fence),
-        detail,
-        ..Event::default()
-    };
+    let event = Event::of_bridge(row, "lease.opened", lease.id.to_string(), detail);
     Ok(tx.record(now, &event)?)
 }
 

@@ -147,16 +147,7 @@ impl Fit {
         detail.insert("bridge".to_owned(), json!(row.bridge_name));
         detail.insert("credential".to_owned(), json!(self.credential));
         detail.insert("version".to_owned(), json!(self.version));
-        let event = Event {
-            actor: format!("bridge:{}", row.bridge_name),
-            action: "lease.used",
-            object: self.connection.to_string(),
-            run: Some(row.run),
-            owner: Some("bridge"),
-            fence: Some(row.fence),
-            detail,
-            ..Event::default()
-        };
+        let event = Event::of_bridge(row, "lease.used", self.connection.to_string(), detail);
         tx.record(now, &event)?;
         Ok(self.connection)
     }

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use steward_shared::id::RunId;
 use steward_shared::time::Timestamp;
 
-use super::{StoreError, Tx, row};
+use super::{AttemptRow, StoreError, Tx, row};
 
 /// A record to write.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,27 @@ pub struct Event {
     pub bridge_time: Option<(Timestamp, u64)>,
     /// More, as a JSON object; never a secret.
     pub detail: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Event {
+    /// Something that a bridge has done in an attempt.
+    pub fn of_bridge(
+        row: &AttemptRow,
+        action: &'static str,
+        object: String,
+        detail: serde_json::Map<String, serde_json::Value>,
+    ) -> Self {
+        Self {
+            actor: format!("bridge:{}", row.bridge_name),
+            action,
+            object,
+            run: Some(row.run),
+            owner: Some("bridge"),
+            fence: Some(row.fence),
+            detail,
+            ..Self::default()
+        }
+    }
 }
 
 /// A record that was written.
