@@ -30,22 +30,16 @@ impl Tx<'_> {
         author: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.execute_one(
+        let sql = "INSERT INTO credential_values
+                       (id, credential, version, project_key, data_key, sealed, author, created_at)
+                   SELECT ?1, id, version + 1, ?4, ?5, ?6, ?7, ?8 FROM credentials
+                   WHERE id = ?2 AND version = ?3 - 1 AND removed_at IS NULL";
+        self.insert_value(
             "add an authority's next value",
-            "INSERT INTO credential_values
-                 (id, credential, version, project_key, data_key, sealed, author, created_at)
-             SELECT ?1, id, version + 1, ?4, ?5, ?6, ?7, ?8 FROM credentials
-             WHERE id = ?2 AND version = ?3 - 1 AND removed_at IS NULL",
-            &[
-                &of.id.to_string(),
-                &of.credential.to_string(),
-                &i64::from(of.version),
-                &value.project_key.to_string(),
-                &value.data_key,
-                &value.sealed,
-                &author,
-                &row::kept(now),
-            ],
+            sql,
+            (of, value),
+            author,
+            now,
         )
     }
 

@@ -278,16 +278,28 @@ impl Tx<'_> {
         author: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (credential, version) = (of.credential.to_string(), i64::from(of.version));
+        let sql = "INSERT INTO credential_values
+                       (id, credential, version, project_key, data_key, sealed, author, created_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        self.insert_value("add a credential's value", sql, (of, value), author, now)
+    }
+
+    /// Runs a statement that inserts a value of these columns, in their order.
+    pub(super) fn insert_value(
+        &mut self,
+        act: &'static str,
+        sql: &'static str,
+        (of, value): (ValueOf, &SealedValue),
+        author: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute_one(
-            "add a credential's value",
-            "INSERT INTO credential_values
-                 (id, credential, version, project_key, data_key, sealed, author, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            act,
+            sql,
             &[
                 &of.id.to_string(),
-                &credential,
-                &version,
+                &of.credential.to_string(),
+                &i64::from(of.version),
                 &value.project_key.to_string(),
                 &value.data_key,
                 &value.sealed,
