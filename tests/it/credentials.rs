@@ -11,20 +11,12 @@ use serde_json::{Value, json};
 use steward_shared::failpoint::VARIABLE;
 use steward_tests::{Api, Canary, Hub, World, report, until};
 
+use super::ssh::add;
+
 const SECRET: &str = "Kanari \"7\"/Vogel-ümlaut";
 
 async fn credential(hub: &Hub, name: &str, value: &str) -> Result<()> {
-    hub.cli(&[
-        "credentials",
-        "add",
-        name,
-        "--kind",
-        "password",
-        "--account",
-        "deploy",
-    ])
-    .await?
-    .succeeded()?;
+    add(hub, name, "password", "deploy").await?;
     set(hub, name, value).await
 }
 
@@ -148,17 +140,7 @@ async fn vault_opens_with_its_passphrase() -> Result<()> {
         )
         .await?;
     refused.problem(422, "invalid")?;
-    hub.cli(&[
-        "credentials",
-        "add",
-        "deploy",
-        "--kind",
-        "token",
-        "--account",
-        "deploy",
-    ])
-    .await?
-    .succeeded()?;
+    add(&hub, "deploy", "token", "deploy").await?;
     send(&api, "deploy", SECRET).await?.problem(503, "sealed")?;
     hub.cli(&["vault", "unseal", "--file", path])
         .await?

@@ -13,6 +13,7 @@ use steward_shared::failpoint::{Part, Point, VARIABLE, points};
 use steward_tests::{Api, Bridge, Hub, Program, Verdicts, Wish, World, report, until};
 
 use super::load::{Load, Task};
+use crate::ssh::add;
 
 /// Points that are passed all the time: killed at the first, and at later times too.
 const OFTEN: &[&str] = &[
@@ -259,16 +260,7 @@ impl Place {
 
     async fn keep_secret(&self, point: &Point) -> Result<()> {
         let name = point.name.replace('.', "-");
-        let words = [
-            "credentials",
-            "add",
-            &name,
-            "--kind",
-            "token",
-            "--account",
-            "deploy",
-        ];
-        self.hub.cli(&words).await?.succeeded()?;
+        add(&self.hub, &name, "token", "deploy").await?;
         let path = format!("credentials/{name}/value");
         let request = self.api.request(Method::POST, &path);
         let set = self.api.send(request.body(name)).await?;

@@ -8,7 +8,7 @@ use steward_shared::failpoint::VARIABLE;
 use steward_tests::{Canary, Hub, Postgres, World, until};
 
 use super::refusals::not_started;
-use crate::ssh::{leases, said, talkative};
+use crate::ssh::{add_with, leases, said, talkative};
 
 const PASSWORD: &str = "maker's \"Zeisig\"/7-ümlaut";
 
@@ -27,14 +27,7 @@ async fn database(world: &World, hub: &Hub) -> Result<Postgres> {
 
 async fn add(hub: &Hub, server: &Postgres, name: &str, role: &str) -> Result<()> {
     let port = server.port().to_string();
-    let words = [
-        "credentials",
-        "add",
-        name,
-        "--kind",
-        "database",
-        "--account",
-        "reports",
+    let more = [
         "--host",
         "127.0.0.1",
         "--port",
@@ -46,7 +39,7 @@ async fn add(hub: &Hub, server: &Postgres, name: &str, role: &str) -> Result<()>
         "--role",
         role,
     ];
-    hub.cli(&words).await?.succeeded().map(drop)
+    add_with(hub, name, ("database", "reports"), &more).await
 }
 
 /// A task on the bridge's machine that says this to the database as its own role.

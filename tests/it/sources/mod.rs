@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use steward_shared::failpoint::VARIABLE;
 use steward_tests::{Canary, Hub, OpenBao, Sshd, World, until};
 
-use super::ssh::{explained, leases, over_ssh, printed, said, seconds, talkative, target};
+use super::ssh::{
+    add_with, explained, leases, over_ssh, printed, said, seconds, talkative, target,
+};
 
 const PASSWORD: &str = "Amsel \"4\"/Drossel-ümlaut";
 const NEXT: &str = "Fink \"5\"/Star-ünd-Meise";
@@ -53,40 +55,14 @@ async fn give(world: &World, hub: &Hub, source: &str, secret: &str) -> Result<()
 
 /// A credential that is kept outside.
 async fn kept(hub: &Hub, name: &str, source: &str, path: &str, field: &str) -> Result<()> {
-    let words = [
-        "credentials",
-        "add",
-        name,
-        "--kind",
-        "password",
-        "--account",
-        "deploy",
-        "--source",
-        source,
-        "--path",
-        path,
-        "--field",
-        field,
-    ];
-    hub.cli(&words).await?.succeeded().map(drop)
+    let more = ["--source", source, "--path", path, "--field", field];
+    add_with(hub, name, ("password", "deploy"), &more).await
 }
 
 /// A certificate that is signed outside.
 async fn signed(hub: &Hub, name: &str, path: &str) -> Result<()> {
-    let words = [
-        "credentials",
-        "add",
-        name,
-        "--kind",
-        "ssh-certificate",
-        "--account",
-        "root",
-        "--source",
-        "bao",
-        "--path",
-        path,
-    ];
-    hub.cli(&words).await?.succeeded().map(drop)
+    let more = ["--source", "bao", "--path", path];
+    add_with(hub, name, ("ssh-certificate", "root"), &more).await
 }
 
 async fn sshd(world: &World, password: &str) -> Result<Sshd> {

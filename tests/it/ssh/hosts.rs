@@ -10,7 +10,7 @@ use steward_tests::{Hub, Sshd, World};
 use super::{key_login, over_ssh, said};
 
 /// A new key; the file of its private half.
-fn keygen(world: &World, name: &str, kind: &str) -> Result<PathBuf> {
+pub(super) fn keygen(world: &World, name: &str, kind: &str) -> Result<PathBuf> {
     let path = world.path(name);
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", "", "-C", "", "-f"])

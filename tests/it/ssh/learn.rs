@@ -11,21 +11,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use super::hosts::keygen;
 use super::{key_login, over_ssh, said};
 
 /// How long the bridge may take to try again.
 const WITHIN: Duration = Duration::from_secs(30);
-
-/// A host key of another kind.
-fn another(world: &World, kind: &str) -> Result<std::path::PathBuf> {
-    let path = world.path(&format!("host_key_{kind}"));
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", kind, "-N", "", "-C", "", "-f"])
-        .arg(&path)
-        .output()?;
-    ensure!(made.status.success(), "{made:?}");
-    Ok(path)
-}
 
 /// What `ssh-keygen -l` calls a key.
 fn print(key: &Path) -> Result<String> {
@@ -90,7 +80,10 @@ async fn story_learn_host_keys() -> Result<()> {
     let world = World::new()?;
     let hub = world.hub().await?;
     let _bridge = hub.dmz().await?;
-    let others = [another(&world, "ecdsa")?, another(&world, "rsa")?];
+    let others = [
+        keygen(&world, "host_key_ecdsa", "ecdsa")?,
+        keygen(&world, "host_key_rsa", "rsa")?,
+    ];
     let lines = others
         .iter()
         .map(|key| format!("HostKey {}\n", key.display()));

@@ -40,6 +40,16 @@ pub(crate) async fn target(hub: &Hub, sshd: &Sshd) -> Result<()> {
 }
 
 pub(crate) async fn add(hub: &Hub, name: &str, kind: &str, account: &str) -> Result<()> {
+    add_with(hub, name, (kind, account), &[]).await
+}
+
+/// As [`add`], with more words.
+pub(crate) async fn add_with(
+    hub: &Hub,
+    name: &str,
+    (kind, account): (&str, &str),
+    more: &[&str],
+) -> Result<()> {
     let words = [
         "credentials",
         "add",
@@ -49,6 +59,7 @@ pub(crate) async fn add(hub: &Hub, name: &str, kind: &str, account: &str) -> Res
         "--account",
         account,
     ];
+    let words = [&words[..], more].concat();
     hub.cli(&words).await?.succeeded().map(drop)
 }
 
