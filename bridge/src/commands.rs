@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use nix::unistd::geteuid;
 use steward_certs::enrol::{TOKEN_CHARS_MAX, Token};
 use steward_shared::cause::chain;
-use steward_shared::memory;
+use steward_shared::memory::{self, Lock};
 use steward_shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -122,7 +122,7 @@ impl Cli {
             self.command,
             Command::Serve | Command::Runner(_) | Command::Link(_)
         ) {
-            for why in memory::guard() {
+            for why in memory::guard(Lock::All) {
                 tracing::warn!(
                     why,
                     "secrets in memory are less protected than they could be"
@@ -371,7 +371,7 @@ fn check(config: &Config) -> ExitCode {
             Ok("locked by its operator: nothing is started".to_owned()),
         );
     }
-    drop(say(memory::outlook()));
+    drop(say(memory::outlook(Lock::All)));
     if good {
         ExitCode::SUCCESS
     } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use steward_shared::memory;
+use steward_shared::memory::{self, Lock};
 use steward_shared::secret::Secret;
 use steward_shared::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,7 +113,7 @@ impl Cli {
     /// Guards what a serving hub will have in memory. The process must have one thread only.
     pub fn begin(&self) {
         if matches!(self.command, Command::Serve(_)) {
-            for why in memory::guard() {
+            for why in memory::guard(Lock::Secrets) {
                 tracing::warn!(
                     why,
                     "secrets in memory are less protected than they could be"
@@ -144,7 +144,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             say(&format!("ok    data: {}", config.data_dir.display()))?;
             say(&format!("ok    cluster: {}", flow.vault.cluster()))?;
             say(&format!("ok    pin: {}", flow.vault.pin()))?;
-            say(memory::outlook())?;
+            say(memory::outlook(Lock::Secrets))?;
             match flow.vault.keyring().name() {
                 Ok(kek) => say(&format!("ok    vault: key-encryption key {kek}")),
                 Err(error) => say(&format!("wait  {error}")),

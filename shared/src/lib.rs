@@ -3,6 +3,8 @@
 //! Nothing here opens a file or a socket.
 //! Modules are declared from the lowest to the highest; each imports only those above it.
 
+pub mod pages;
+
 pub mod cause;
 pub mod failpoint;
 pub mod hex;

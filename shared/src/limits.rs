@@ -157,3 +157,6 @@ pub const ROOTS_MAX: usize = 4;
 
 /// Trust documents in one frame.
 pub const TRUST_DOCUMENTS_MAX: usize = 64;
+
+/// Memory that all secrets of a program need at one time, at the most that is foreseen.
+pub const LOCKED_SECRETS_BYTES: u64 = 4 << 20;

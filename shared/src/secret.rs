@@ -2,28 +2,48 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::pages::Locked;
 
 /// Bytes that must not appear in a log, an error, a process list or a core dump.
 ///
 /// There is no `Display`, no `Serialize`, and `Debug` says only that there is one.
-#[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret {
+    bytes: Zeroizing<Vec<u8>>,
+    locked: Option<Locked>,
+}
 
 impl Secret {
     /// Takes the bytes over; they are overwritten when the secret is dropped.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        let locked = Locked::of(&bytes);
+        Self { bytes, locked }
     }
 
     /// The bytes, for the one place that uses them.
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// The secret as text, for the one place that uses it; `None` when it is not UTF-8.
     pub fn expose_text(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+        std::str::from_utf8(&self.bytes).ok()
+    }
+}
+
+impl Clone for Secret {
+    fn clone(&self) -> Self {
+        Self::new(self.bytes.to_vec())
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+        // While the memory is still there.
+        self.locked = None;
     }
 }
 

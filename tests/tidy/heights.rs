@@ -9,7 +9,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
     (
         "shared",
         &[
-            &["limits"],
+            &["limits", "pages"],
             &[
                 "cause",
                 "failpoint",

@@ -10,6 +10,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("postgres_protocol", &["hub/src/outside/postgres"]),
     ("quinn", &["hub/src/link", "bridge/src/link"]),
     ("rcgen", &["certs/src/"]),
+    ("region", &["shared/src/pages.rs"]),
     ("rusqlite", &["hub/src/store/", "bridge/src/runner/journal"]),
     ("russh", &["bridge/src/runner/executor/ssh/"]),
     ("tokio_postgres", &["hub/src/outside/postgres"]),

@@ -42,6 +42,14 @@ fn holds(memory: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
+/// How much of a process's memory is never written to swap, in KiB.
+fn locked(pid: i32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let size = line.and_then(|line| line.split_whitespace().next());
+    Ok(size.context("no locked memory")?.parse()?)
+}
+
 /// Looks at every process's words and variables until it is told to stop; how often.
 fn watch(canary: &Canary, over: &AtomicBool, looks: &AtomicUsize) -> Result<()> {
     while !over.load(Ordering::Acquire) {
@@ -114,6 +122,11 @@ async fn secret_is_gone_from_memory_after_its_job() -> Result<()> {
         ensure!(words_of.next() == Some("0"), "{words}: {core}");
         let left = holds(&memory(pid)?, PASSWORD);
         ensure!(!left, "{words} still has the password");
+        if words.contains("steward-hub") {
+            let locked = locked(pid)?;
+            // The pages of its secrets, and no others: those do not go back to the system.
+            ensure!((1..1024).contains(&locked), "{locked} KiB are locked");
+        }
     }
     ensure!(looked >= 2, "{looked} processes");
     report(&format!(
