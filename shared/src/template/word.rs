@@ -701,7 +701,7 @@ mod tests {
         }
 
         #[test]
-        fn quoted_constants_are_kept(text in "[^\\pC'{]{0,20}") {
+        fn quoted_constants_are_kept(text in "[^\\pC\\p{Zl}\\p{Zp}'{]{0,20}") {
             assert_eq!(constants(&format!("a '{text}'"))[1], text);
         }
     }
