@@ -1662,7 +1662,7 @@ impl Bench {
         offer.verify([&self.key]).unwrap()
     }
 
-    async fn nothing_is_offered(&self) {
+    pub(super) async fn nothing_is_offered(&self) {
         assert_eq!(dispatch::offer_batch(&self.flow).await.unwrap(), 0);
         assert!(self.sent().offers.is_empty());
     }
@@ -1762,17 +1762,21 @@ impl Bench {
 
     /// The credential that the permit for this request brings.
     pub(super) fn releases(&self, job: &Job, nonce: u8) -> Released {
+        let [released] = self
+            .all_released(job, nonce)
+            .try_into()
+            .expect("a permit brings the credential");
+        released
+    }
+
+    pub(super) fn all_released(&self, job: &Job, nonce: u8) -> Vec<Released> {
         let frame = self.frame();
         let ToBridge::Permit(permit) = &frame else {
             panic!("{frame:?}")
         };
         let permit = permit.verify([&self.key]).unwrap();
         assert_eq!((permit.attempt, permit.nonce), (job.attempt, [nonce; 16]));
-        let [released] = permit
-            .released
-            .try_into()
-            .expect("a permit brings the credential");
-        released
+        permit.released
     }
 
     pub(super) fn opens(&self, job: &Job, key: &OpeningKey, released: &Released) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use steward_shared::frame::ReceiptEvent;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::limits::REMOTE_TERM_GRACE;
-use steward_shared::remote::DENIED;
+use steward_shared::remote::{DENIED, JUMP};
 use steward_shared::seal::OpeningKey;
 
 use super::super::dispatch::offer_batch;
@@ -82,6 +82,72 @@ async fn target_that_comes_while_a_value_is_changed_goes_on_with_the_one_before(
     assert_eq!(record(&hub, "five").await, (2, Trust::Proven));
     assert_eq!(record(&hub, "six").await, (1, Trust::Assumed));
     assert_eq!(versions(&hub).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn target_in_between_goes_on_with_the_value_that_it_has() {
+    let hub = changing("{ names: [one] }").await;
+    assert_eq!(through(&hub).await, FIRST);
+    changed(&hub).await;
+    assert_eq!(record(&hub, "two").await, (1, Trust::Assumed));
+    assert_eq!(versions(&hub).await, [1, 2]);
+    assert_eq!(through(&hub).await, FIRST);
+}
+
+#[tokio::test]
+async fn jobs_wait_while_the_credential_for_the_target_in_between_is_changed() {
+    let hub = changing("{ names: [two] }").await;
+    assert_eq!(through(&hub).await, FIRST);
+    let change = hub.flow.rotate_credential(USER, NAME).await.unwrap();
+    let first = stepped(&hub).await;
+    hub.run_with(behind()).await;
+    hub.nothing_is_offered().await;
+    let key = OpeningKey::generate().unwrap();
+    hub.say(&first, request_with(1, &key)).await.unwrap();
+    hub.say(&first, ReceiptEvent::Started).await.unwrap();
+    let end = exited(Outcome::Succeeded(0), b"");
+    hub.say(&first, end).await.unwrap();
+    hub.drain();
+    assert_eq!(step(&hub, Told::Succeeded).await, 2);
+    assert_eq!(ended(&hub, &change).await.verdict, Verdict::Succeeded);
+    assert_ne!(jumped(&hub).await, FIRST);
+}
+
+/// A job on a target that the second one reaches, with the credential that is changed; the value that it is given
+/// for it.
+async fn through(hub: &Bench) -> Vec<u8> {
+    hub.apply(&format!(
+        "credential: inner\nkind: password\naccount: root\n---\n\
+         target: behind\nsite: site-1\naddress: 10.0.0.8\nssh: {{ jump: {{ target: two, credential: {NAME} }} }}\n---\n\
+         task: behind\ntemplate: remote\nlogin: {{ credential: inner }}\ntargets: {{ names: [behind] }}\n"
+    ))
+    .await;
+    hub.set_value("inner", "another Password 2").await;
+    hub.run_with(behind()).await;
+    jumped(hub).await
+}
+
+fn behind() -> RunRequest {
+    RunRequest {
+        task: "behind".to_owned(),
+        ..request_for(&["behind"])
+    }
+}
+
+async fn jumped(hub: &Bench) -> Vec<u8> {
+    let job = hub.offer().await;
+    assert_eq!(job.target.name, "behind");
+    let key = OpeningKey::generate().unwrap();
+    hub.say(&job, request_with(1, &key)).await.unwrap();
+    let all = hub.all_released(&job, 1);
+    let named = |name: &str| all.iter().find(|one| one.name == name).unwrap();
+    let value = hub.opens(&job, &key, named(JUMP));
+    assert_ne!(hub.opens(&job, &key, named("")), value);
+    hub.say(&job, ReceiptEvent::Started).await.unwrap();
+    let end = exited(Outcome::Succeeded(0), b"");
+    hub.say(&job, end).await.unwrap();
+    hub.drain();
+    value
 }
 
 const NAME: &str = "deploy";
