@@ -275,6 +275,7 @@ impl Hub {
         let mut flow = assemble(store, vault, config, Vec::new())?;
         flow.begin_keys().await?;
         flow.prove_vault()?;
+        flow.forget_broken().await?;
         if let Some(why) = flow.vault.keyring().sealed() {
             tracing::error!(%why, "the vault is sealed: no credential can be used");
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use steward_shared::limits::{OPEN_ATTEMPTS_MAX, PERMIT_VALID_FOR, UNREACHABLE_AFTER};
+use steward_shared::limits::{
+    FILE_PIECE_BYTES, OPEN_ATTEMPTS_MAX, PERMIT_VALID_FOR, UNREACHABLE_AFTER,
+};
 
 /// Targets of one run.
 pub const RUN_TARGETS_MAX: usize = 100_000;
@@ -51,6 +53,15 @@ pub const OUTPUT_INLINE_BYTES: usize = 64 * 1024;
 
 /// Bytes of one output segment.
 pub const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of one part of an artifact's content in the object store.
+pub const CONTENT_PART_BYTES: usize = 1024 * 1024;
+
+/// Contents that nobody needs any more and that are removed at one look.
+pub const DISCARDED_AT_ONCE: u32 = 16;
+
+/// How long a bridge may take to go on with a file, with nothing left to do but that.
+pub const FILE_SILENCE: Duration = Duration::from_secs(60);
 
 /// Output of one attempt that the hub holds in memory before it is on disk.
 pub const OUTPUT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -273,6 +284,7 @@ pub const TRUST_FRAMES_AT_ONCE: usize = 16;
 
 const _: () = assert!(TRUST_FRAMES_AT_ONCE < BRIDGE_QUEUE);
 const _: () = assert!(CLOSED_WITHIN.as_secs() < STOP_WITHIN.as_secs());
+const _: () = assert!(FILE_PIECE_BYTES <= CONTENT_PART_BYTES);
 const _: () = assert!(OUTPUT_INLINE_BYTES < SEGMENT_BYTES_MAX);
 const _: () = assert!(UNREACHABLE_AFTER.as_secs() < UNKNOWN_AFTER.as_secs());
 const _: () = assert!(PERMIT_VALID_FOR.as_secs() < UNKNOWN_AFTER.as_secs());

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
+use crate::file::{FileToBridge, FileToHub};
 use crate::id::{AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, StartId};
 use crate::job::{Digest, Exit, Job};
 use crate::seal::{SealTo, Sealed};
@@ -65,6 +66,15 @@ pub enum ToRunner {
     Down,
     /// The link asks which authorities it may believe.
     Roots,
+    /// A frame from the hub about a file on its way.
+    File {
+        /// The transfer, as the runner has numbered it.
+        transfer: u64,
+        /// The frame.
+        frame: FileToBridge,
+    },
+    /// Nothing more will come of this transfer.
+    FileEnded(u64),
 }
 
 /// From the runner to the link.
@@ -77,6 +87,17 @@ pub enum ToLink {
     Output(OutputPiece),
     /// The pins of the authorities that the link may believe, the newest first.
     Roots(Vec<Digest>),
+    /// A frame for the hub about a file on its way; the first of a transfer opens its stream.
+    File {
+        /// The nonce of the hub's challenge on the connection that it is for; on another one it is stale.
+        connection: [u8; 16],
+        /// The transfer, numbered by the runner.
+        transfer: u64,
+        /// The frame.
+        frame: FileToHub,
+    },
+    /// The runner has no more use for this transfer.
+    FileEnded(u64),
 }
 
 /// What is said of bytes of a log.

@@ -64,6 +64,36 @@ impl Digest {
     }
 }
 
+/// Makes the digest of what comes piece by piece.
+#[derive(Clone)]
+pub struct Hasher(aws_lc_rs::digest::Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256))
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+impl Hasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that has come.
+    pub fn digest(&self) -> Digest {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.clone().finish().as_ref());
+        Digest(out)
+    }
+}
+
 /// Everything that one attempt is: immutable, signed whole by the hub, bound to one bridge and one journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -107,6 +137,8 @@ pub struct Job {
     pub secrets: Vec<JobSecret>,
     /// What it does.
     pub action: Action,
+    /// The artifacts that its steps put on the target.
+    pub files: Vec<JobFile>,
     /// What it may use up.
     pub limits: JobLimits,
     /// What becomes of it when the bridge loses the hub.
@@ -126,6 +158,15 @@ impl Job {
     pub const fn needs_credentials(&self) -> bool {
         self.login.is_some() || !self.secrets.is_empty()
     }
+}
+
+/// An artifact that a job may put on its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFile {
+    /// SHA-256 of its content, by which it is named.
+    pub sha256: Digest,
+    /// Its length, at most [`ARTIFACT_BYTES_MAX`](crate::limits::ARTIFACT_BYTES_MAX).
+    pub bytes: u64,
 }
 
 /// The template version that a job was made from.
@@ -196,11 +237,25 @@ pub struct Exit {
     pub found: Option<Box<Found>>,
 }
 
-/// What a job has found out that was to find it out.
+/// What a job has found out or brought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The host keys that the target has shown, each its algorithm, a space and its base64.
     pub host_keys: Vec<String>,
+    /// The files that were brought to the hub.
+    #[serde(default)]
+    pub files: Vec<FoundFile>,
+}
+
+/// A file of a target that the hub was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundFile {
+    /// The step that has brought it, from 0.
+    pub step: u16,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: Digest,
 }
 
 /// Length and SHA-256 of a byte stream.

@@ -30,6 +30,7 @@ pub mod remote;
 pub mod seal;
 pub mod sign;
 
+pub mod file;
 pub mod trust;
 
 pub mod frame;

@@ -160,3 +160,24 @@ pub const TRUST_DOCUMENTS_MAX: usize = 64;
 
 /// Memory that all secrets of a program need at one time, at the most that is foreseen.
 pub const LOCKED_SECRETS_BYTES: u64 = 4 << 20;
+
+/// Bytes of an artifact: a file that tasks put on targets or bring from there.
+pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes of each piece of a file on its way between hub and bridge; the last piece has what is left.
+pub const FILE_PIECE_BYTES: usize = 128 * 1024;
+
+/// Pieces of one file that may be on their way and not taken.
+pub const FILE_PIECES_UNDERWAY: u64 = 6;
+
+/// Files that may be on their way on one connection of a bridge: together they leave room for everything else in
+/// what a side of a connection takes before it has read.
+pub const FILES_UNDERWAY: usize = 4;
+
+/// QUIC: bytes that a side of a connection takes before it has read.
+pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
+
+const _: () = assert!(FILE_PIECE_BYTES + 64 <= FRAME_BYTES_MAX);
+const _: () = assert!(
+    FILE_PIECES_UNDERWAY < (RECEIVE_WINDOW as usize / FILES_UNDERWAY / FILE_PIECE_BYTES) as u64
+);

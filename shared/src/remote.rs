@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::action::Ssh;
 use crate::credential::{CredentialKind, JobSecret};
-use crate::job::{Digest, Job};
-use crate::limits::TERMINAL_INTERRUPT;
+use crate::job::{Digest, Job, JobFile};
+use crate::limits::{ARTIFACT_BYTES_MAX, TERMINAL_INTERRUPT};
 use crate::secret::Secret;
 use crate::template::{
-    Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, command_line,
+    Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, artifact, carried_path,
+    command_line, put_line,
 };
 
 /// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
@@ -31,10 +32,26 @@ pub struct Planned {
     pub stdin: Secret,
     /// Whether the command gets a terminal.
     pub terminal: bool,
+    /// The file that it carries.
+    pub carries: Carries,
     /// Exit codes that are a success.
     pub ok: Vec<i32>,
     /// The longest it may take.
     pub timeout: Option<Duration>,
+}
+
+/// What file a step carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// One of the target, of at most so many bytes: its standard output.
+    Get {
+        /// The most that it may have; the command gives one byte more of what has more.
+        max: u64,
+    },
+    /// None.
+    Nothing,
+    /// An artifact: its standard input.
+    Put(JobFile),
 }
 
 /// Renders the steps whose conditions hold. The lines are the same without the secrets, which only the bridge has.
@@ -59,6 +76,7 @@ pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Pl
             .is_some_and(|login| login.kind == CredentialKind::SshCertificate);
         let given = Given {
             names: &names,
+            files: &job.files,
             exact,
             named: &job.secrets,
             secrets,
@@ -117,6 +135,7 @@ pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
 /// What steps are rendered with.
 struct Given<'a> {
     names: &'a Values,
+    files: &'a [JobFile],
     exact: bool,
     named: &'a [JobSecret],
     secrets: Option<&'a Secrets>,
@@ -133,6 +152,22 @@ impl Given<'_> {
         };
         let input = rendered.map_err(|why| why.to_string())?;
         Ok((is_secret, Some(input)))
+    }
+
+    /// The artifact that a word names, as the job has it.
+    fn file(&self, word: &Word) -> Result<JobFile, String> {
+        let name = word
+            .render_text(self.names)
+            .map_err(|why| why.to_string())?;
+        let sha256 = artifact(&name)
+            .map(Digest)
+            .ok_or("its file is no artifact")?;
+        let file = self.files.iter().find(|file| file.sha256 == sha256);
+        let file = file.ok_or_else(|| format!("the job has no file {sha256}"))?;
+        if file.bytes > ARTIFACT_BYTES_MAX {
+            return Err(format!("a file has at most {ARTIFACT_BYTES_MAX} bytes"));
+        }
+        Ok(*file)
     }
 }
 
@@ -154,6 +189,10 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
             let text = Secret::new(text.clone().into_bytes());
             (interpreter.clone(), (false, Some(text)))
         }
+        StepKind::Put { file, to, mode } => {
+            return put((number, step), (file, to, *mode), given);
+        }
+        StepKind::Get { from, max, .. } => return get((number, step), (from, *max), given),
     };
     let input = stdin.as_ref().map(Secret::expose).unwrap_or_default();
     if input.contains(&0) {
@@ -187,9 +226,52 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
         line,
         stdin,
         terminal: action.terminal,
+        carries: Carries::Nothing,
         ok: step.ok.clone(),
-        timeout: Some(step.timeout_ms)
-            .filter(|ms| *ms > 0)
-            .map(Duration::from_millis),
+        timeout: timeout(step),
     })
+}
+
+fn put(
+    (number, step): (u16, &Step),
+    (file, to, mode): (&Word, &Word, u32),
+    given: &Given<'_>,
+) -> Result<Planned, String> {
+    let file = given.file(file)?;
+    let to = carried_path(to, given.names)?;
+    let line = put_line(&file.sha256.to_string(), file.bytes, mode, &to);
+    Ok(carrying(number, step, line, Carries::Put(file)))
+}
+
+fn get(
+    (number, step): (u16, &Step),
+    (from, max): (&Word, u64),
+    given: &Given<'_>,
+) -> Result<Planned, String> {
+    if max > ARTIFACT_BYTES_MAX {
+        return Err(format!("a file has at most {ARTIFACT_BYTES_MAX} bytes"));
+    }
+    let from = carried_path(from, given.names)?;
+    // What has one byte more than it may is told from what has just enough.
+    let words = ["head", "-c", &(max + 1).to_string(), &from].map(str::to_owned);
+    let line = command_line(&words, &BTreeMap::new(), None, Stdin::Nothing, false);
+    Ok(carrying(number, step, line, Carries::Get { max }))
+}
+
+/// A step that carries a file: never on a terminal, which is no way for any byte.
+fn carrying(number: u16, step: &Step, line: String, carries: Carries) -> Planned {
+    Planned {
+        number,
+        line,
+        stdin: Secret::new(Vec::new()),
+        terminal: false,
+        carries,
+        ok: step.ok.clone(),
+        timeout: timeout(step),
+    }
+}
+
+fn timeout(step: &Step) -> Option<Duration> {
+    let given = Some(step.timeout_ms).filter(|ms| *ms > 0);
+    given.map(Duration::from_millis)
 }

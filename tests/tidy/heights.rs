@@ -28,7 +28,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["job"],
             &["codec", "remote"],
             &["seal", "sign"],
-            &["trust"],
+            &["file", "trust"],
             &["frame", "log"],
         ],
     ),

@@ -23,7 +23,7 @@ BITS = {"u16": 16, "u32": 32, "u64": 64, "i32": 32, "i64": 64}
 FIXED = {"bytes16": 16, "bytes32": 32, "id": 16, "digest": 32, "pin": 32, "key": 32}
 # How the two kinds of SubjectPublicKeyInfo begin, with P-256 and with Ed25519.
 SPKI = (bytes.fromhex("3059301306072a8648ce3d0201"), bytes.fromhex("302a300506032b6570032100"))
-FRAMED = ("to_bridge", "to_hub", "to_link", "to_runner", "output_header")
+FRAMED = ("to_bridge", "to_hub", "to_link", "to_runner", "output_header", "file_to_hub", "file_to_bridge")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 HERE = pathlib.Path(__file__).parent
 KEYS = {name: {part: bytes.fromhex(text) for part, text in key.items()}

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod transport;
 pub mod user;
 
+mod files;
 mod relay;
 mod renewal;
 
@@ -241,7 +242,7 @@ impl Runner {
             .map_err(gone)?;
         match wire::read(&mut self.read).await.map_err(gone)? {
             ToLink::Roots(roots) => Ok(roots),
-            ToLink::Hub(_) | ToLink::Output(_) => {
+            ToLink::Hub(_) | ToLink::Output(_) | ToLink::File { .. } | ToLink::FileEnded(_) => {
                 Err(LinkError::NoRunner(std::io::ErrorKind::InvalidData.into()))
             }
         }

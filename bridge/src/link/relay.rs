@@ -14,6 +14,7 @@ use steward_shared::job::Digest;
 use steward_shared::stop::Stop;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::files::Files;
 use super::identity::Identity;
 use super::renewal::Renewal;
 use super::transport::{read_frame, write_frame};
@@ -57,6 +58,7 @@ pub(super) async fn relay(
         stop: stop.clone(),
         streams: BTreeMap::new(),
     };
+    let files = Files::new(connection.clone(), stop.clone(), inward.clone());
     let from_hub = FromHub {
         identity,
         renewal,
@@ -70,7 +72,7 @@ pub(super) async fn relay(
         end = from_hub.run(arriving) => end,
         end = write_hub(&mut send, outgoing) => end,
         end = write_runner(&mut runner.write, frames) => end,
-        end = read_runner(&mut runner.read, folder, control, challenge, outputs) => end,
+        end = read_runner(&mut runner.read, folder, control, challenge, (outputs, files)) => end,
         () = stop.stopped() => Ok(lost("the link is stopping")),
     };
     // A runner that is still there must not believe that the hub is.
@@ -244,7 +246,7 @@ async fn read_runner<R>(
     folder: &Path,
     control: mpsc::Sender<ToHub>,
     challenge: watch::Receiver<[u8; 16]>,
-    mut outputs: Outputs,
+    (mut outputs, mut files): (Outputs, Files),
 ) -> Result<End, LinkError>
 where
     R: tokio::io::AsyncRead + Unpin + Send,
@@ -266,6 +268,16 @@ where
                 }
             }
             ToLink::Roots(roots) => take_roots(folder, &roots),
+            ToLink::File {
+                connection,
+                transfer,
+                frame,
+            } => {
+                if connection == *challenge.borrow() {
+                    files.pass(transfer, frame)?;
+                }
+            }
+            ToLink::FileEnded(transfer) => files.end(transfer),
         }
     }
     Ok(lost("the runner has gone"))

@@ -7,7 +7,9 @@ use quinn::{IdleTimeout, MtuDiscoveryConfig, RecvStream, SendStream, TransportCo
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steward_shared::codec;
-use steward_shared::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+use steward_shared::limits::{
+    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, RECEIVE_WINDOW,
+};
 
 use super::LinkError;
 
@@ -23,7 +25,7 @@ pub fn client(config: rustls::ClientConfig) -> Result<quinn::ClientConfig, LinkE
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
     transport.keep_alive_interval(Some(KEEP_ALIVE));
-    transport.receive_window(VarInt::from_u32(4 * 1024 * 1024));
+    transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW));
     transport.stream_receive_window(VarInt::from_u32(1024 * 1024));
     let mut path = MtuDiscoveryConfig::default();
     path.upper_bound(DATAGRAM_BYTES_MAX);

@@ -129,6 +129,13 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
             }
             interpreter.first().cloned().unwrap_or_default()
         }
+        StepKind::Put { .. } | StepKind::Get { .. } => {
+            return Err(refused(
+                CLAUSE,
+                "",
+                "is a file, which is carried over SSH only",
+            ));
+        }
     };
     let found = program::find(&asked)
         .ok_or_else(|| refused(CLAUSE, &asked, "is not a program on this machine"))?;

@@ -73,6 +73,18 @@ pub(super) struct SshSection {
     pub(super) algorithms: Vec<String>,
     #[serde(default)]
     pub(super) jumps: Vec<TargetRule>,
+    #[serde(default)]
+    pub(super) files: Vec<FileWay>,
+}
+
+/// Which way files may be carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FileWay {
+    /// From a target to the hub.
+    Get,
+    /// From the hub to a target.
+    Put,
 }
 
 /// One entry of `binaries`.

@@ -9,10 +9,11 @@ use steward_shared::action::{Server, Ssh, TargetRef};
 use steward_shared::credential::Login;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
+use steward_shared::template::{Step, StepKind};
 
 use super::admission::{Place, secrets};
 use super::environment::Variables;
-use super::file::SshSection;
+use super::file::{FileWay, SshSection};
 use super::{named, refused};
 
 /// One entry of `targets`: a network or a host name, and a port.
@@ -121,6 +122,7 @@ pub(super) fn admit(
             message: "the job wants a terminal, and terminals are not allowed".to_owned(),
         });
     }
+    carried(section, &action.steps)?;
     let variables = Variables {
         listed: &section.environment,
         clause: "policy.ssh.environment",
@@ -171,6 +173,25 @@ fn algorithms(section: &SshSection, server: &Server) -> Result<(), Refusal> {
 
 fn covered(rules: &[TargetRule], address: &str, port: u16) -> bool {
     rules.iter().any(|rule| rule.covers(address, port))
+}
+
+/// Whether files may be carried as the steps do it.
+fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
+    for step in steps {
+        let (way, word) = match &step.kind {
+            StepKind::Put { .. } => (FileWay::Put, "put"),
+            StepKind::Get { .. } => (FileWay::Get, "get"),
+            StepKind::Run { .. } | StepKind::Script { .. } => continue,
+        };
+        if !section.files.contains(&way) {
+            return Err(refused(
+                "policy.ssh.files",
+                word,
+                "is not in the list of ways in which files may be carried",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Applies the section to a look at a target's host keys.

@@ -61,6 +61,7 @@ environment = [\"*\"]
 secrets = true
 terminal = true
 jumps = [\"*:*\"]
+files = [\"put\", \"get\"]
 "
     )
 }

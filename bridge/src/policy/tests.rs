@@ -466,6 +466,7 @@ pub(crate) fn job(action: Local) -> Job {
         login: None,
         secrets: Vec::new(),
         action: Action::Local(action),
+        files: Vec::new(),
         limits: JobLimits {
             output_bytes: 0,
             memory_bytes: 0,

@@ -22,6 +22,8 @@ pub struct Link {
     /// For the control stream.
     pub control: mpsc::Sender<ToLink>,
     pub(super) output: mpsc::Sender<Chunk>,
+    /// For files.
+    pub(super) files: mpsc::Sender<ToLink>,
     /// The output streams of the connection that the link has, once the hub has said Welcome.
     pub(super) streams: Option<Streams>,
     pub(super) stop: Stop,
@@ -74,12 +76,18 @@ impl ElderNumber {
 
 impl Link {
     /// A link that takes frames through these queues.
-    pub fn new(control: mpsc::Sender<ToLink>, output: mpsc::Sender<Chunk>, stop: Stop) -> Self {
+    pub fn new(
+        control: mpsc::Sender<ToLink>,
+        output: mpsc::Sender<Chunk>,
+        files: mpsc::Sender<ToLink>,
+        stop: Stop,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             number: LinkNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
             control,
             output,
+            files,
             streams: None,
             stop,
         }

@@ -6,6 +6,7 @@ pub mod room;
 pub mod spawn;
 pub mod spool;
 
+pub mod files;
 pub mod redact;
 
 pub mod executor;
@@ -51,12 +52,13 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::keep::{self, KeepError};
 use crate::limits::{
-    HANDOVER_LOOK, HANDOVER_WITHIN, LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX,
+    FILE_FRAMES, HANDOVER_LOOK, HANDOVER_WITHIN, LINK_QUEUE, STOP_WITHIN, TICK, TURN_EVENTS_MAX,
 };
 use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
 use executor::{Executors, LocalExecutor, SshExecutor};
+use files::Files;
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
 use judge::Bench;
@@ -149,6 +151,7 @@ struct Former<'a> {
 #[derive(Debug, Clone)]
 pub struct Port {
     inbox: mpsc::Sender<Inbound>,
+    files: Files,
     stop: Stop,
 }
 
@@ -179,7 +182,8 @@ impl Runner {
             &elsewhere,
         )?;
         let (closing, closed) = mpsc::channel(LINK_QUEUE);
-        let attempts = Attempts::new(executors(&folder, closing)?, spool.clone());
+        let files = Files::default();
+        let attempts = Attempts::new(executors(&folder, closing, files.clone())?, spool.clone());
         // Nothing is settled of what lives on elsewhere.
         let (lives_on, mut held) = contents
             .attempts
@@ -210,15 +214,13 @@ impl Runner {
             operator: Operator::new(config),
             attempts,
             spool,
+            files: files.clone(),
             clock,
             folder: folder.clone(),
         };
         let mut turns = Turns::new(parts, sender.clone(), stop.clone());
         turns.look_after(elders).await?;
-        let port = Port {
-            inbox: sender,
-            stop: stop.clone(),
-        };
+        let port = Port::new(sender, files, stop.clone());
         Ok((
             Self {
                 folder,
@@ -335,6 +337,10 @@ impl Retired {
 }
 
 impl Port {
+    const fn new(inbox: mpsc::Sender<Inbound>, files: Files, stop: Stop) -> Self {
+        Self { inbox, files, stop }
+    }
+
     /// A newer runner wants to take over.
     pub async fn retire(&self) {
         // A runner that ends anyway needs no telling.
@@ -350,7 +356,8 @@ impl Port {
         let stop = self.stop.child();
         let (control, mut frames) = mpsc::channel::<ToLink>(LINK_QUEUE);
         let (output, mut chunks) = mpsc::channel::<Chunk>(1);
-        let (inbox, inner) = (self.inbox.clone(), stop);
+        let (carried, mut file_frames) = mpsc::channel::<ToLink>(FILE_FRAMES);
+        let (inbox, files, inner) = (self.inbox.clone(), self.files.clone(), stop);
         self.stop.run(async move {
             // Who only looks whether there is a runner says nothing, and must not take the place of the
             // link that is there.
@@ -359,10 +366,13 @@ impl Port {
                 () = inner.stopped() => return,
             };
             let Ok(first) = first else { return };
-            let link = Link::new(control, output, inner.clone());
+            let link = Link::new(control, output, carried, inner.clone());
             let number = link.number;
-            if inbox.send(Inbound::Arrived(link)).await.is_err()
-                || inbox.send(inbound(number, first)).await.is_err()
+            if inbox.send(Inbound::Arrived(link)).await.is_err() {
+                return;
+            }
+            if let Some(first) = inbound(number, first, &files)
+                && inbox.send(first).await.is_err()
             {
                 return;
             }
@@ -371,6 +381,7 @@ impl Port {
                     let written = tokio::select! {
                         biased;
                         Some(frame) = frames.recv() => wire::write(&mut to, &frame).await,
+                        Some(frame) = file_frames.recv() => wire::write(&mut to, &frame).await,
                         Some(chunk) = chunks.recv() => {
                             let frame = ToLink::Output(chunk.piece);
                             wire::write_chunk(&mut to, &frame, &chunk.bytes).await
@@ -384,7 +395,9 @@ impl Port {
             };
             let reading = async {
                 while let Ok(frame) = wire::read::<ToRunner, _>(&mut from).await {
-                    if inbox.send(inbound(number, frame)).await.is_err() {
+                    if let Some(inbound) = inbound(number, frame, &files)
+                        && inbox.send(inbound).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -399,23 +412,36 @@ impl Port {
     }
 }
 
-fn inbound(link: LinkNumber, frame: ToRunner) -> Inbound {
+/// What there is for the runner to take in; what is about files goes to those who carry them.
+fn inbound(link: LinkNumber, frame: ToRunner, files: &Files) -> Option<Inbound> {
     match frame {
-        ToRunner::Hub(frame) => Inbound::Frame(link, Box::new(frame)),
-        ToRunner::Down => Inbound::Down(link),
-        ToRunner::Roots => Inbound::Roots,
+        ToRunner::Hub(frame) => Some(Inbound::Frame(link, Box::new(frame))),
+        ToRunner::Down => Some(Inbound::Down(link)),
+        ToRunner::Roots => Some(Inbound::Roots),
+        ToRunner::File { transfer, frame } => {
+            files.take(transfer, frame);
+            None
+        }
+        ToRunner::FileEnded(transfer) => {
+            files.ended(transfer);
+            None
+        }
     }
 }
 
 /// Everything that this bridge can do.
-fn executors(folder: &Path, closing: mpsc::Sender<LeaseId>) -> Result<Executors, RunnerError> {
+fn executors(
+    folder: &Path,
+    closing: mpsc::Sender<LeaseId>,
+    files: Files,
+) -> Result<Executors, RunnerError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| RunnerError::Executor { path, source }
     };
     let (work, marks) = (folder.join("work"), folder.join("remote"));
     let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
-    let ssh = SshExecutor::open(&marks, closing).map_err(failed(&marks))?;
+    let ssh = SshExecutor::open(&marks, closing, files).map_err(failed(&marks))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
         .with(ActionKind::Ssh, ssh))

@@ -11,7 +11,7 @@ use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
 use steward_shared::frame::ToBridge;
 use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId, TemplateId};
-use steward_shared::job::{Digest, Job, JobLimits, OnDisconnect, OnFull, TemplateRef};
+use steward_shared::job::{Digest, Job, JobFile, JobLimits, OnDisconnect, OnFull, TemplateRef};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
 use steward_shared::random::Random;
 use steward_shared::sign::Signed;
@@ -206,6 +206,7 @@ struct Shared {
     values: Values,
     login: Option<Login>,
     secrets: Vec<JobSecret>,
+    files: Vec<JobFile>,
     /// Whether its jobs may share a connection where their targets allow it.
     shares: bool,
 }
@@ -289,6 +290,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         None => None,
     };
     let secrets = tx.run_secrets(run.id)?;
+    let files = tx.run_artifacts(run.id)?;
     // What a change of a credential proves is proven by a sign-in of its own.
     let shares = run.rotation.is_none() && shares(tx, run.credential)?;
     let template = TemplateRef {
@@ -304,6 +306,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         values,
         login,
         secrets,
+        files,
         shares,
     })
 }
@@ -365,6 +368,7 @@ fn offer(
         login: shared.login.clone(),
         secrets: shared.secrets.clone(),
         action: action(tx, row.target, &work)?,
+        files: shared.files.clone(),
         limits: JobLimits {
             output_bytes: manifest.limits.output_bytes,
             memory_bytes: manifest.limits.memory_bytes,

@@ -1,10 +1,11 @@
 //! What the hub could not do, and why, in terms that mean nothing to HTTP.
 
 use steward_certs::ssh::SshError;
+use steward_shared::job::Digest;
 use steward_shared::template::{InputError, TemplateError};
 
 use crate::model::name;
-use crate::store::{SegmentError, StoreError};
+use crate::store::{ContentError, SegmentError, StoreError};
 use crate::vault::VaultError;
 use crate::vault::kek::KekError;
 use crate::vault::keyring::SecretError;
@@ -78,6 +79,21 @@ pub enum FlowError {
     /// The object store failed.
     #[error("the output store failed")]
     Segment(#[from] SegmentError),
+    /// The store of artifacts failed.
+    #[error("the store of artifacts failed")]
+    Content(#[from] ContentError),
+    /// An artifact is not what it is named by.
+    #[error("artifact {sha256} is damaged: its content is not what it is named by")]
+    Damaged {
+        /// What it is named by.
+        sha256: Digest,
+    },
+    /// A file is larger than it may be.
+    #[error("the file has more than {limit} bytes")]
+    TooLarge {
+        /// What it may have.
+        limit: u64,
+    },
     /// The vault failed.
     #[error("the vault failed")]
     Vault(#[from] VaultError),

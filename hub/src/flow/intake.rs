@@ -8,14 +8,15 @@ use steward_shared::frame::{
 };
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId, LeaseId};
-use steward_shared::job::{Digest, Found, Outcome};
-use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR};
+use steward_shared::job::{Digest, Found, FoundFile, Outcome};
+use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR, STEPS_MAX};
 use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::errands::Fetched;
 use super::error::FlowError;
+use super::files;
 use super::host_keys;
 use super::outputs::{exit_of, settle};
 use super::release::{Decided, release};
@@ -94,6 +95,7 @@ impl Flow {
             digest,
             asked,
             host_keys: shown_keys(&receipt.event),
+            files: found_files(&receipt.event),
             fetched,
             now: self.now(),
         };
@@ -268,6 +270,8 @@ struct Arrived {
     asked: Option<Option<AttemptKeys>>,
     /// Host keys that the target has shown.
     host_keys: Vec<String>,
+    /// Files of the target that were brought.
+    files: Vec<FoundFile>,
     /// What was fetched for it.
     fetched: Fetched,
     now: Timestamp,
@@ -302,6 +306,9 @@ impl Arrived {
         let mut row = tx.attempt(id)?.unwrap_or(row);
         if changed.is_some() && row.state == AttemptState::Succeeded && !self.host_keys.is_empty() {
             host_keys::learned(tx, vault, &row, &self.host_keys, now)?;
+        }
+        if changed.is_some() && matches!(self.event, AttemptEvent::Exited(_)) {
+            files::publish(tx, vault, &row, &self.files, now)?;
         }
         if let Some((length, digest)) = self.digest
             && !row.settled
@@ -396,7 +403,8 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
             let mut exit = exit.clone();
             exit.message = bounded(&exit.message);
             let host_keys = shown_keys(&receipt.event);
-            exit.found = exit.found.map(|_| Box::new(Found { host_keys }));
+            let files = found_files(&receipt.event);
+            exit.found = exit.found.map(|_| Box::new(Found { host_keys, files }));
             if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
                 *limit = bounded(limit);
             }
@@ -416,6 +424,15 @@ fn shown_keys(event: &ReceiptEvent) -> Vec<String> {
     let keys = exit.found.iter().flat_map(|found| &found.host_keys);
     let keys = keys.filter_map(|key| host_key(key).ok());
     keys.take(HOST_KEYS_MAX).collect()
+}
+
+/// The files that an exit record tells of, one of each step at most.
+fn found_files(event: &ReceiptEvent) -> Vec<FoundFile> {
+    let ReceiptEvent::Exited(exit) = event else {
+        return Vec::new();
+    };
+    let files = exit.found.iter().flat_map(|found| &found.files);
+    files.take(STEPS_MAX).copied().collect()
 }
 
 /// The places where a receipt is on disk, and its answer is not.

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod action;
+pub mod artifacts;
 pub mod authorities;
 pub mod bell;
 pub mod bridges;
@@ -16,6 +17,7 @@ pub mod dispatch;
 pub mod documents;
 pub mod errands;
 pub mod error;
+pub mod files;
 pub mod hello;
 pub mod host_keys;
 pub mod intake;

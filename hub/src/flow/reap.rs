@@ -57,6 +57,7 @@ pub async fn reap_once(
     }
     reuse::reap(flow, started, now).await?;
     end_leases(flow, now).await?;
+    flow.sweep().await?;
     if now.since(*forgotten) >= FORGET_EVERY {
         *forgotten = now;
         let old = flow

@@ -12,6 +12,7 @@ use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::artifacts;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::memo::Memo;
@@ -276,6 +277,7 @@ fn create(
     let values = task
         .values(&manifest, &request.inputs)
         .map_err(FlowError::Inputs)?;
+    let files = artifacts::wanted(tx, project.id, &manifest, &values)?;
     let login = login_of(tx, &task, &manifest, &project.name)?;
     let secrets = secrets_of(tx, &task, &project.name)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
@@ -319,6 +321,7 @@ fn create(
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
     }
+    tx.add_run_artifacts(new.id, &files)?;
     find_run(tx, &new.id.to_string())
 }
 

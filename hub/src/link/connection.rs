@@ -16,6 +16,7 @@ use steward_shared::stop::Stop;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::files;
 use super::greetings::Greetings;
 use super::output;
 use super::transport::{self, read_frame, write_frame};
@@ -57,6 +58,12 @@ pub(super) async fn serve(
     };
     tracing::info!(bridge = session.name, address = %connection.remote_address(), "bridge connected");
     stop.run(output::take_streams(
+        flow.clone(),
+        connection.clone(),
+        bridge,
+        stop.clone(),
+    ));
+    stop.run(files::serve_streams(
         flow.clone(),
         connection.clone(),
         bridge,

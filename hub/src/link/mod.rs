@@ -2,6 +2,7 @@
 
 mod connection;
 mod enrolment;
+mod files;
 mod greetings;
 mod output;
 mod transport;

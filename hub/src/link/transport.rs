@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use socket2::SockRef;
 use steward_shared::codec::{self, CodecError};
 use steward_shared::id::AttemptId;
-use steward_shared::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+use steward_shared::limits::{
+    DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, IDLE_TIMEOUT, KEEP_ALIVE, RECEIVE_WINDOW,
+};
 use steward_shared::secret::Secret;
 
 use super::LinkError;
@@ -121,7 +123,7 @@ fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
     transport.keep_alive_interval(Some(KEEP_ALIVE));
-    transport.receive_window(VarInt::from_u32(4 * 1024 * 1024));
+    transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW));
     transport.stream_receive_window(VarInt::from_u32(1024 * 1024));
     transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
     transport.max_concurrent_uni_streams(VarInt::from_u32(STREAMS_AT_FIRST));

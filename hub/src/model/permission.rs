@@ -8,6 +8,10 @@ use super::attempt::UnknownWord;
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
+    /// See artifacts and what is in them.
+    ArtifactsRead,
+    /// Add and remove artifacts.
+    ArtifactsWrite,
     /// See bridges, sites and their state.
     BridgesRead,
     /// Enrol, drain, resume and revoke bridges; make sites.
@@ -56,7 +60,9 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission that a role may grant.
-    pub const GRANTABLE: [Self; 20] = [
+    pub const GRANTABLE: [Self; 22] = [
+        Self::ArtifactsRead,
+        Self::ArtifactsWrite,
         Self::BridgesRead,
         Self::BridgesWrite,
         Self::CredentialsRead,
@@ -82,6 +88,8 @@ impl Permission {
     /// The word for it in the API and its description.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ArtifactsRead => "artifacts.read",
+            Self::ArtifactsWrite => "artifacts.write",
             Self::BridgesRead => "bridges.read",
             Self::BridgesWrite => "bridges.write",
             Self::CredentialsRead => "credentials.read",
@@ -132,6 +140,7 @@ impl Role {
                 permission,
                 Permission::None
                     | Permission::SignedIn
+                    | Permission::ArtifactsRead
                     | Permission::BridgesRead
                     | Permission::CredentialsRead
                     | Permission::EventsRead

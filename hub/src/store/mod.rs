@@ -3,10 +3,12 @@
 //! A transaction is a synchronous function over [`Tx`]. It runs on the writer's thread in its own
 //! savepoint; whatever waits is committed together, with `synchronous=FULL`, and only then answered.
 
+mod artifacts;
 mod attempts;
 mod authorities;
 mod bridges;
 mod connections;
+mod contents;
 mod counts;
 mod credentials;
 mod debts;
@@ -42,9 +44,11 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+pub use artifacts::{ArtifactRow, ContentRow, FetchedRow};
 pub use attempts::{AttemptRow, NewAttempt};
 pub use bridges::{BridgeRow, BridgeStatus, EnrolmentRow, NewBridge, SiteRow};
 pub use connections::{ConnectionRow, OverRow};
+pub use contents::{ContentError, Contents};
 pub use credentials::{CredentialRow, KeptValue};
 pub use debts::{DebtRow, Owed};
 pub use driver::Driver;

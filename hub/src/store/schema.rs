@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -52,6 +52,10 @@ const MIGRATIONS: [(&str, &str); 12] = [
     (
         "lease_targets",
         include_str!("../../migrations/sqlite/0012_lease_targets.sql"),
+    ),
+    (
+        "artifacts",
+        include_str!("../../migrations/sqlite/0013_artifacts.sql"),
     ),
 ];
 

@@ -10,6 +10,8 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use steward_shared::id::AttemptId;
 
+use super::contents::Contents;
+
 /// The object store failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {act} an output segment")]
@@ -36,7 +38,8 @@ impl Segments {
                 act: "open the folder of",
                 source,
             })?
-            .with_fsync(true);
+            .with_fsync(true)
+            .with_automatic_cleanup(true);
         Ok(Self {
             objects: Arc::new(objects),
         })
@@ -47,6 +50,11 @@ impl Segments {
         Self {
             objects: Arc::new(InMemory::new()),
         }
+    }
+
+    /// What artifacts are, in the same store.
+    pub fn contents(&self) -> Contents {
+        Contents::new(Arc::clone(&self.objects))
     }
 
     /// Keeps a segment; `sha256` is that of the whole log through its end. What is kept never changes: other

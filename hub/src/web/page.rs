@@ -25,7 +25,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let path = request.uri().path().to_owned();
         let bytes = Bytes::from_request(request, state)
             .await
-            .map_err(|_| Problem::too_large(REQUEST_BYTES_MAX))?;
+            .map_err(|_| Problem::too_large(REQUEST_BYTES_MAX as u64))?;
         let given: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let body =
             serde_json::from_slice(given).map_err(|error| Problem::malformed(error.to_string()))?;

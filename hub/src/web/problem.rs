@@ -83,7 +83,7 @@ impl Problem {
     }
 
     /// The request is larger than allowed.
-    pub fn too_large(limit: usize) -> Self {
+    pub fn too_large(limit: u64) -> Self {
         let detail = format!("a request has at most {limit} bytes");
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -137,6 +137,10 @@ impl Problem {
             detail,
             json!({}),
         )
+    }
+
+    fn conflict(code: &'static str, detail: String) -> Self {
+        Self::new(StatusCode::CONFLICT, code, "Conflict", detail, json!({}))
     }
 
     const fn new(
@@ -206,14 +210,8 @@ impl From<StoreError> for Problem {
                 Self::unavailable(StatusCode::SERVICE_UNAVAILABLE, "the hub is stopping")
             }
             StoreError::Stale { .. } => {
-                let detail = "somebody changed it at the same moment; try again".to_owned();
-                Self::new(
-                    StatusCode::CONFLICT,
-                    "conflict",
-                    "Conflict",
-                    detail,
-                    json!({}),
-                )
+                let detail = "somebody changed it at the same moment; try again";
+                Self::conflict("conflict", detail.to_owned())
             }
             StoreError::Sqlite { .. }
             | StoreError::Corrupt { .. }
@@ -246,13 +244,7 @@ impl From<FlowError> for Problem {
                 let params = json!({ "kind": kind, "name": name });
                 Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail, params)
             }
-            FlowError::OtherRequest => Self::new(
-                StatusCode::CONFLICT,
-                "idempotency-mismatch",
-                "Conflict",
-                detail,
-                json!({}),
-            ),
+            FlowError::OtherRequest => Self::conflict("idempotency-mismatch", detail),
             FlowError::Inputs(errors) => Self::inputs(detail, &errors),
             FlowError::Document(error) => {
                 let params =
@@ -281,6 +273,7 @@ impl From<FlowError> for Problem {
             FlowError::NoTargets { task } => {
                 Self::unprocessable("no-targets", "No targets", detail, json!({ "task": task }))
             }
+            FlowError::TooLarge { limit } => Self::too_large(limit),
             FlowError::Secret(SecretError::Sealed { .. }) => Self::sealed(detail),
             FlowError::Kek(KekError::Other { .. } | KekError::Short | KekError::NoPassphrase) => {
                 let params = json!({ "field": "passphrase", "message": detail });
@@ -290,6 +283,8 @@ impl From<FlowError> for Problem {
             FlowError::Store(error) => error.into(),
             FlowError::Misbehaved(_)
             | FlowError::Segment(_)
+            | FlowError::Content(_)
+            | FlowError::Damaged { .. }
             | FlowError::Secret(_)
             | FlowError::Ssh(_)
             | FlowError::Unproven

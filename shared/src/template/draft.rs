@@ -109,6 +109,7 @@ impl Draft {
         let secrets = secrets(self.secrets, &inputs)?;
         let ok = self.ok.map_or_else(|| Ok(vec![0]), exit_codes)?;
         let mut scope = Scope {
+            executor,
             inputs: &inputs,
             secrets: &secrets,
             ok: &ok,
@@ -359,7 +360,7 @@ fn tags(tags: Vec<Spanned<String>>) -> Result<Vec<String>, TemplateError> {
     Ok(tags)
 }
 
-fn size(text: &Spanned<String>, least: u64, most: u64) -> Result<u64, TemplateError> {
+pub(super) fn size(text: &Spanned<String>, least: u64, most: u64) -> Result<u64, TemplateError> {
     let Some(bytes) = size_bytes(&text.value) else {
         let message = format!("\"{}\" is not {SIZE_GRAMMAR}", shown(&text.value));
         return Err(TemplateError::at(text.referenced, message));

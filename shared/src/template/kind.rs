@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::files::{ARTIFACT_GRAMMAR, artifact};
 use super::quantity::{DURATION_GRAMMAR, duration_ms, is_decimal};
 use super::value::Value;
 
@@ -17,6 +18,8 @@ pub enum InputKind {
     Choice,
     /// A duration such as `90s`, passed on as written.
     Duration,
+    /// An artifact of the project, by its SHA-256.
+    File,
     /// A DNS host name.
     Hostname,
     /// A word of letters, digits and `_`.
@@ -45,10 +48,11 @@ pub enum InputKind {
 
 impl InputKind {
     /// Every kind, in the order of their names.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Boolean,
         Self::Choice,
         Self::Duration,
+        Self::File,
         Self::Hostname,
         Self::Identifier,
         Self::Integer,
@@ -69,6 +73,7 @@ impl InputKind {
             Self::Boolean => "boolean",
             Self::Choice => "choice",
             Self::Duration => "duration",
+            Self::File => "file",
             Self::Hostname => "hostname",
             Self::Identifier => "identifier",
             Self::Integer => "integer",
@@ -90,6 +95,7 @@ impl InputKind {
             Self::Boolean => "true or false",
             Self::Choice => "one of the listed values",
             Self::Duration => DURATION_GRAMMAR,
+            Self::File => ARTIFACT_GRAMMAR,
             Self::Hostname => "a host name: letters, digits and \"-\", parts joined by \".\"",
             Self::Identifier => "an identifier: letters, digits and \"_\", not first a digit",
             Self::Integer => "a whole number without leading zeros",
@@ -143,6 +149,7 @@ impl InputKind {
             Self::Boolean
             | Self::Choice
             | Self::Duration
+            | Self::File
             | Self::Integer
             | Self::Ip
             | Self::Number
@@ -168,6 +175,7 @@ impl InputKind {
             }
             Self::Choice | Self::Lines | Self::Text => true,
             Self::Duration => duration_ms(text).is_some(),
+            Self::File => artifact(text).is_some(),
             Self::Hostname => is_hostname(text),
             Self::Identifier => is_made_of(text, 63, "_", "_") && !starts_with_digit(text),
             Self::Number => text.len() <= NUMBER_CHARS_MAX && is_decimal(text),
@@ -192,7 +200,7 @@ fn is_hostname(text: &str) -> bool {
             .all(|label| is_made_of(label, 63, "", "-") && !label.ends_with('-'))
 }
 
-fn is_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && text.len() <= PATH_BYTES_MAX
         && text.split('/').all(|part| part != "..")

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::document::{self, TemplateError};
 use super::draft::Draft;
+use super::files::carried_path;
 use super::input::{Input, InputCode, InputError};
 use super::name::{BUILT_IN, suggestion};
 use super::step::{Step, StepKind};
@@ -166,13 +167,18 @@ impl Manifest {
             if step.when.as_ref().is_some_and(|when| !when.holds(&values)) {
                 continue;
             }
-            let StepKind::Run { words, stdin } = &step.kind else {
-                continue;
-            };
-            let end = options_end(words).unwrap_or(words.len());
-            for (index, word) in words.iter().chain(stdin).enumerate() {
-                let may_be_option = index <= end && index < words.len();
-                errors.extend(self.check_word(word, &values, may_be_option));
+            match &step.kind {
+                StepKind::Run { words, stdin } => {
+                    let end = options_end(words).unwrap_or(words.len());
+                    for (index, word) in words.iter().chain(stdin).enumerate() {
+                        let may_be_option = index <= end && index < words.len();
+                        errors.extend(self.check_word(word, &values, may_be_option));
+                    }
+                }
+                StepKind::Put { to: path, .. } | StepKind::Get { from: path, .. } => {
+                    errors.extend(self.check_path(path, &values));
+                }
+                StepKind::Script { .. } => {}
             }
         }
     }
@@ -190,6 +196,12 @@ impl Manifest {
             let why = format!("all values together have more than {VALUES_BYTES_MAX} bytes");
             input.error(InputCode::TooLong, &why)
         })
+    }
+
+    fn check_path(&self, path: &Word, values: &Values) -> Option<InputError> {
+        let input = path.names().find_map(|name| self.input(name))?;
+        let why = carried_path(path, values).err()?;
+        Some(input.error(InputCode::Invalid, &why))
     }
 
     fn check_word(&self, word: &Word, values: &Values, may_be_option: bool) -> Option<InputError> {
@@ -435,7 +447,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a\n    script: b",
-            "line 4, column 5: a step has either run or script",
+            "line 4, column 5: a step has one of run, script, put and get",
         ),
         (
             "steps:\n  - run: a | b",

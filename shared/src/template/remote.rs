@@ -46,13 +46,13 @@ pub fn announced(input: &Secret) -> Secret {
 }
 
 /// The shell of POSIX, which every command of a job is started by.
-const SHELL: &str = "exec /bin/sh -c";
+pub(super) const SHELL: &str = "exec /bin/sh -c";
 
 /// Ends the command's process group once the session's standard input ends: when the connection is lost, when the
 /// job is to end, and when the command has ended and left something behind. It outlives its own `TERM`, and gives
 /// the command so many seconds; what is left without it gets none. While the group has a member its number, which
 /// is the command's, is nobody else's.
-fn watch() -> String {
+pub(super) fn watch() -> String {
     let grace = REMOTE_TERM_GRACE.as_secs();
     format!(
         "{{ trap '' HUP INT TERM; while read -r x <&3; do :; done; kill -s TERM -- -$$; i=0; \

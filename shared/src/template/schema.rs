@@ -54,6 +54,7 @@ fn property(input: &Input) -> Json {
         ),
         InputKind::Choice
         | InputKind::Duration
+        | InputKind::File
         | InputKind::Hostname
         | InputKind::Identifier
         | InputKind::Ip

@@ -37,6 +37,24 @@ pub enum StepKind {
         /// The text, byte for byte as written.
         text: String,
     },
+    /// An artifact becomes a file of the target; over SSH only.
+    Put {
+        /// The artifact, as [`artifact`](super::artifact) reads it once it is rendered.
+        file: Word,
+        /// Where it is put: an absolute path.
+        to: Word,
+        /// The mode of the file.
+        mode: u32,
+    },
+    /// A file of the target becomes an artifact; over SSH only.
+    Get {
+        /// Where it is: an absolute path.
+        from: Word,
+        /// What people call the artifact.
+        name: String,
+        /// Bytes that it may have.
+        max: u64,
+    },
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

@@ -8,7 +8,9 @@ use serde_saphyr::{Location, Spanned};
 use super::character::shown;
 use super::document::{Short, TemplateError};
 use super::draft::{exit_codes, timeout_ms};
+use super::files::{GetDraft, PutDraft};
 use super::input::Input;
+use super::manifest::Executor;
 use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
 use super::step::{Step, StepKind, When};
 use super::word::{self, Word, split};
@@ -20,6 +22,8 @@ use crate::limits::SCRIPT_BYTES_MAX;
 pub(super) struct StepDraft {
     run: Option<Spanned<String>>,
     script: Option<Spanned<Short<ScriptDraft>>>,
+    put: Option<Spanned<PutDraft>>,
+    get: Option<Spanned<GetDraft>>,
     when: Option<Spanned<Short<WhenDraft>>>,
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
@@ -42,6 +46,8 @@ struct WhenDraft {
 
 /// What the steps of one template share.
 pub(super) struct Scope<'a> {
+    /// What carries the steps out.
+    pub(super) executor: Executor,
     /// The inputs that may be named.
     pub(super) inputs: &'a [Input],
     /// The secrets that standard input may have.
@@ -60,46 +66,73 @@ impl StepDraft {
         scope: &mut Scope<'_>,
     ) -> Result<Step, TemplateError> {
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
-        let kind = match (self.run, self.script) {
-            (Some(command), None) => {
-                let words = split(&command.value)
-                    .map_err(|error| TemplateError::at(command.referenced, error.to_string()))?;
-                for word in &words {
-                    scope.check_argument(word, command.referenced)?;
-                    scope.check(word, when.as_ref(), command.referenced)?;
-                }
-                let stdin = self
-                    .stdin
-                    .map(|text| input_text(&text, when.as_ref(), scope));
-                StepKind::Run {
-                    words,
-                    stdin: stdin.transpose()?,
-                }
+        let is_file = self.put.is_some() || self.get.is_some();
+        if is_file {
+            let stdin = self.stdin.as_ref().map(|given| given.referenced);
+            let ok = self.ok.as_ref().map(|given| given.referenced);
+            if let Some(place) = stdin.or(ok) {
+                let message = "put and get have no stdin and no ok: they succeed or they fail";
+                return Err(TemplateError::at(place, message));
             }
-            (None, Some(script)) => {
+        }
+        let kind = match (self.run, self.script, self.put, self.get) {
+            (Some(command), None, None, None) => {
+                command_words(&command, self.stdin, when.as_ref(), scope)?
+            }
+            (None, Some(script), None, None) => {
                 if let Some(stdin) = self.stdin {
                     let message = "a script is its interpreter's stdin: leave out stdin";
                     return Err(TemplateError::at(stdin.referenced, message));
                 }
                 constant_script(script, scope)?
             }
-            (Some(_), Some(_)) | (None, None) => {
-                let message = "a step has either run or script";
+            (None, None, Some(put), None) => {
+                put.value.step(put.referenced, when.as_ref(), scope)?
+            }
+            (None, None, None, Some(get)) => {
+                get.value.step(get.referenced, when.as_ref(), scope)?
+            }
+            _ => {
+                let message = "a step has one of run, script, put and get";
                 return Err(TemplateError::at(place, message));
             }
+        };
+        let ok = match self.ok {
+            Some(codes) => exit_codes(codes)?,
+            None if is_file => vec![0],
+            None => scope.ok.to_vec(),
         };
         Ok(Step {
             kind,
             when,
-            ok: self.ok.map_or_else(|| Ok(scope.ok.to_vec()), exit_codes)?,
+            ok,
             timeout_ms: self.timeout.as_ref().map_or(Ok(0), timeout_ms)?,
         })
     }
 }
 
+fn command_words(
+    command: &Spanned<String>,
+    stdin: Option<Spanned<String>>,
+    when: Option<&When>,
+    scope: &mut Scope<'_>,
+) -> Result<StepKind, TemplateError> {
+    let words = split(&command.value)
+        .map_err(|error| TemplateError::at(command.referenced, error.to_string()))?;
+    for word in &words {
+        scope.check_argument(word, command.referenced)?;
+        scope.check(word, when, command.referenced)?;
+    }
+    let stdin = stdin.map(|text| input_text(&text, when, scope));
+    Ok(StepKind::Run {
+        words,
+        stdin: stdin.transpose()?,
+    })
+}
+
 impl Scope<'_> {
     /// The input of this name, which is used from now on.
-    fn input(&mut self, name: &str, place: Location) -> Result<&Input, TemplateError> {
+    pub(super) fn input(&mut self, name: &str, place: Location) -> Result<&Input, TemplateError> {
         let Some(input) = self.inputs.iter().find(|input| input.name == name) else {
             let secrets = self.secrets.iter().map(String::as_str);
             let known = self
@@ -127,7 +160,7 @@ impl Scope<'_> {
     }
 
     /// Everybody on a machine sees arguments.
-    fn check_argument(&self, word: &Word, place: Location) -> Result<(), TemplateError> {
+    pub(super) fn check_argument(&self, word: &Word, place: Location) -> Result<(), TemplateError> {
         match word.names().find_map(|name| self.secret(name)) {
             None => Ok(()),
             Some(secret) => {
@@ -140,7 +173,7 @@ impl Scope<'_> {
         }
     }
 
-    fn check(
+    pub(super) fn check(
         &mut self,
         word: &Word,
         when: Option<&When>,

@@ -67,6 +67,8 @@ impl Rogue {
             match wire::read(&mut self.socket).await? {
                 ToLink::Hub(ToHub::Hello(_)) => return Ok(()),
                 ToLink::Hub(ToHub::Receipt(_) | ToHub::Status(_) | ToHub::ConnectionClosed(_))
+                | ToLink::File { .. }
+                | ToLink::FileEnded(_)
                 | ToLink::Roots(_) => {}
                 ToLink::Output(piece) => drop(wire::read_chunk(&mut self.socket, piece).await?),
                 ToLink::Hub(ToHub::Greeting(_) | ToHub::Renew(_)) => bail!("a frame of the link's"),

@@ -167,6 +167,7 @@ impl Rogue {
                 directory: None,
                 run_as: None,
             }),
+            files: Vec::new(),
             limits: JobLimits {
                 output_bytes: 0,
                 memory_bytes: 0,

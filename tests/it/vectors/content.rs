@@ -200,6 +200,7 @@ pub(super) fn job() -> Result<Job> {
             directory: Some(text("/srv")),
             run_as: Some(text("steward-jobs")),
         }),
+        files: Vec::new(),
         limits: JobLimits {
             output_bytes: 67_108_864,
             memory_bytes: 0,

@@ -1,6 +1,7 @@
 //! The vectors of the frames between a bridge's link and its runner.
 
 use anyhow::Result;
+use steward_shared::file::{FileToBridge, FileToHub};
 use steward_shared::frame::{Greeting, OutputPiece, ToBridge, ToHub, ToLink, ToRunner};
 use steward_shared::job::Digest;
 
@@ -26,6 +27,14 @@ pub(super) fn inside() -> Result<Vec<Vector>> {
         ("runner-challenge", challenge),
         ("runner-down", ToRunner::Down),
         ("runner-roots", ToRunner::Roots),
+        (
+            "runner-file",
+            ToRunner::File {
+                transfer: 2,
+                frame: FileToBridge::More(6),
+            },
+        ),
+        ("runner-file-ended", ToRunner::FileEnded(2)),
     ] {
         let shown = serde_json::to_value(&frame)?;
         all.push(framed!(name, "to_runner", "", ToRunner, frame, shown));
@@ -34,6 +43,15 @@ pub(super) fn inside() -> Result<Vec<Vector>> {
         ("link-greeting", ToLink::Hub(greeting)),
         ("link-output", output(4)),
         ("link-output-end", output(0)),
+        (
+            "link-file",
+            ToLink::File {
+                connection: NONCE,
+                transfer: 2,
+                frame: FileToHub::More(6),
+            },
+        ),
+        ("link-file-ended", ToLink::FileEnded(2)),
         ("link-roots", ToLink::Roots(vec![Digest(counted(0xf0))])),
     ] {
         let shown = serde_json::to_value(&frame)?;

@@ -9,7 +9,7 @@ use steward_shared::frame::{
     Greeting, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge, ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
-use steward_shared::job::{Digest, Exit, Extent, Found, OnDisconnect, OnFull, Outcome};
+use steward_shared::job::{Digest, Exit, Extent, Found, FoundFile, OnDisconnect, OnFull, Outcome};
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier, pae};
 use steward_shared::template::{Piece, Value as InputValue, Values};
 use steward_shared::time::Timestamp;
@@ -344,6 +344,11 @@ fn unknown() -> Result<Exit> {
         all_dead: false,
         masked: None,
         found: Some(Box::new(Found {
+            files: vec![FoundFile {
+                step: 3,
+                bytes: 70_000,
+                sha256: Digest(counted(0xd0)),
+            }],
             host_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA".to_owned()],
         })),
         message: "it cannot be proven that the command is dead".to_owned(),

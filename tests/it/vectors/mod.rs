@@ -9,6 +9,8 @@ mod content;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod messages;
@@ -91,6 +93,11 @@ fn files() -> Result<Vec<(&'static str, &'static str, Vec<Vector>)>> {
             "output.json",
             "output streams and the log",
             output::output()?,
+        ),
+        (
+            "files.json",
+            "frames about files that are carried",
+            files::files()?,
         ),
         (
             "enrolment.json",

@@ -7,8 +7,9 @@ use steward_shared::action::{Action, HostKeys, Jump, Server, Ssh, TargetRef};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
 use steward_shared::id::{LeaseId, TargetId};
-use steward_shared::job::Job;
+use steward_shared::job::{Digest, Job, JobFile};
 use steward_shared::seal::{SealTo, Sealed};
+use steward_shared::template::{Piece, Step, StepKind, Word};
 
 use super::content::{
     BRIDGE, CLUSTER, CREDENTIAL, PERMIT, counted, job, plain_job, steps, text, values,
@@ -31,7 +32,7 @@ pub(super) fn remote_job() -> Result<Job> {
             kind: CredentialKind::Password,
         }],
         action: Action::Ssh(Ssh {
-            steps: steps(),
+            steps: [steps(), file_steps()].concat(),
             values: values(),
             environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
             directory: None,
@@ -63,8 +64,39 @@ pub(super) fn remote_job() -> Result<Job> {
                 }),
             })),
         }),
+        files: vec![FILE],
         ..full
     })
+}
+
+const FILE: JobFile = JobFile {
+    sha256: Digest(counted(0xd0)),
+    bytes: 1 << 30,
+};
+
+/// Steps that carry files.
+fn file_steps() -> Vec<Step> {
+    let word = |piece| Word {
+        pieces: vec![piece],
+    };
+    let step = |kind| Step {
+        kind,
+        when: None,
+        ok: vec![0],
+        timeout_ms: 0,
+    };
+    vec![
+        step(StepKind::Put {
+            file: word(Piece::Text(format!("sha256:{}", FILE.sha256))),
+            to: word(Piece::Name(text("path"))),
+            mode: 0o644,
+        }),
+        step(StepKind::Get {
+            from: word(Piece::Text(text("/etc/motd"))),
+            name: text("motd"),
+            max: 1 << 20,
+        }),
+    ]
 }
 
 /// A job that asks a target for its host keys.

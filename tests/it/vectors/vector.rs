@@ -131,7 +131,8 @@ pub(super) fn envelope_fields<T: Payload>(signed: &Signed<T>, content: &T) -> Re
 }
 
 /// Names of fields that hold bytes.
-const BYTES: [&str; 15] = [
+const BYTES: [&str; 16] = [
+    "Piece",
     "ciphertext",
     "encapsulated",
     "public",

@@ -71,7 +71,9 @@ async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
     for step in &local.steps {
         let words = match &step.kind {
             StepKind::Run { words, .. } => argv(words, &local.values)?,
-            StepKind::Script { .. } => bail!("a light bridge executes commands only"),
+            StepKind::Script { .. } | StepKind::Put { .. } | StepKind::Get { .. } => {
+                bail!("a light bridge executes commands only")
+            }
         };
         let (program, arguments) = words.split_first().context("a step without a word")?;
         let place = places.acquire().await?;

@@ -65,6 +65,11 @@ impl Output {
         }
     }
 
+    /// What finds the same secrets elsewhere.
+    pub fn redactor(&self) -> Option<Redactor> {
+        self.redactor.as_ref().map(Redactor::apart)
+    }
+
     /// How often something was masked.
     pub fn masked(&self) -> u64 {
         self.redactor.as_ref().map_or(0, Redactor::masked)

@@ -83,6 +83,8 @@ pub(super) fn plan(
     Ok(planned)
 }
 
+const NO_FILES: &str = "files are carried over SSH only";
+
 fn command(
     step: &Step,
     names: &Values,
@@ -101,6 +103,7 @@ fn command(
         StepKind::Script { interpreter, text } => {
             Ok((interpreter.clone(), Some(Secret::from(text.clone()))))
         }
+        StepKind::Put { .. } | StepKind::Get { .. } => Err(NO_FILES.to_owned()),
     }
 }
 

@@ -20,6 +20,7 @@ use super::around::Around;
 use super::attempt::{AttemptError, Attempts, StopReason};
 use super::elder::{Elder, Household, Kin, Rest};
 use super::executor::{Leases, Work};
+use super::files::Files;
 use super::gate::Admitted;
 use super::inbound::{ElderNumber, Inbound, Link, LinkNumber};
 use super::journal::{Journal, JournalError};
@@ -37,6 +38,7 @@ pub struct Turns {
     journal: Journal,
     attempts: Attempts,
     spool: Spool,
+    files: Files,
     inbox: mpsc::Sender<Inbound>,
     stop: Stop,
     link: Option<Link>,
@@ -64,6 +66,8 @@ pub struct Parts {
     pub attempts: Attempts,
     /// Where output waits.
     pub spool: Spool,
+    /// What attempts carry files with.
+    pub files: Files,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// A folder on the disk that everything is written to.
@@ -83,6 +87,7 @@ impl Turns {
             journal: parts.journal,
             attempts: parts.attempts,
             spool: parts.spool,
+            files: parts.files,
             inbox,
             link: None,
             running: BTreeMap::new(),

@@ -15,6 +15,7 @@ impl Turns {
         for elder in self.elders.values() {
             elder.stream(connection, &have, &output);
         }
+        self.files.open(connection, link.files.clone());
         let mut streams = Streams::new(self.spool.clone(), connection, output, stop);
         for (attempt, position) in have {
             streams.begin(attempt, position);
@@ -40,6 +41,7 @@ impl Turns {
     }
 
     pub(super) fn close_streams(&mut self) {
+        self.files.close();
         for elder in self.elders.values() {
             elder.close();
         }

@@ -1,5 +1,6 @@
 //! `/api/v1`: one file per noun, its requests and answers beside the handlers.
 
+pub mod artifacts;
 pub mod attempts;
 pub mod bridges;
 pub mod credentials;

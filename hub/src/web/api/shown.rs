@@ -112,9 +112,20 @@ pub struct ExitShown {
     message: String,
     /// The host keys that the target has shown, where that is what was asked for.
     host_keys: Option<Vec<String>>,
+    /// The files that were brought to the hub.
+    files: Vec<FileShown>,
     log: ExtentShown,
     stdout: ExtentShown,
     stderr: ExtentShown,
+}
+
+/// A file that an attempt has brought.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FileShown {
+    step: u16,
+    bytes: u64,
+    /// The artifact that it became: `sha256:` and its SHA-256.
+    artifact: String,
 }
 
 /// Length and SHA-256 of a byte stream.
@@ -260,6 +271,15 @@ fn exit(exit: Exit) -> ExitShown {
         Outcome::TimedOut => ("timed_out", None, None, None),
         Outcome::Unknown => ("unknown", None, None, None),
     };
+    let files = exit.found.iter().flat_map(|found| &found.files);
+    let files = files
+        .map(|file| FileShown {
+            step: file.step,
+            bytes: file.bytes,
+            artifact: format!("sha256:{}", file.sha256),
+        })
+        .collect::<Vec<_>>();
+    let keys = exit.found.filter(|_| files.is_empty());
     ExitShown {
         outcome,
         code,
@@ -270,7 +290,8 @@ fn exit(exit: Exit) -> ExitShown {
         all_dead: exit.all_dead,
         masked: exit.masked,
         message: exit.message,
-        host_keys: exit.found.map(|found| found.host_keys),
+        host_keys: keys.map(|found| found.host_keys),
+        files,
         log: extent(exit.log),
         stdout: extent(exit.stdout),
         stderr: extent(exit.stderr),

@@ -4,8 +4,8 @@ use utoipa::OpenApi;
 
 use super::Route;
 use crate::web::api::{
-    attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations, runs,
-    sources, targets, tasks,
+    artifacts, attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations,
+    runs, sources, targets, tasks,
 };
 
 #[derive(OpenApi)]
@@ -15,9 +15,9 @@ use crate::web::api::{
         description = "Runs privileged tasks across segmented networks."
     ),
     paths(
-        super::ready,
-        super::openapi,
-        super::whoami,
+        super::about::ready,
+        super::about::openapi,
+        super::about::whoami,
         targets::projects,
         targets::add_project,
         targets::project,
@@ -67,6 +67,11 @@ use crate::web::api::{
         tasks::add_task,
         tasks::task,
         tasks::documents,
+        artifacts::artifacts,
+        artifacts::add_artifact,
+        artifacts::artifact,
+        artifacts::content,
+        artifacts::remove_artifact,
         runs::runs,
         runs::create,
         runs::run,

@@ -1,12 +1,12 @@
 //! The one table of routes: building the router from it makes a route without a permission impossible.
 
+mod about;
 mod described;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -15,14 +15,13 @@ use axum::routing::{MethodFilter, on};
 use serde::Serialize;
 use steward_shared::stop::Stop;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::ToSchema;
 
 use self::described::description;
 use super::api::{
-    attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations, runs,
-    sources, targets, tasks,
+    artifacts, attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations,
+    runs, sources, targets, tasks,
 };
-use super::caller::{App, Caller, authorize};
+use super::caller::{App, authorize};
 use super::problem::Problem;
 use crate::flow::Flow;
 use crate::limits::REQUEST_BYTES_MAX;
@@ -88,10 +87,10 @@ fn table(app: App) -> Table {
         routes: Vec::new(),
     };
     table
-        .route("GET", "/readyz", P::None, ready)
+        .route("GET", "/readyz", P::None, about::ready)
         .route("GET", "/metrics", P::MetricsRead, metrics::metrics)
-        .route("GET", "/api/v1/openapi.json", P::None, openapi)
-        .route("GET", "/api/v1/whoami", P::SignedIn, whoami)
+        .route("GET", "/api/v1/openapi.json", P::None, about::openapi)
+        .route("GET", "/api/v1/whoami", P::SignedIn, about::whoami)
         .route(
             "GET",
             "/api/v1/projects",
@@ -326,6 +325,36 @@ fn table(app: App) -> Table {
         .route("POST", "/api/v1/tasks", P::TasksWrite, tasks::add_task)
         .route("GET", "/api/v1/tasks/{task}", P::TasksRead, tasks::task)
         .route("POST", "/api/v1/documents", P::TasksWrite, tasks::documents)
+        .route(
+            "GET",
+            "/api/v1/artifacts",
+            P::ArtifactsRead,
+            artifacts::artifacts,
+        )
+        .route(
+            "POST",
+            "/api/v1/artifacts",
+            P::ArtifactsWrite,
+            artifacts::add_artifact,
+        )
+        .route(
+            "GET",
+            "/api/v1/artifacts/{artifact}",
+            P::ArtifactsRead,
+            artifacts::artifact,
+        )
+        .route(
+            "GET",
+            "/api/v1/artifacts/{artifact}/content",
+            P::ArtifactsRead,
+            artifacts::content,
+        )
+        .route(
+            "DELETE",
+            "/api/v1/artifacts/{artifact}",
+            P::ArtifactsWrite,
+            artifacts::remove_artifact,
+        )
         .route("GET", "/api/v1/runs", P::RunsRead, runs::runs)
         .route("POST", "/api/v1/runs", P::RunsWrite, runs::create)
         .route("GET", "/api/v1/runs/{run}", P::RunsRead, runs::run)
@@ -425,58 +454,4 @@ async fn private(request: axum::extract::Request, next: axum::middleware::Next) 
         HeaderValue::from_static("nosniff"),
     );
     response
-}
-
-/// Whether the hub can do its work.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Ready {
-    ready: bool,
-    version: &'static str,
-}
-
-/// Who the caller is and may do.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct WhoAmI {
-    user: String,
-    role: &'static str,
-    permissions: Vec<&'static str>,
-    cluster: String,
-    version: &'static str,
-}
-
-/// Answers when the store answers.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Ready)))]
-async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
-    let last: Result<i64, crate::store::StoreError> =
-        app.flow.store.read(|tx| tx.last_event()).await;
-    last?;
-    Ok(Json(Ready {
-        ready: true,
-        version: env!("CARGO_PKG_VERSION"),
-    }))
-}
-
-/// This description.
-#[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, body = String, content_type = "application/json")))]
-async fn openapi(State(app): State<App>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        app.openapi.to_string(),
-    )
-        .into_response()
-}
-
-/// Who the caller is and may do.
-#[utoipa::path(get, path = "/api/v1/whoami", responses((status = 200, body = WhoAmI)))]
-async fn whoami(State(app): State<App>, caller: Caller) -> Json<WhoAmI> {
-    let granted = Permission::GRANTABLE
-        .into_iter()
-        .filter(|permission| caller.role.grants(*permission));
-    Json(WhoAmI {
-        permissions: granted.map(Permission::as_str).collect(),
-        user: caller.user,
-        role: caller.role.as_str(),
-        cluster: app.flow.vault.cluster().to_string(),
-        version: env!("CARGO_PKG_VERSION"),
-    })
 }

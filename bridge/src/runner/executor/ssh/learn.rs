@@ -102,7 +102,10 @@ pub(super) async fn run(
         step: 0,
         all_dead: true,
         message,
-        found: Some(Box::new(Found { host_keys })),
+        found: Some(Box::new(Found {
+            host_keys,
+            files: Vec::new(),
+        })),
     })
 }
 

@@ -5,6 +5,7 @@
 //! that only another host reaches is looked at after the permit, and before anything is offered to it.
 
 mod algorithms;
+mod carry;
 mod host;
 mod known;
 mod learn;
@@ -43,6 +44,8 @@ use super::{
     release::{Opened, opened},
 };
 use crate::limits::{SSH_COMING_WITHIN, SSH_CONNECT_WITHIN, SSH_SESSION_WITHIN};
+use crate::runner::files::Files;
+use carry::Carrier;
 use host::Connection;
 use marks::Marks;
 use pool::{Found, Pool, Promise, Seat, SignedIn};
@@ -54,6 +57,7 @@ pub struct SshExecutor {
     marks: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
     pool: Pool,
+    files: Files,
 }
 
 /// What an attempt has that waits for its permit.
@@ -97,11 +101,12 @@ impl SshExecutor {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn open(folder: &Path, closing: mpsc::Sender<LeaseId>) -> io::Result<Self> {
+    pub fn open(folder: &Path, closing: mpsc::Sender<LeaseId>, files: Files) -> io::Result<Self> {
         Ok(Self {
             marks: Marks::open(folder)?,
             ready: Mutex::default(),
             pool: Pool::new(closing),
+            files,
         })
     }
 
@@ -260,7 +265,9 @@ impl SshExecutor {
             }
         };
         drop(secrets);
-        let ended = steps(&place.line, place.channel, &planned, output, halt).await;
+        let carrier = Carrier::of(&self.files, work.job);
+        let line = (&place.line, place.channel);
+        let ended = steps(line, carrier, &planned, output, halt).await;
         match place.line {
             Line::Own(connection) => connection.close().await,
             Line::Shared(seat) => {

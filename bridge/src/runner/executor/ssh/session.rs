@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use steward_shared::job::Outcome;
+use steward_shared::job::{FoundFile, Outcome};
 use steward_shared::log::Stream;
-use steward_shared::remote::Planned;
+use steward_shared::remote::{Carries, Planned};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::carry::{Carrier, Fault, Faults, Sink, feed, reads};
 use super::host::Connection;
 use super::pool::Seat;
 use super::{terminal, told};
@@ -50,6 +51,8 @@ struct Heard {
     crowded: AtomicBool,
     /// Cancelled when output could not be taken.
     full: CancellationToken,
+    /// Why a file was not carried.
+    faults: Faults,
 }
 
 /// Why a command that runs is ended from here.
@@ -57,6 +60,7 @@ enum Stop {
     Halted(Halted),
     TimedOut,
     Output,
+    Carried,
 }
 
 /// Runs one step.
@@ -66,48 +70,40 @@ enum Stop {
 pub(super) async fn run(
     (connection, channel, seat): (&Connection, Option<Channel<Msg>>, Option<&Seat>),
     planned: &Planned,
+    (carrier, got): (Carrier<'_>, &mut Vec<FoundFile>),
     output: &mut Output,
     halt: &mut Halt,
 ) -> Result<Ended, ExecuteError> {
-    let begun = timeout(
-        SSH_CONNECT_WITHIN,
-        begin(connection, channel, planned, halt),
-    )
-    .await;
-    let (mut read, write) = match begun {
-        Ok(Ok(halves)) => halves,
-        Ok(Err(ended)) => {
+    let (mut read, write) = match begin_in_time((connection, channel), planned, halt).await {
+        Ok(halves) => halves,
+        Err(ended) => {
             // A session may have been opened for it, which nobody closes any more.
             if let Some(seat) = seat {
                 seat.spoil();
             }
             return Ok(ended);
         }
-        Err(_) => return Ok(unheard("the target did not say whether it has started it")),
     };
-    let heard = Heard {
-        told: Mutex::new(Told::Nothing),
-        closed: AtomicBool::new(false),
-        lost: Mutex::new(None),
-        crowded: AtomicBool::new(false),
-        full: CancellationToken::new(),
-    };
+    let heard = Heard::new();
     let limit = planned.timeout.map(|timeout| Instant::now() + timeout);
     let draining = output.draining();
+    let mut sink = Sink::of(planned, carrier, output);
     let stop = {
-        let mut listening = std::pin::pin!(listen(&mut read, planned, output, (&heard, seat)));
-        let mut feeding = std::pin::pin!(write.data_bytes(planned.stdin.expose().to_vec()));
-        let mut fed = planned.stdin.expose().is_empty();
+        let to = (&mut *output, &mut sink);
+        let mut listening = std::pin::pin!(listen(&mut read, planned, to, (&heard, seat)));
+        let mut feeding = std::pin::pin!(feed(&write, planned, carrier, &heard.faults));
+        let mut fed = !reads(planned);
         let stop = loop {
             tokio::select! {
                 biased;
                 () = &mut listening => break None,
                 why = halt.reached() => break Some(Stop::Halted(why)),
                 () = heard.full.cancelled() => break Some(Stop::Output),
+                () = heard.faults.told() => break Some(Stop::Carried),
                 () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
                     break Some(Stop::TimedOut);
                 }
-                _ = &mut feeding, if !fed => fed = true,
+                () = &mut feeding, if !fed => fed = true,
             }
         };
         // What has ended by itself before is what it has made of itself.
@@ -126,8 +122,25 @@ pub(super) async fn run(
         }
         stop
     };
+    let stop = match (stop, sink) {
+        (None, Some(sink)) if heard.is_whole(planned) && !sink.has_failed() => {
+            brought(sink, (got, &heard.faults), limit, halt).await
+        }
+        (stop, _) => stop,
+    };
+    leave(&write, planned, output, (&heard, seat)).await;
+    verdict(stop, heard, planned)
+}
+
+/// Closes the session of a command that has ended, or is not heard of any more.
+async fn leave(
+    write: &ChannelWriteHalf<Msg>,
+    planned: &Planned,
+    output: &mut Output,
+    (heard, seat): (&Heard, Option<&Seat>),
+) {
     // Where the host was not heard to its end.
-    drop(timeout(SSH_END_WITHIN, let_go(planned, output, &heard)).await);
+    drop(timeout(SSH_END_WITHIN, let_go(planned, output, heard)).await);
     drop(timeout(SSH_END_WITHIN, write.close()).await);
     if let Some(seat) = seat
         && !heard.closed.load(Ordering::Relaxed)
@@ -135,10 +148,40 @@ pub(super) async fn run(
         // The target may count a session that it has not closed.
         seat.spoil();
     }
-    verdict(stop, heard, planned)
+}
+
+/// Has the hub keep what a command has given, which is all there.
+async fn brought(
+    sink: Sink<'_>,
+    (got, faults): (&mut Vec<FoundFile>, &Faults),
+    limit: Option<Instant>,
+    halt: &mut Halt,
+) -> Option<Stop> {
+    tokio::select! {
+        biased;
+        why = halt.reached() => return Some(Stop::Halted(why)),
+        () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
+            return Some(Stop::TimedOut);
+        }
+        ended = sink.end() => match ended {
+            Ok(file) => got.push(file),
+            Err(fault) => faults.tell(fault),
+        },
+    }
+    None
 }
 
 type Halves = (ChannelReadHalf, ChannelWriteHalf<Msg>);
+
+async fn begin_in_time(
+    (connection, channel): (&Connection, Option<Channel<Msg>>),
+    planned: &Planned,
+    halt: &mut Halt,
+) -> Result<Halves, Ended> {
+    let begun = begin(connection, channel, planned, halt);
+    let begun = timeout(SSH_CONNECT_WITHIN, begun).await;
+    begun.unwrap_or_else(|_| Err(unheard("the target did not say whether it has started it")))
+}
 
 async fn begin(
     connection: &Connection,
@@ -197,10 +240,10 @@ async fn end(write: &ChannelWriteHalf<Msg>, planned: &Planned) {
 async fn listen(
     read: &mut ChannelReadHalf,
     planned: &Planned,
-    output: &mut Output,
+    (output, sink): (&mut Output, &mut Option<Sink<'_>>),
     (heard, seat): (&Heard, Option<&Seat>),
 ) {
-    hear(read, planned, output, (heard, seat)).await;
+    hear(read, planned, (output, sink), (heard, seat)).await;
     let_go(planned, output, heard).await;
 }
 
@@ -218,7 +261,7 @@ async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard) {
 async fn hear(
     read: &mut ChannelReadHalf,
     planned: &Planned,
-    output: &mut Output,
+    (output, sink): (&mut Output, &mut Option<Sink<'_>>),
     (heard, seat): (&Heard, Option<&Seat>),
 ) {
     let mut held = Held::default();
@@ -232,7 +275,17 @@ async fn hear(
         if heard.full.is_cancelled() {
             continue;
         }
-        let mut adding = std::pin::pin!(output.append(planned.number, stream, &data));
+        let mut adding = std::pin::pin!(async {
+            match (stream, sink.as_mut()) {
+                (Stream::Stdout, Some(sink)) => {
+                    sink.push(&data, &heard.faults).await;
+                    Ok(())
+                }
+                (Stream::Stdout | Stream::Stderr, _) => {
+                    output.append(planned.number, stream, &data).await
+                }
+            }
+        });
         let added = loop {
             let room = held.bytes < SSH_HELD_BYTES;
             if !room && more && seat.is_some_and(|seat| !seat.block()) {
@@ -306,8 +359,25 @@ async fn take(read: &mut ChannelReadHalf, heard: &Heard, held: &mut Held) -> boo
 }
 
 impl Heard {
+    fn new() -> Self {
+        Self {
+            told: Mutex::new(Told::Nothing),
+            closed: AtomicBool::new(false),
+            lost: Mutex::new(None),
+            crowded: AtomicBool::new(false),
+            full: CancellationToken::new(),
+            faults: Faults::default(),
+        }
+    }
+
     fn told(&self) -> Told {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the command has ended as it should, and all that it has written was taken.
+    fn is_whole(&self, planned: &Planned) -> bool {
+        let succeeded = matches!(self.told(), Told::Code(code) if planned.ok.contains(&code));
+        succeeded && self.closed.load(Ordering::Relaxed) && !self.full.is_cancelled()
     }
 
     /// Output could not be taken, and is not taken any more.
@@ -341,6 +411,15 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         "the target has not said that this is all of its output".to_owned()
     };
     let ended = |outcome, why: String| Ok(Ended::With(outcome, why));
+    let fault = heard.faults.into_first();
+    let fault = fault.or_else(|| half(planned, told, closed));
+    if let Some(fault) = fault.filter(|_| !matches!(stop, Some(Stop::Halted(_) | Stop::TimedOut))) {
+        if told == Told::Nothing {
+            return Ok(unheard(&fault.unheard()));
+        }
+        let (outcome, why) = fault.end();
+        return ended(outcome, why);
+    }
     let crowded = heard.crowded.into_inner();
     let crowded = if crowded { CROWDED } else { "" };
     let beyond = |what: &str| ended(Outcome::LimitExceeded(what.to_owned()), crowded.to_owned());
@@ -365,6 +444,14 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         (_, Told::Code(code), _) => ended(Outcome::Exited(code), cut),
         (_, Told::Signal(signal), _) => ended(Outcome::Signalled(signal), cut),
     }
+}
+
+/// What is wrong with a file of which the target has not said that this is all.
+fn half(planned: &Planned, told: Told, closed: bool) -> Option<Fault> {
+    let succeeded = matches!(told, Told::Code(code) if planned.ok.contains(&code));
+    let gets = matches!(planned.carries, Carries::Get { .. });
+    let why = "the target has not said that this is all of the file";
+    (gets && succeeded && !closed).then(|| Fault::Failed(why.to_owned()))
 }
 
 const CROWDED: &str =

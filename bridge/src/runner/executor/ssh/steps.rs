@@ -6,6 +6,7 @@ use steward_shared::job::Outcome;
 use steward_shared::remote::Planned;
 
 use super::super::{End, ExecuteError, Halt, Output, local::halted};
+use super::carry::{self, Carrier};
 use super::host::Connection;
 use super::pool::Seat;
 use super::session;
@@ -43,20 +44,21 @@ impl Line {
 
 /// Runs the steps in order, until one is no success.
 pub(super) async fn steps(
-    line: &Line,
-    mut channel: Option<Channel<Msg>>,
+    (line, mut channel): (&Line, Option<Channel<Msg>>),
+    carrier: Carrier<'_>,
     planned: &[Planned],
     output: &mut Output,
     halt: &mut Halt,
 ) -> Result<End, ExecuteError> {
     let not_started = |why: String| ExecuteError::NotStarted(why);
-    let mut step = 0;
+    let (mut step, mut got) = (0, Vec::new());
     let mut verdict = (Outcome::Succeeded(0), "no step's condition held".to_owned());
     for (at, planned) in planned.iter().enumerate() {
         step = planned.number;
         verdict = match session::run(
             (line.connection(), channel.take(), line.seat()),
             planned,
+            (carrier, &mut got),
             output,
             halt,
         )
@@ -85,6 +87,6 @@ pub(super) async fn steps(
         // What a command has left behind on another machine nobody can see from here.
         all_dead: false,
         message: output.redacted(verdict.1),
-        found: None,
+        found: carry::found(got),
     })
 }
