@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means. Parsed once, in `main`.
 
+mod artifact;
 mod key;
 mod noun;
 mod run;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use artifact::ArtifactVerb;
 pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// Accounts on targets and how to prove them; their values are never shown
     #[command(alias = "credential", subcommand)]
     Credentials(CredentialVerb),
+    /// Files that tasks put on targets, or have brought from there
+    #[command(alias = "artifact", subcommand)]
+    Artifacts(ArtifactVerb),
     /// Servers outside that keep values and sign certificates: OpenBao, HashiCorp Vault
     #[command(alias = "source", subcommand)]
     Sources(SourceVerb),

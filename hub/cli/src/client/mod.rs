@@ -103,6 +103,29 @@ impl Client {
         self.json(request).await
     }
 
+    /// Sends a file of so many bytes, once.
+    pub(crate) async fn send_file(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        file: tokio::fs::File,
+        bytes: u64,
+    ) -> Result<Value, Error> {
+        let within = ANSWER_WITHIN + Duration::from_secs(bytes / SLOWEST_BYTES);
+        let request = self
+            .request(Method::POST, path)?
+            .query(query)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(file)
+            .timeout(within);
+        let response = self.send_within(request, within).await?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.failed(&error))?;
+        serde_json::from_slice(&body).map_err(|_| Error::Garbled { expected: "JSON" })
+    }
+
     /// Makes work, once: sent again under the same key while the hub cannot be reached.
     pub(crate) async fn make(&self, path: &[&str], body: &Value) -> Result<Value, Error> {
         let key = Uuid::new_v4().to_string();
@@ -129,6 +152,16 @@ impl Client {
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), Error> {
         let request = self.request(Method::DELETE, path)?.timeout(ANSWER_WITHIN);
         self.send(request).await.map(drop)
+    }
+
+    /// Removes an object that its path alone does not name.
+    pub(crate) async fn delete_at(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, path)?.query(query);
+        self.send(request.timeout(ANSWER_WITHIN)).await.map(drop)
     }
 
     /// Opens an answer whose body is read piece by piece.
@@ -190,7 +223,15 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let sent = tokio::time::timeout(ANSWER_WITHIN, request.send()).await;
+        self.send_within(request, ANSWER_WITHIN).await
+    }
+
+    async fn send_within(
+        &self,
+        request: RequestBuilder,
+        within: Duration,
+    ) -> Result<Response, Error> {
+        let sent = tokio::time::timeout(within, request.send()).await;
         let response = sent
             .map_err(|_| Error::Unreachable {
                 hub: self.hub.clone(),
@@ -320,6 +361,8 @@ fn cause(error: &reqwest::Error) -> String {
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Bytes that get through in a second on the slowest way that a file is sent on.
+const SLOWEST_BYTES: u64 = 64 * 1024;
 /// The hub writes a comment every ten seconds, so this much silence is a lost connection.
 const SILENCE_MAX: Duration = Duration::from_secs(25);
 const MAKE_RETRIES: u32 = 4;

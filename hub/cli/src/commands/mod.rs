@@ -1,5 +1,6 @@
 //! The commands: one file per noun. Each asks the hub and prints what it answers.
 
+mod artifacts;
 mod attempts;
 mod bridges;
 mod context;
@@ -45,6 +46,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
             return templates::lint(screen, &file);
         }
         Command::Apply(_)
+        | Command::Artifacts(_)
         | Command::Attempts(_)
         | Command::Bridges(_)
         | Command::Credentials(_)
@@ -72,6 +74,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
 async fn ask(desk: &Desk<'_>, command: Command) -> Result<Exit, Error> {
     match command {
         Command::Apply(file) => document::apply(desk, &file).await,
+        Command::Artifacts(verb) => artifacts::artifacts(desk, verb).await,
         Command::Attempts(verb) => attempts::attempts(desk, verb).await,
         Command::Bridges(verb) => bridges::bridges(desk, verb).await,
         Command::Credentials(verb) => credentials::credentials(desk, verb).await,
@@ -160,7 +163,18 @@ impl<'a> Desk<'a> {
         path: &[&str],
         args: &ListArgs,
     ) -> Result<Exit, Error> {
-        let page = self.pages(path, args).await?;
+        self.list_where(noun, path, args, &[]).await
+    }
+
+    /// As [`Desk::list_at`], of what the query says.
+    pub(crate) async fn list_where(
+        &self,
+        noun: &Noun,
+        path: &[&str],
+        args: &ListArgs,
+        query: &[(&str, String)],
+    ) -> Result<Exit, Error> {
+        let page = self.pages(path, args, query).await?;
         self.screen
             .print(&noun.many(&page, self.screen, self.now)?)?;
         if !self.screen.format.for_programs()
@@ -176,7 +190,12 @@ impl<'a> Desk<'a> {
     }
 
     /// A list as the hub gives it: one page, or all of them as one.
-    pub(crate) async fn pages(&self, path: &[&str], args: &ListArgs) -> Result<Value, Error> {
+    pub(crate) async fn pages(
+        &self,
+        path: &[&str],
+        args: &ListArgs,
+        more: &[(&str, String)],
+    ) -> Result<Value, Error> {
         let garbled = || Error::Garbled { expected: "a list" };
         let limit = if args.all { 1000 } else { args.limit };
         let mut after = args.after.clone();
@@ -184,6 +203,7 @@ impl<'a> Desk<'a> {
         loop {
             let mut query = vec![("limit", limit.to_string())];
             query.extend(after.map(|after| ("after", after)));
+            query.extend(more.iter().cloned());
             let mut page = self.client.get(path, &query).await?;
             let next = page.get("next").cloned().unwrap_or_default();
             match page.get_mut("items").map(Value::take) {

@@ -153,6 +153,16 @@ pub(crate) const CREDENTIAL: Noun = Noun {
         "CREATED" "/created_at", "ID" "/id"],
 };
 
+/// An artifact.
+pub(crate) const ARTIFACT: Noun = Noun {
+    path: "artifacts",
+    name: "/id",
+    columns: columns!["ARTIFACT" "/id", "NAME" "/name", "BYTES" "/bytes", "BY" "/author",
+        "RUN" "/run", "CREATED" "/created_at"],
+    details: columns!["ARTIFACT" "/id", "NAME" "/name", "PROJECT" "/project", "BYTES" "/bytes",
+        "BY" "/author", "RUN" "/run", "CREATED" "/created_at"],
+};
+
 /// A change of a credential, or a check.
 pub(crate) const ROTATION: Noun = Noun {
     path: "rotations",

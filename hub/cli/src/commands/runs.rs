@@ -93,7 +93,7 @@ async fn jobs(desk: &Desk<'_>, run: &str) -> Result<Vec<Value>, Error> {
         all: true,
     };
     match desk
-        .pages(&["runs", run, "jobs"], &everything)
+        .pages(&["runs", run, "jobs"], &everything, &[])
         .await?
         .get_mut("items")
         .map(Value::take)

@@ -22,7 +22,7 @@ pub(crate) async fn status(desk: &Desk<'_>) -> Result<Exit, Error> {
         after: None,
         all: true,
     };
-    let bridges = desk.pages(&["bridges"], &everything).await?;
+    let bridges = desk.pages(&["bridges"], &everything, &[]).await?;
     let bridges = bridges
         .get("items")
         .and_then(Value::as_array)
