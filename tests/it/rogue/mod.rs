@@ -3,6 +3,7 @@
 
 mod bridge;
 mod doors;
+mod files;
 mod hub;
 mod jobs;
 mod messages;

@@ -50,7 +50,11 @@ async fn acked(line: &mut Line, attempt: AttemptId, through: u64) -> Result<Ack>
 }
 
 /// Has a run of a task offered to the rogue.
-async fn offered(watch: &Watch, rogue: &mut RogueBridge, task: &str) -> Result<(Line, Job)> {
+pub(super) async fn offered(
+    watch: &Watch,
+    rogue: &mut RogueBridge,
+    task: &str,
+) -> Result<(Line, Job)> {
     rogue.concurrent = u32::MAX;
     let (mut line, _) = rogue.enter().await?;
     watch.api.run(task).await?;

@@ -2,6 +2,7 @@
 
 mod authority;
 mod ends;
+mod files;
 mod hosts;
 mod jump;
 mod learn;
