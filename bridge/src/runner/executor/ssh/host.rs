@@ -13,8 +13,8 @@ use steward_shared::action::Server;
 use steward_shared::frame::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Unprepared;
 use super::known::Known;
@@ -38,7 +38,7 @@ enum Below {
     /// A channel of another connection, and what carries it.
     Channel(
         Box<Connection>,
-        #[expect(dead_code, reason = "it ends when it is dropped")] AbortOnDropHandle<()>,
+        #[expect(dead_code, reason = "it ends when it is dropped")] JoinSet<()>,
     ),
 }
 
@@ -147,9 +147,10 @@ pub(super) async fn reach_through(
 
 /// A stream that ends both ways as soon as the channel ends either way. The library alone does not notice that a
 /// channel has ended which it waits to write to, and two of its connections could wait for each other.
-fn carried(mut channel: ChannelStream<Msg>) -> (DuplexStream, AbortOnDropHandle<()>) {
+fn carried(mut channel: ChannelStream<Msg>) -> (DuplexStream, JoinSet<()>) {
     let (near, far) = tokio::io::duplex(2 * SSH_WINDOW_BYTES as usize);
-    let carrying = async move {
+    let mut carrier = JoinSet::new();
+    carrier.spawn(async move {
         let (mut from_host, mut to_host) = tokio::io::split(&mut channel);
         let (mut from_here, mut to_here) = tokio::io::split(far);
         // Either end is the end, whatever it says.
@@ -157,8 +158,8 @@ fn carried(mut channel: ChannelStream<Msg>) -> (DuplexStream, AbortOnDropHandle<
             ended = tokio::io::copy(&mut from_host, &mut to_here) => drop(ended),
             ended = tokio::io::copy(&mut from_here, &mut to_host) => drop(ended),
         }
-    };
-    (near, AbortOnDropHandle::new(tokio::spawn(carrying)))
+    });
+    (near, carrier)
 }
 
 /// What a host is known by.
