@@ -181,3 +181,6 @@ const _: () = assert!(FILE_PIECE_BYTES + 64 <= FRAME_BYTES_MAX);
 const _: () = assert!(
     FILE_PIECES_UNDERWAY < (RECEIVE_WINDOW as usize / FILES_UNDERWAY / FILE_PIECE_BYTES) as u64
 );
+
+/// The widest mode of a file that is put on a target: nothing that runs as whom it belongs to.
+pub const FILE_MODE_MAX: u32 = 0o777;

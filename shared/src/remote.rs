@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::action::Ssh;
 use crate::credential::{CredentialKind, JobSecret};
 use crate::job::{Digest, Job, JobFile};
-use crate::limits::{ARTIFACT_BYTES_MAX, TERMINAL_INTERRUPT};
+use crate::limits::{ARTIFACT_BYTES_MAX, FILE_MODE_MAX, TERMINAL_INTERRUPT};
 use crate::secret::Secret;
 use crate::template::{
     Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, artifact, carried_path,
@@ -238,6 +238,9 @@ fn put(
     given: &Given<'_>,
 ) -> Result<Planned, String> {
     let file = given.file(file)?;
+    if mode > FILE_MODE_MAX {
+        return Err(format!("the mode of a file is at most {FILE_MODE_MAX:o}"));
+    }
     let to = carried_path(to, given.names)?;
     let line = put_line(&file.sha256.to_string(), file.bytes, mode, &to);
     Ok(carrying(number, step, line, Carries::Put(file)))

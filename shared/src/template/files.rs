@@ -14,7 +14,7 @@ use super::steps::Scope;
 use super::value::Values;
 use super::word::{self, Piece, Word};
 use crate::hex;
-use crate::limits::ARTIFACT_BYTES_MAX;
+use crate::limits::{ARTIFACT_BYTES_MAX, FILE_MODE_MAX};
 
 /// What an artifact is named by, for people.
 pub(super) const ARTIFACT_GRAMMAR: &str =
@@ -146,7 +146,7 @@ fn mode(text: &Spanned<String>) -> Result<u32, TemplateError> {
             .all(|digit| (b'0'..=b'7').contains(&digit));
     u32::from_str_radix(&text.value, 8)
         .ok()
-        .filter(|_| is_octal)
+        .filter(|mode| is_octal && *mode <= FILE_MODE_MAX)
         .ok_or_else(|| {
             let found = shown(&text.value);
             let message = format!("\"{found}\" is not a mode such as \"0644\"");
@@ -221,6 +221,10 @@ mod tests {
             ),
             (
                 format!("put: {{ file: \"{sha256}\", to: /a, mode: \"888\" }}"),
+                "is not a mode",
+            ),
+            (
+                format!("put: {{ file: \"{sha256}\", to: /a, mode: \"4755\" }}"),
                 "is not a mode",
             ),
             ("put: { file: sha256:00, to: /a }".to_owned(), "neither"),

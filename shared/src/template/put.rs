@@ -4,25 +4,33 @@ use super::remote::{SHELL, quoted, watch};
 
 /// A command line that takes so many bytes, and puts them in place only where they have this SHA-256.
 ///
-/// They become a file beside `to` first, which takes its place whole once it is right: whatever happens before, what
-/// was there stays as it was, and nothing is left behind. The session's standard input goes on after them and is a
-/// lifeline, as in [`command_line`](super::command_line). 126 is the end where the file was not put in place.
+/// They become a file in a folder beside `to` first, which is the account's alone and is only reached by being in it:
+/// who may write beside `to` can neither change the file nor have another one changed. It takes the place of `to` whole
+/// once it is right and on disk: whatever happens before, what was there stays as it was, and nothing is left behind.
+/// The session's standard input goes on after the bytes and is a lifeline, as in
+/// [`command_line`](super::command_line). 126 is the end where the file was not put in place.
 pub fn put_line(sha256: &str, bytes: u64, mode: u32, to: &str) -> String {
     let watch = watch();
+    // Not every `mv` can be told that it may not move into a folder: which can is tried in the folder of its own.
     let wrapper = format!(
-        "n=$1; h=$2; m=$3; f=$4; exec 3<&0; umask 077; \
-         no() {{ echo \"cannot put $f: $1\" >&2; exit 126; }}; \
+        "n=$1; h=$2; m=$3; f=$4; d=; exec 3<&0; umask 077; \
+         away() {{ [ -z \"$d\" ] || {{ rm -f t p q; cd / && rmdir \"$d\"; }} 2>/dev/null; d=; }}; \
+         no() {{ away; echo \"cannot put $f: $1\" >&2; exit 126; }}; \
          [ ! -d \"$f\" ] || no 'it is a directory'; \
-         t=$(mktemp \"$f.XXXXXX\") || no 'no file can be made beside it'; \
-         trap 'rm -f \"$t\"' EXIT; trap 'exit 126' HUP INT TERM; \
-         head -c \"$n\" <&3 >\"$t\" || no 'it cannot be written'; \
-         [ \"$(wc -c <\"$t\")\" -eq \"$n\" ] || no 'not all of it has come'; \
+         trap away EXIT; trap 'exit 126' HUP INT TERM PIPE; \
+         o=$(mktemp -d \"$f.XXXXXX\") || no 'no file can be made beside it'; \
+         cd \"$o\" && [ -O . ] && [ -z \"$(ls -A)\" ] || no 'the folder beside it is not its own'; \
+         d=$o; \
+         if [ \"$n\" -gt 0 ]; then head -c \"$n\" <&3 >t; else : >t; fi || no 'it cannot be written'; \
+         [ \"$(wc -c <t)\" -eq \"$n\" ] || no 'not all of it has come'; \
          {watch} \
-         s=$({{ sha256sum || sha256 -q; }} <\"$t\" 2>/dev/null 3<&-); \
+         s=$({{ sha256sum || sha256 -q; }} <t 2>/dev/null 3<&-); \
          [ \"${{s%% *}}\" = \"$h\" ] || no 'it is not what was meant'; \
-         chmod \"$m\" \"$t\" || no 'its mode cannot be set'; \
-         mv -f \"$t\" \"$f\" || no 'it cannot be put in place'; \
-         trap - EXIT"
+         chmod \"$m\" t || no 'its mode cannot be set'; \
+         {{ sync t || sync; }} 2>/dev/null || no 'it cannot be brought to disk'; \
+         o=; : >p; if mv -fT p q; then o=T; elif mv -fh p q; then o=h; fi 2>/dev/null; \
+         [ -n \"$o\" ] || [ ! -d \"$f\" ] || no 'it is a directory'; \
+         mv \"-f$o\" t \"$f\" || no 'it cannot be put in place'"
     );
     let to = quoted(to);
     format!(
@@ -68,6 +76,16 @@ mod tests {
             output.status.code(),
             String::from_utf8(output.stderr).unwrap(),
         )
+    }
+
+    /// As a connection that is lost: nobody hears it, and then nobody speaks.
+    fn lost(line: &str, bytes: &[u8]) {
+        let mut child = session(line);
+        let mut stdin = child.stdin.take().unwrap();
+        drop(child.stderr.take());
+        stdin.write_all(bytes).unwrap();
+        drop(stdin);
+        child.wait().unwrap();
     }
 
     /// As [`given`], with a lifeline that holds to the end.
@@ -133,6 +151,33 @@ mod tests {
             assert!(code == Some(126) && said.contains(why), "{said}");
         }
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn lost_connection_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("file");
+        fs::write(&to, "before").unwrap();
+        for bytes in [&b""[..], &CONTENT[..3]] {
+            lost(&line(CONTENT, 0o600, &to), bytes);
+            assert_eq!(fs::read(&to).unwrap(), b"before");
+            assert_eq!(names(folder.path()), ["file"]);
+        }
+    }
+
+    #[test]
+    fn link_to_a_directory_is_replaced_and_not_entered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (to, other) = (folder.path().join("file"), folder.path().join("other"));
+        fs::create_dir(&other).unwrap();
+        // It comes after the first look.
+        let right = line(CONTENT, 0o600, &to);
+        let late = right.replacen("trap away EXIT;", "trap away EXIT; ln -s other \"$f\";", 1);
+        assert_ne!(late, right);
+        assert_eq!(put(&late, CONTENT), Some(0));
+        assert!(fs::symlink_metadata(&to).unwrap().is_file());
+        assert_eq!(names(&other), Vec::<String>::new());
+        assert_eq!(names(folder.path()), ["file", "other"]);
     }
 
     #[test]
