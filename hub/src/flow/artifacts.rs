@@ -289,7 +289,14 @@ impl Flow {
         let found: Result<Vec<String>, StoreError> =
             self.store.read(|tx| tx.discarded(DISCARDED_AT_ONCE)).await;
         for object in found? {
-            self.segments.contents().remove(&object).await?;
+            if let Err(error) = self.segments.contents().remove(&object).await {
+                tracing::warn!(
+                    object,
+                    error = &error as &dyn std::error::Error,
+                    "cannot remove a file that nothing needs; it is tried again"
+                );
+                continue;
+            }
             let forgotten: Result<(), StoreError> = self
                 .store
                 .write(move |tx| tx.forget_discarded(&object))

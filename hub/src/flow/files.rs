@@ -65,6 +65,9 @@ impl Flow {
                     Ok((_, job)) => job,
                     Err(why) => return Ok(Err(why)),
                 };
+                if tx.is_fetched(asked.attempt, asked.step)? {
+                    return Ok(Err(TWICE.to_owned()));
+                }
                 let not_asked = || "no such step of the attempt's job gets a file".to_owned();
                 Ok::<_, FlowError>(
                     getting(&job, asked.step)
@@ -94,12 +97,18 @@ impl Flow {
                     return Ok(Err(why));
                 }
                 let step = asked.step;
+                if tx.is_fetched(asked.attempt, step)? {
+                    tx.discard(&content.object)?;
+                    return Ok(Err(TWICE.to_owned()));
+                }
                 tx.add_fetched(asked.attempt, &FetchedRow { step, content })?;
                 Ok(Ok(()))
             })
             .await
     }
 }
+
+const TWICE: &str = "the step has brought its file already";
 
 /// The job of an attempt of this bridge that is running; within, why there is none.
 fn running(
@@ -115,7 +124,10 @@ fn running(
     let Some(row) = row else {
         return Ok(Err("no attempt of this bridge".to_owned()));
     };
-    if !matches!(row.state, AttemptState::Starting | AttemptState::Running) {
+    if !matches!(
+        row.state,
+        AttemptState::Starting | AttemptState::Running | AttemptState::Cancelling
+    ) {
         return Ok(Err(format!("the attempt is {}", row.state)));
     }
     Ok(match signed_job(tx, vault, &row)? {
@@ -135,6 +147,38 @@ fn getting(job: &Job, step: u16) -> Option<(&str, u64)> {
     }
 }
 
+/// Of the files that an exit record names those that the bridge has brought.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn brought(
+    tx: &mut Tx<'_>,
+    attempt: AttemptId,
+    named: &[FoundFile],
+) -> Result<Vec<FoundFile>, FlowError> {
+    let fetched = tx.fetched(attempt)?;
+    let named = named.iter().copied();
+    Ok(named
+        .filter(|file| fetched.iter().any(|one| is(one, file)))
+        .collect())
+}
+
+fn is(one: &FetchedRow, file: &FoundFile) -> bool {
+    let content = &one.content;
+    (one.step, content.bytes, content.sha256) == (file.step, file.bytes, file.sha256)
+}
+
+/// Discards what an attempt has brought that has ended without saying what that was.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn discard(tx: &mut Tx<'_>, attempt: AttemptId) -> Result<(), FlowError> {
+    for fetched in tx.take_fetched(attempt)? {
+        tx.discard(&fetched.content.object)?;
+    }
+    Ok(())
+}
+
 /// Makes artifacts of what an attempt has brought, where its exit record names it; the rest is discarded.
 ///
 /// # Errors
@@ -151,10 +195,9 @@ pub(super) fn publish(
         return Ok(());
     }
     let job = signed_job(tx, vault, row)?.map(|(job, _)| job);
-    for FetchedRow { step, content } in &brought {
-        let is_named = named.iter().any(|file| {
-            file.step == *step && file.bytes == content.bytes && file.sha256 == content.sha256
-        });
+    for fetched in &brought {
+        let FetchedRow { step, content } = fetched;
+        let is_named = named.iter().any(|file| is(fetched, file));
         let name = job.as_ref().and_then(|job| getting(job, *step));
         let Some((name, _)) = name.filter(|_| is_named) else {
             tx.discard(&content.object)?;
@@ -177,10 +220,7 @@ pub(super) fn publish(
         )?;
     }
     for file in named {
-        if !brought
-            .iter()
-            .any(|one| one.step == file.step && one.content.sha256 == file.sha256)
-        {
+        if !brought.iter().any(|one| is(one, file)) {
             tracing::error!(attempt = %row.id, step = file.step, "a bridge says that it has brought a file that is not there");
             tell(
                 tx,
@@ -218,4 +258,131 @@ fn tell(
         ..Event::default()
     };
     Ok(tx.record(now, &event)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use steward_shared::frame::ReceiptEvent;
+    use steward_shared::job::{Digest, Exit, Found, Outcome};
+    use steward_shared::seal::OpeningKey;
+
+    use super::super::runs::RunRequest;
+    use super::super::tests::{Bench, exited, request_for, request_with};
+    use super::*;
+
+    const CONTENT: &[u8] = b"what the target has";
+
+    /// An attempt that gets two files, and is running.
+    async fn running_attempt(hub: &Bench) -> Job {
+        if hub.read(|tx| tx.credential("deploy")).await.is_none() {
+            hub.unseal();
+            hub.apply(
+                "template: take\nexecutor: ssh\ntimeout: 10s\nsteps:\n\
+                 - get: { from: /a, as: a, max: 1KiB }\n- get: { from: /b, as: b, max: 1KiB }\n---\n\
+                 credential: deploy\nkind: password\naccount: deploy\n---\n\
+                 task: take\ntemplate: take\nlogin: { credential: deploy }\ntargets: { names: [one] }\n",
+            )
+            .await;
+            hub.set_value("deploy", "a Password 1").await;
+        }
+        let request = RunRequest {
+            task: "take".to_owned(),
+            ..request_for(&["one"])
+        };
+        hub.run_with(request).await;
+        let job = hub.offer().await;
+        let key = OpeningKey::generate().unwrap();
+        hub.say(&job, request_with(1, &key)).await.unwrap();
+        hub.say(&job, ReceiptEvent::Started).await.unwrap();
+        hub.drain();
+        job
+    }
+
+    async fn bring(hub: &Bench, job: &Job, step: u16) -> Result<(), String> {
+        let asked = FileKeep {
+            attempt: job.attempt,
+            fence: job.fence,
+            step,
+        };
+        let mut arrival = hub.flow.begin_file(job.bridge, asked).await.unwrap()?;
+        arrival.push(CONTENT).await.unwrap();
+        let content = arrival.end().await.unwrap();
+        let kept = hub.flow.keep_file(job.bridge, asked, content).await;
+        kept.unwrap()
+    }
+
+    fn naming(files: &[FoundFile]) -> ReceiptEvent {
+        let ReceiptEvent::Exited(exit) = exited(Outcome::Succeeded(0), b"") else {
+            panic!("an exit")
+        };
+        ReceiptEvent::Exited(Exit {
+            found: Some(Box::new(Found {
+                host_keys: Vec::new(),
+                files: files.to_vec(),
+            })),
+            ..exit
+        })
+    }
+
+    fn brought(step: u16) -> FoundFile {
+        FoundFile {
+            step,
+            bytes: CONTENT.len() as u64,
+            sha256: Digest::of(CONTENT),
+        }
+    }
+
+    async fn artifacts(hub: &Bench) -> usize {
+        let project = hub.read(|tx| tx.project("default")).await.unwrap().id;
+        hub.read(move |tx| tx.artifacts(project, "", 10))
+            .await
+            .len()
+    }
+
+    async fn kept(hub: &Bench, job: &Job) -> usize {
+        let attempt = job.attempt;
+        hub.read(move |tx| tx.fetched(attempt)).await.len()
+    }
+
+    #[tokio::test]
+    async fn exit_record_tells_only_of_files_that_were_brought() {
+        let hub = Bench::new().await;
+        let job = running_attempt(&hub).await;
+        bring(&hub, &job, 0).await.unwrap();
+        assert!(bring(&hub, &job, 0).await.unwrap_err().contains("already"));
+        let longer = FoundFile {
+            bytes: 99,
+            ..brought(0)
+        };
+        let lies = [brought(1), longer];
+        hub.say(&job, naming(&[lies[0], brought(0), lies[1]]))
+            .await
+            .unwrap();
+        let attempt = job.attempt;
+        let row = hub.read(move |tx| tx.attempt(attempt)).await.unwrap();
+        let exit: Exit = serde_json::from_str(&row.exit.unwrap()).unwrap();
+        assert_eq!(exit.found.unwrap().files, [brought(0)]);
+        assert_eq!((artifacts(&hub).await, kept(&hub, &job).await), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn file_of_an_attempt_that_was_not_started_is_nobodys() {
+        let hub = Bench::new().await;
+        let job = running_attempt(&hub).await;
+        bring(&hub, &job, 0).await.unwrap();
+        assert_eq!(kept(&hub, &job).await, 1);
+        let reason = "no room".to_owned();
+        hub.say(&job, ReceiptEvent::NotStarted { reason })
+            .await
+            .unwrap();
+        assert_eq!((artifacts(&hub).await, kept(&hub, &job).await), (0, 0));
+        let discarded = hub.read(|tx| tx.discarded(10)).await;
+        assert_eq!(discarded.len(), 1, "{discarded:?}");
+        assert!(
+            hub.flow
+                .artifact_content("default", brought(0).sha256)
+                .await
+                .is_err()
+        );
+    }
 }

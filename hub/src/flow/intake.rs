@@ -8,7 +8,7 @@ use steward_shared::frame::{
 };
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId, LeaseId};
-use steward_shared::job::{Digest, Found, FoundFile, Outcome};
+use steward_shared::job::{Digest, Exit, Found, FoundFile, Outcome};
 use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR, STEPS_MAX};
 use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
@@ -278,7 +278,20 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn take(self, tx: &mut Tx<'_>, vault: &Vault) -> Result<Taken, FlowError> {
+    /// An exit record names files; those that are not here are not told as if they were.
+    fn keep_to_what_was_brought(&mut self, tx: &mut Tx<'_>) -> Result<(), FlowError> {
+        let exit = self.note.exit.as_deref().filter(|_| !self.files.is_empty());
+        let Some(mut exit) = exit.and_then(|exit| serde_json::from_str::<Exit>(exit).ok()) else {
+            return Ok(());
+        };
+        if let Some(found) = &mut exit.found {
+            found.files = files::brought(tx, self.attempt, &self.files)?;
+        }
+        self.note.exit = serde_json::to_string(&exit).ok();
+        Ok(())
+    }
+
+    fn take(mut self, tx: &mut Tx<'_>, vault: &Vault) -> Result<Taken, FlowError> {
         let (id, now) = (self.attempt, self.now);
         let Some(row) = tx.attempt(id)? else {
             return Ok(Taken::Stranger);
@@ -302,6 +315,7 @@ impl Arrived {
         if self.event != AttemptEvent::Refused && row.journal == self.journal {
             tx.bridge_holds(self.bridge, self.journal, row.seq, self.commits)?;
         }
+        self.keep_to_what_was_brought(tx)?;
         let changed = transition::apply(tx, &row, &self.event, &self.note, now)?;
         let mut row = tx.attempt(id)?.unwrap_or(row);
         if changed.is_some() && row.state == AttemptState::Succeeded && !self.host_keys.is_empty() {

@@ -6,7 +6,7 @@ use steward_shared::id::{AttemptId, RunId};
 use steward_shared::time::Timestamp;
 
 use super::error::FlowError;
-use super::{release, reuse};
+use super::{files, release, reuse};
 use crate::model::attempt::{AttemptEvent, AttemptState, Change};
 use crate::model::job::{ATTEMPTS_MAX, JobState};
 use crate::model::run::{Counts, RunState};
@@ -133,6 +133,10 @@ fn move_to(
     if state.is_final() {
         reuse::leave(tx, row.id, now)?;
         end_attempt(tx, row, state, note, now)?;
+        // Of what nobody knows the end of, the exit record may come yet.
+        if note.exit.is_none() && state != AttemptState::Unknown {
+            files::discard(tx, row.id)?;
+        }
     }
     Ok(Changed {
         attempt: row.id,

@@ -216,21 +216,13 @@ impl Tx<'_> {
         })
     }
 
-    /// Keeps what a bridge has brought for a step, in place of what it has brought before.
+    /// Keeps what a bridge has brought for a step.
     pub fn add_fetched(&mut self, attempt: AttemptId, new: &FetchedRow) -> Result<(), StoreError> {
-        let attempt = attempt.to_string();
-        self.execute(
-            "discard what was brought before",
-            "INSERT INTO discarded (object) SELECT object FROM fetched WHERE attempt = ?1 AND step = ?2",
-            &[&attempt, &i64::from(new.step)],
-        )?;
         self.execute_one(
             "add what was brought",
-            "INSERT INTO fetched (attempt, step, object, sha256, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (attempt, step) DO UPDATE SET object = excluded.object, sha256 = excluded.sha256,
-                 bytes = excluded.bytes",
+            "INSERT INTO fetched (attempt, step, object, sha256, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
             &[
-                &attempt,
+                &attempt.to_string(),
                 &i64::from(new.step),
                 &new.content.object,
                 &new.content.sha256.to_string(),
@@ -239,21 +231,33 @@ impl Tx<'_> {
         )
     }
 
-    /// What was brought for an attempt; it is not kept for it any more.
-    pub fn take_fetched(&mut self, attempt: AttemptId) -> Result<Vec<FetchedRow>, StoreError> {
-        let attempt = attempt.to_string();
+    /// Whether something was brought for a step, and is kept for it.
+    pub fn is_fetched(&mut self, attempt: AttemptId, step: u16) -> Result<bool, StoreError> {
+        let fetched = self.fetched(attempt)?;
+        Ok(fetched.iter().any(|one| one.step == step))
+    }
+
+    /// What was brought for an attempt, and is kept for it.
+    pub fn fetched(&mut self, attempt: AttemptId) -> Result<Vec<FetchedRow>, StoreError> {
         let sql = "SELECT * FROM fetched WHERE attempt = ?1 ORDER BY step";
-        let found = self.rows("list what was brought", sql, &[&attempt], |r| {
+        self.rows("list what was brought", sql, &[&attempt.to_string()], |r| {
             Ok(FetchedRow {
                 step: row::count(r, "fetched", "step")?,
                 content: content(r)?,
             })
-        })?;
-        self.execute(
-            "forget what was brought",
-            "DELETE FROM fetched WHERE attempt = ?1",
-            &[&attempt],
-        )?;
+        })
+    }
+
+    /// What was brought for an attempt; it is not kept for it any more.
+    pub fn take_fetched(&mut self, attempt: AttemptId) -> Result<Vec<FetchedRow>, StoreError> {
+        let found = self.fetched(attempt)?;
+        if !found.is_empty() {
+            self.execute(
+                "forget what was brought",
+                "DELETE FROM fetched WHERE attempt = ?1",
+                &[&attempt.to_string()],
+            )?;
+        }
         Ok(found)
     }
 
@@ -269,7 +273,7 @@ impl Tx<'_> {
 
     /// Objects that are to be removed.
     pub fn discarded(&mut self, limit: u32) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT object FROM discarded LIMIT ?1";
+        let sql = "SELECT object FROM discarded ORDER BY random() LIMIT ?1";
         self.rows("list what is discarded", sql, &[&limit], |r| {
             row::get(r, "discarded", "object")
         })

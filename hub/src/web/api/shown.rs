@@ -279,7 +279,8 @@ fn exit(exit: Exit) -> ExitShown {
             artifact: format!("sha256:{}", file.sha256),
         })
         .collect::<Vec<_>>();
-    let keys = exit.found.filter(|_| files.is_empty());
+    let only_files = |keys: &[String]| keys.is_empty() && !files.is_empty();
+    let keys = exit.found.filter(|found| !only_files(&found.host_keys));
     ExitShown {
         outcome,
         code,
