@@ -166,6 +166,9 @@ const _: () =
 /// How long a step waits for the hub before it carries a file, and for the hub's last word on it.
 pub const FILE_HUB_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a target has for each piece of a file that it is given.
+pub const FILE_TAKEN_WITHIN: Duration = Duration::from_secs(60);
+
 /// Frames of one file that may wait: as many as pieces may be on their way, and the words about them.
 pub const FILE_FRAMES: usize = 32;
 

@@ -144,6 +144,11 @@ impl Files {
             let mut shared = self.shared();
             shared.next += 1;
             let number = shared.next;
+            // What comes on another connection is not for this one.
+            let still = self.line.borrow().as_ref().map(|line| line.connection);
+            if still != Some(line.connection) {
+                return Err(LOST.to_owned());
+            }
             shared.transfers.insert(number, waiting);
             number
         };

@@ -8,8 +8,10 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Found, FoundFile, Job, Outcome};
 use steward_shared::log::Stream;
 use steward_shared::remote::{Carries, Planned};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::FILE_TAKEN_WITHIN;
 use crate::runner::executor::Output;
 use crate::runner::files::{Files, Outgoing};
 use crate::runner::redact::Redactor;
@@ -113,11 +115,19 @@ pub(super) async fn feed(
         return;
     };
     let carried = async {
+        // There is nothing to wait for, and the command does not.
+        if file.bytes == 0 {
+            return Ok(());
+        }
         let mut incoming = carrier.files.fetch(carrier.attempt, file).await?;
         while let Some(piece) = incoming.next().await? {
-            // A command that has ended says why.
-            if write.data_bytes(piece).await.is_err() {
-                break;
+            // Others wait for the place of one that nobody takes.
+            let taken = timeout(FILE_TAKEN_WITHIN, write.data_bytes(piece)).await;
+            match taken {
+                Ok(Ok(())) => {}
+                // A command that has ended says why.
+                Ok(Err(_)) => break,
+                Err(_) => return Err("the target does not take the file".to_owned()),
             }
         }
         Ok(())
