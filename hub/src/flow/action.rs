@@ -81,25 +81,27 @@ fn jump(tx: &mut Tx<'_>, way: &Way, project: &str) -> Result<Jump, StoreError> {
         kind: credential.kind,
         account: credential.account,
     });
-    let gone = TargetRef {
-        id: TargetId::from_bytes([0; 16]),
-        name: way.target.clone(),
-        address: String::new(),
-    };
-    Ok(match tx.target(&way.target)? {
-        Some(target) => Jump {
-            target: TargetRef {
+    let (target, server) = match tx.target(&way.target)? {
+        Some(target) => {
+            let found = TargetRef {
                 id: target.id,
                 name: target.name,
                 address: target.address,
-            },
-            server: server(target.ssh),
-            login,
-        },
-        None => Jump {
-            target: gone,
-            server: Server::default(),
-            login,
-        },
+            };
+            (found, server(target.ssh))
+        }
+        None => {
+            let gone = TargetRef {
+                id: TargetId::from_bytes([0; 16]),
+                name: way.target.clone(),
+                address: String::new(),
+            };
+            (gone, Server::default())
+        }
+    };
+    Ok(Jump {
+        target,
+        server,
+        login,
     })
 }

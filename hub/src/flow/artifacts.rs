@@ -37,6 +37,18 @@ impl std::fmt::Debug for Arrival {
 }
 
 impl Arrival {
+    fn new(contents: Contents, object: String, bytes_max: u64) -> Self {
+        Self {
+            contents,
+            object,
+            waiting: BytesMut::new(),
+            parts: 0,
+            bytes: 0,
+            bytes_max,
+            hasher: Hasher::default(),
+        }
+    }
+
     /// Takes the next bytes; those that make a part are on disk when this returns.
     ///
     /// # Errors
@@ -112,6 +124,15 @@ impl std::fmt::Debug for Content {
 }
 
 impl Content {
+    fn new(contents: Contents, row: ContentRow) -> Self {
+        Self {
+            contents,
+            row,
+            at: 0,
+            hasher: Hasher::default(),
+        }
+    }
+
     /// How long it is.
     pub const fn bytes(&self) -> u64 {
         self.row.bytes
@@ -145,24 +166,13 @@ impl Content {
 impl Flow {
     /// Content that is about to arrive, of at most so many bytes.
     pub fn arrival(&self, bytes_max: u64) -> Arrival {
-        Arrival {
-            contents: self.segments.contents(),
-            object: hex::encode(&self.random.bytes()),
-            waiting: BytesMut::new(),
-            parts: 0,
-            bytes: 0,
-            bytes_max: bytes_max.min(ARTIFACT_BYTES_MAX),
-            hasher: Hasher::default(),
-        }
+        let object = hex::encode(&self.random.bytes());
+        let most = bytes_max.min(ARTIFACT_BYTES_MAX);
+        Arrival::new(self.segments.contents(), object, most)
     }
 
     pub(super) fn content(&self, row: ContentRow) -> Content {
-        Content {
-            contents: self.segments.contents(),
-            row,
-            at: 0,
-            hasher: Hasher::default(),
-        }
+        Content::new(self.segments.contents(), row)
     }
 
     /// Makes what has arrived an artifact of a project, unless it is one already. Where it cannot be, it is discarded.
@@ -384,25 +394,8 @@ mod tests {
     use super::*;
     use crate::store::Segments;
 
-    fn arrival(contents: &Contents, object: &str, bytes_max: u64) -> Arrival {
-        Arrival {
-            contents: contents.clone(),
-            object: object.to_owned(),
-            waiting: BytesMut::new(),
-            parts: 0,
-            bytes: 0,
-            bytes_max,
-            hasher: Hasher::default(),
-        }
-    }
-
     async fn given(contents: &Contents, row: &ContentRow) -> Result<Vec<u8>, FlowError> {
-        let mut content = Content {
-            contents: contents.clone(),
-            row: row.clone(),
-            at: 0,
-            hasher: Hasher::default(),
-        };
+        let mut content = Content::new(contents.clone(), row.clone());
         let mut all = Vec::new();
         while let Some(part) = content.next().await? {
             all.extend_from_slice(&part);
@@ -416,7 +409,7 @@ mod tests {
         for length in [0, 1, CONTENT_PART_BYTES, CONTENT_PART_BYTES + 1] {
             let bytes = vec![7; length];
             let object = length.to_string();
-            let mut arrival = arrival(&contents, &object, u64::MAX);
+            let mut arrival = Arrival::new(contents.clone(), object, u64::MAX);
             for piece in bytes.chunks(1 << 20) {
                 arrival.push(piece).await.unwrap();
             }
@@ -444,7 +437,7 @@ mod tests {
     async fn content_beyond_its_bound_is_not_taken() {
         let contents = Segments::in_memory().contents();
         let bound = CONTENT_PART_BYTES as u64 + 2;
-        let mut arrival = arrival(&contents, "one", bound);
+        let mut arrival = Arrival::new(contents.clone(), "one".to_owned(), bound);
         arrival
             .push(&vec![1; CONTENT_PART_BYTES + 2])
             .await

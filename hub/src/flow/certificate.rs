@@ -64,9 +64,10 @@ pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Want
     let (command, purpose, server, seen) = match through {
         Some(jump) => (NOTHING.to_owned(), Purpose::Jump, &jump.server, &key.source),
         None => {
-            let purpose = match action.terminal {
-                true => Purpose::Terminal,
-                false => Purpose::Command,
+            let purpose = if action.terminal {
+                Purpose::Terminal
+            } else {
+                Purpose::Command
             };
             let seen = jump.map_or(&key.source, |_| &key.beyond);
             (commands(job, action)?, purpose, &action.server, seen)

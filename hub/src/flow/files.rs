@@ -6,12 +6,12 @@ use serde_json::json;
 use steward_shared::action::Action;
 use steward_shared::file::{FileFetch, FileKeep};
 use steward_shared::id::{AttemptId, BridgeId};
-use steward_shared::job::{FoundFile, Job};
+use steward_shared::job::{Digest, FoundFile, Job};
 use steward_shared::template::StepKind;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::artifacts::{Arrival, Content, find_artifact};
+use super::artifacts::{Arrival, Content};
 use super::documents::project;
 use super::error::FlowError;
 use super::release::signed_job;
@@ -30,22 +30,15 @@ impl Flow {
         bridge: BridgeId,
         asked: FileFetch,
     ) -> Result<Result<Content, String>, FlowError> {
-        let vault = Arc::clone(&self.vault);
-        let found = self
-            .store
-            .read(move |tx| {
-                let job = match running(tx, &vault, bridge, (asked.attempt, asked.fence))? {
-                    Ok((_, job)) => job,
-                    Err(why) => return Ok(Err(why)),
-                };
-                if job.files.iter().all(|file| file.sha256 != asked.sha256) {
-                    return Ok(Err("the attempt's job has no such file".to_owned()));
-                }
-                let gone = || "the artifact is not there any more".to_owned();
-                Ok::<_, FlowError>(tx.content(asked.sha256)?.ok_or_else(gone))
-            })
-            .await?;
-        Ok(found.map(|row| self.content(row)))
+        let of = (bridge, asked.attempt, asked.fence);
+        let found = self.while_running(of, move |tx, job| {
+            if job.files.iter().all(|file| file.sha256 != asked.sha256) {
+                return Ok(Err("the attempt's job has no such file".to_owned()));
+            }
+            let gone = || "the artifact is not there any more".to_owned();
+            Ok(tx.content(asked.sha256)?.ok_or_else(gone))
+        });
+        Ok(found.await?.map(|row| self.content(row)))
     }
 
     /// Room for what a step of a running attempt was to get; within, why there is none.
@@ -57,26 +50,32 @@ impl Flow {
         bridge: BridgeId,
         asked: FileKeep,
     ) -> Result<Result<Arrival, String>, FlowError> {
+        let of = (bridge, asked.attempt, asked.fence);
+        let found = self.while_running(of, move |tx, job| {
+            if tx.is_fetched(asked.attempt, asked.step)? {
+                return Ok(Err(TWICE.to_owned()));
+            }
+            let max = getting(job, asked.step).map(|(_, max)| max);
+            Ok(max.ok_or_else(|| "no such step of the attempt's job gets a file".to_owned()))
+        });
+        Ok(found.await?.map(|max| self.arrival(max)))
+    }
+
+    /// Looks at the job of an attempt of this bridge and fence that is running; within, why there is none.
+    async fn while_running<T: Send + 'static>(
+        &self,
+        (bridge, attempt, fence): (BridgeId, AttemptId, u64),
+        look: impl FnOnce(&mut Tx<'_>, &Job) -> Result<Result<T, String>, FlowError> + Send + 'static,
+    ) -> Result<Result<T, String>, FlowError> {
         let vault = Arc::clone(&self.vault);
-        let found = self
-            .store
-            .read(move |tx| {
-                let job = match running(tx, &vault, bridge, (asked.attempt, asked.fence))? {
-                    Ok((_, job)) => job,
-                    Err(why) => return Ok(Err(why)),
-                };
-                if tx.is_fetched(asked.attempt, asked.step)? {
-                    return Ok(Err(TWICE.to_owned()));
-                }
-                let not_asked = || "no such step of the attempt's job gets a file".to_owned();
-                Ok::<_, FlowError>(
-                    getting(&job, asked.step)
-                        .map(|(_, max)| max)
-                        .ok_or_else(not_asked),
-                )
-            })
-            .await?;
-        Ok(found.map(|max| self.arrival(max)))
+        self.store
+            .read(
+                move |tx| match running(tx, &vault, bridge, (attempt, fence))? {
+                    Ok(job) => look(tx, &job),
+                    Err(why) => Ok(Err(why)),
+                },
+            )
+            .await
     }
 
     /// Keeps what has arrived for a step until the attempt's exit record says what it is; within, why it does not.
@@ -116,7 +115,7 @@ fn running(
     vault: &Vault,
     bridge: BridgeId,
     (attempt, fence): (AttemptId, u64),
-) -> Result<Result<(AttemptRow, Job), String>, FlowError> {
+) -> Result<Result<Job, String>, FlowError> {
     // Of what is another's nobody is told whether it is there.
     let row = tx
         .attempt(attempt)?
@@ -131,7 +130,7 @@ fn running(
         return Ok(Err(format!("the attempt is {}", row.state)));
     }
     Ok(match signed_job(tx, vault, &row)? {
-        Some((job, _)) => Ok((row, job)),
+        Some((job, _)) => Ok(job),
         None => Err("the attempt's job is not what the hub has signed".to_owned()),
     })
 }
@@ -195,6 +194,8 @@ pub(super) fn publish(
         return Ok(());
     }
     let job = signed_job(tx, vault, row)?.map(|(job, _)| job);
+    let run = find_run(tx, &row.run.to_string())?;
+    let project = project(tx, &run.project_name)?.id;
     for fetched in &brought {
         let FetchedRow { step, content } = fetched;
         let is_named = named.iter().any(|file| is(fetched, file));
@@ -203,33 +204,16 @@ pub(super) fn publish(
             tx.discard(&content.object)?;
             continue;
         };
-        let run = find_run(tx, &row.run.to_string())?;
-        let project = project(tx, &run.project_name)?.id;
         tx.add_content(content)?;
         let author = format!("bridge:{}", row.bridge_name);
         let of = (project, content.sha256);
         tx.add_artifact(of, (name, &author), Some(row.run), now)?;
-        let artifact = find_artifact(tx, project, content.sha256)?;
-        tell(
-            tx,
-            row,
-            "artifact.got",
-            *step,
-            &artifact.sha256.to_string(),
-            now,
-        )?;
+        tell(tx, row, "artifact.got", (*step, content.sha256), now)?;
     }
     for file in named {
         if !brought.iter().any(|one| is(one, file)) {
             tracing::error!(attempt = %row.id, step = file.step, "a bridge says that it has brought a file that is not there");
-            tell(
-                tx,
-                row,
-                "artifact.differs",
-                file.step,
-                &file.sha256.to_string(),
-                now,
-            )?;
+            tell(tx, row, "artifact.differs", (file.step, file.sha256), now)?;
         }
     }
     Ok(())
@@ -239,31 +223,21 @@ fn tell(
     tx: &mut Tx<'_>,
     row: &AttemptRow,
     action: &'static str,
-    step: u16,
-    sha256: &str,
+    (step, sha256): (u16, Digest),
     now: Timestamp,
 ) -> Result<(), FlowError> {
     let mut detail = serde_json::Map::new();
     detail.insert("attempt".to_owned(), json!(row.id.to_string()));
     detail.insert("bridge".to_owned(), json!(row.bridge_name));
     detail.insert("step".to_owned(), json!(step));
-    let event = Event {
-        actor: format!("bridge:{}", row.bridge_name),
-        action,
-        object: sha256.to_owned(),
-        run: Some(row.run),
-        owner: Some("bridge"),
-        fence: Some(row.fence),
-        detail,
-        ..Event::default()
-    };
+    let event = Event::of_bridge(row, action, sha256.to_string(), detail);
     Ok(tx.record(now, &event)?)
 }
 
 #[cfg(test)]
 mod tests {
     use steward_shared::frame::ReceiptEvent;
-    use steward_shared::job::{Digest, Exit, Found, Outcome};
+    use steward_shared::job::{Exit, Found, Outcome};
     use steward_shared::seal::OpeningKey;
 
     use super::super::runs::RunRequest;
@@ -274,17 +248,15 @@ mod tests {
 
     /// An attempt that gets two files, and is running.
     async fn running_attempt(hub: &Bench) -> Job {
-        if hub.read(|tx| tx.credential("deploy")).await.is_none() {
-            hub.unseal();
-            hub.apply(
-                "template: take\nexecutor: ssh\ntimeout: 10s\nsteps:\n\
-                 - get: { from: /a, as: a, max: 1KiB }\n- get: { from: /b, as: b, max: 1KiB }\n---\n\
-                 credential: deploy\nkind: password\naccount: deploy\n---\n\
-                 task: take\ntemplate: take\nlogin: { credential: deploy }\ntargets: { names: [one] }\n",
-            )
-            .await;
-            hub.set_value("deploy", "a Password 1").await;
-        }
+        hub.unseal();
+        hub.apply(
+            "template: take\nexecutor: ssh\ntimeout: 10s\nsteps:\n\
+             - get: { from: /a, as: a, max: 1KiB }\n- get: { from: /b, as: b, max: 1KiB }\n---\n\
+             credential: deploy\nkind: password\naccount: deploy\n---\n\
+             task: take\ntemplate: take\nlogin: { credential: deploy }\ntargets: { names: [one] }\n",
+        )
+        .await;
+        hub.set_value("deploy", "a Password 1").await;
         let request = RunRequest {
             task: "take".to_owned(),
             ..request_for(&["one"])

@@ -8,7 +8,7 @@ use steward_shared::frame::{
 };
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId, LeaseId};
-use steward_shared::job::{Digest, Exit, Found, FoundFile, Outcome};
+use steward_shared::job::{Digest, Found, FoundFile, Outcome};
 use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR, STEPS_MAX};
 use steward_shared::template::host_key;
 use steward_shared::time::Timestamp;
@@ -280,14 +280,10 @@ struct Arrived {
 impl Arrived {
     /// An exit record names files; those that are not here are not told as if they were.
     fn keep_to_what_was_brought(&mut self, tx: &mut Tx<'_>) -> Result<(), FlowError> {
-        let exit = self.note.exit.as_deref().filter(|_| !self.files.is_empty());
-        let Some(mut exit) = exit.and_then(|exit| serde_json::from_str::<Exit>(exit).ok()) else {
-            return Ok(());
-        };
-        if let Some(found) = &mut exit.found {
+        let found = self.note.exit.as_mut().and_then(|exit| exit.found.as_mut());
+        if let Some(found) = found.filter(|found| !found.files.is_empty()) {
             found.files = files::brought(tx, self.attempt, &self.files)?;
         }
-        self.note.exit = serde_json::to_string(&exit).ok();
         Ok(())
     }
 
@@ -422,9 +418,10 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
             if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
                 *limit = bounded(limit);
             }
-            note.exit = serde_json::to_string(&exit).ok();
-            note.why = exit.message;
-            AttemptEvent::Exited(exit.outcome)
+            note.why.clone_from(&exit.message);
+            let event = AttemptEvent::Exited(exit.outcome.clone());
+            note.exit = Some(exit);
+            event
         }
     };
     (event, note)

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use steward_shared::id::{AttemptId, RunId};
+use steward_shared::job::Exit;
 use steward_shared::time::Timestamp;
 
 use super::error::FlowError;
@@ -21,8 +22,8 @@ pub struct Note {
     pub bridge_time: Option<(Timestamp, u64)>,
     /// Why, for people.
     pub why: String,
-    /// The exit record, JSON.
-    pub exit: Option<String>,
+    /// The exit record.
+    pub exit: Option<Exit>,
     /// The refusal, JSON.
     pub refusal: Option<String>,
     /// The nonce that a permit answers, hex.
@@ -41,6 +42,12 @@ pub struct Changed {
 }
 
 impl Note {
+    /// The exit record as it is kept, JSON.
+    fn exit_text(&self) -> Option<String> {
+        let exit = self.exit.as_ref()?;
+        serde_json::to_string(exit).ok()
+    }
+
     /// A change that the hub makes by itself.
     pub fn hub(why: impl Into<String>) -> Self {
         Self {
@@ -104,7 +111,7 @@ fn move_to(
         | AttemptState::Unknown => to.ended_at = Some(now),
     }
     if note.exit.is_some() {
-        to.exit.clone_from(&note.exit);
+        to.exit = note.exit_text();
     }
     to.refusal.clone_from(&note.refusal);
     tx.change_attempt(row.state, &to)?;
@@ -303,7 +310,7 @@ fn resolve(
     });
     to.resolution = Some(resolution.to_string());
     if note.exit.is_some() {
-        to.exit.clone_from(&note.exit);
+        to.exit = note.exit_text();
     }
     tx.change_attempt(AttemptState::Unknown, &to)?;
     let mut detail = serde_json::Map::new();
@@ -356,7 +363,7 @@ fn keep_exit(
         return Ok(None);
     }
     let to = AttemptRow {
-        exit: note.exit.clone(),
+        exit: note.exit_text(),
         ..row.clone()
     };
     tx.change_attempt(AttemptState::Unknown, &to)?;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use steward_shared::file::{FileEnd, FileFetch, FileKeep, FileToBridge, FileToHub};
+use steward_shared::file::{FileFetch, FileKeep, FileToBridge, FileToHub};
 use steward_shared::id::BridgeId;
 use steward_shared::limits::{
     FILE_PIECE_BYTES, FILE_PIECES_UNDERWAY, FILES_UNDERWAY, FRAME_BYTES_MAX,
@@ -153,11 +153,11 @@ async fn keep(
     send: &mut SendStream,
     receive: &mut RecvStream,
 ) -> Result<(), Broken> {
-    let content = match take(&mut arrival, send, receive).await {
-        Ok(_) => arrival.end().await.map_err(Broken::from),
-        Err(broken) => Err(broken),
+    let taken = async {
+        take(&mut arrival, send, receive).await?;
+        Ok(arrival.end().await?)
     };
-    let content = match content {
+    let content = match taken.await {
         Ok(content) => content,
         Err(broken) => {
             arrival.discard().await;
@@ -175,7 +175,7 @@ async fn take(
     arrival: &mut Arrival,
     send: &mut SendStream,
     receive: &mut RecvStream,
-) -> Result<FileEnd, Broken> {
+) -> Result<(), Broken> {
     let (mut room, mut taken) = (FILE_PIECES_UNDERWAY, 0);
     write_frame(send, &FileToBridge::More(room)).await?;
     loop {
@@ -192,7 +192,7 @@ async fn take(
                     write_frame(send, &FileToBridge::More(room)).await?;
                 }
             }
-            FileToHub::End(end) if arrival.is(end) => return Ok(end),
+            FileToHub::End(end) if arrival.is(end) => return Ok(()),
             FileToHub::End(_) => {
                 return Err(
                     FlowError::Misbehaved("a file that is not what it was said to be").into(),

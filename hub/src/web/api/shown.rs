@@ -278,9 +278,8 @@ fn exit(exit: Exit) -> ExitShown {
             bytes: file.bytes,
             artifact: format!("sha256:{}", file.sha256),
         })
-        .collect::<Vec<_>>();
-    let only_files = |keys: &[String]| keys.is_empty() && !files.is_empty();
-    let keys = exit.found.filter(|found| !only_files(&found.host_keys));
+        .collect();
+    let host_keys = exit.found.map(|found| found.host_keys);
     ExitShown {
         outcome,
         code,
@@ -291,7 +290,7 @@ fn exit(exit: Exit) -> ExitShown {
         all_dead: exit.all_dead,
         masked: exit.masked,
         message: exit.message,
-        host_keys: keys.map(|found| found.host_keys),
+        host_keys: host_keys.filter(|keys| !keys.is_empty()),
         files,
         log: extent(exit.log),
         stdout: extent(exit.stdout),
