@@ -99,6 +99,15 @@ pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 /// How long what a command left behind may hold its output open.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a step waits for the hub before it carries a file, and for the hub's last word on it.
+pub const FILE_HUB_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a target has for each piece of a file that it is given.
+pub const FILE_TAKEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Frames of one file that may wait: as many as pieces may be on their way, and the words about them.
+pub const FILE_FRAMES: usize = 32;
+
 const _: () = assert!(READ_BYTES <= RECORD_BYTES_MAX);
 const _: () = assert!(READ_BYTES < SPOOL_PENDING_BYTES);
 const _: () = assert!((SPOOL_PENDING_BYTES as u64) < SPOOL_ATTEMPT_BYTES_MAX);
@@ -162,14 +171,4 @@ const _: () = assert!(STREAM_WINDOW_MAX <= SPOOL_ATTEMPT_BYTES_MAX);
 const _: () = assert!(TERM_GRACE.as_secs() + KILL_WITHIN.as_secs() < STOP_WITHIN.as_secs());
 const _: () =
     assert!(steward_shared::limits::REMOTE_TERM_GRACE.as_secs() < SSH_END_WITHIN.as_secs());
-
-/// How long a step waits for the hub before it carries a file, and for the hub's last word on it.
-pub const FILE_HUB_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long a target has for each piece of a file that it is given.
-pub const FILE_TAKEN_WITHIN: Duration = Duration::from_secs(60);
-
-/// Frames of one file that may wait: as many as pieces may be on their way, and the words about them.
-pub const FILE_FRAMES: usize = 32;
-
 const _: () = assert!(FILE_FRAMES as u64 > 2 * steward_shared::limits::FILE_PIECES_UNDERWAY + 4);

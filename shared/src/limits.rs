@@ -177,10 +177,10 @@ pub const FILES_UNDERWAY: usize = 4;
 /// QUIC: bytes that a side of a connection takes before it has read.
 pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// The widest mode of a file that is put on a target: nothing that runs as whom it belongs to.
+pub const FILE_MODE_MAX: u32 = 0o777;
+
 const _: () = assert!(FILE_PIECE_BYTES + 64 <= FRAME_BYTES_MAX);
 const _: () = assert!(
     FILE_PIECES_UNDERWAY < (RECEIVE_WINDOW as usize / FILES_UNDERWAY / FILE_PIECE_BYTES) as u64
 );
-
-/// The widest mode of a file that is put on a target: nothing that runs as whom it belongs to.
-pub const FILE_MODE_MAX: u32 = 0o777;

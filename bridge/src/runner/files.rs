@@ -316,8 +316,7 @@ impl Outgoing {
                 match self.transfer.next().await? {
                     FileToBridge::Kept => return Ok(end),
                     FileToBridge::More(_) => {}
-                    FileToBridge::Piece(_) => return Err(ODD.to_owned()),
-                    FileToBridge::Refused(why) => return Err(why),
+                    FileToBridge::Piece(_) | FileToBridge::Refused(_) => return Err(ODD.to_owned()),
                 }
             }
         };

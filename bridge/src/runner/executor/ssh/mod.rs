@@ -149,20 +149,21 @@ impl SshExecutor {
                 }
             },
         };
-        let own_key = match logins.into_iter().any(certified) {
-            true => Some(login::new_key().ok_or_else(no_key)?),
-            false => None,
+        let own_key = if logins.into_iter().any(certified) {
+            Some(login::new_key().ok_or_else(no_key)?)
+        } else {
+            None
         };
         let (address, server) = way::first(job, action);
         host::on_record(&job.target.address, &action.server)?;
         let connection = host::reach(address, server).await?;
-        let beyond = action.jump.as_ref().map(|_| connection.peer.to_string());
+        let peer = action.jump.as_ref().map(|_| connection.peer.to_string());
         let keys = AttemptKeys {
             seal_to,
             ssh: own_key.as_ref().map(|(_, public)| SshKey {
                 public: *public,
                 source: connection.own.to_string(),
-                beyond: beyond.clone().unwrap_or_default(),
+                beyond: peer.unwrap_or_default(),
             }),
             connection: None,
         };
