@@ -310,14 +310,19 @@ mod tests {
                 ("source-address", "10.0.0.5,fd00::/8")
             ]
         );
-        let with_terminal = UserCertificate {
-            purpose: Purpose::Terminal,
-            ..wanted("root", &sources)
-        };
-        let text = authority.sign(&with_terminal).unwrap();
-        let extended = Certificate::from_openssh(&text).unwrap();
-        let extensions: Vec<_> = extended.extensions().iter().collect();
-        assert_eq!(extensions, [(&"permit-pty".to_owned(), &String::new())]);
+        for (purpose, extension) in [
+            (Purpose::Terminal, "permit-pty"),
+            (Purpose::Jump, "permit-port-forwarding"),
+        ] {
+            let more = UserCertificate {
+                purpose,
+                ..wanted("root", &sources)
+            };
+            let text = authority.sign(&more).unwrap();
+            let extended = Certificate::from_openssh(&text).unwrap();
+            let extensions: Vec<_> = extended.extensions().iter().collect();
+            assert_eq!(extensions, [(&extension.to_owned(), &String::new())]);
+        }
         let other = SshAuthority::from_seed(&SshAuthority::new_seed().unwrap()).unwrap();
         let other = PublicKey::from_openssh(&other.public().unwrap()).unwrap();
         let print = other.fingerprint(HashAlg::Sha256);

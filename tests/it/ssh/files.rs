@@ -235,6 +235,49 @@ async fn files_that_are_not_carried() -> Result<()> {
     world.passed().await
 }
 
+/// How a transfer breaks off.
+#[derive(Clone, Copy)]
+enum Broken {
+    Cancel,
+    Hub,
+    Runner,
+}
+
+/// An artifact whose content on the hub's disk is another one is given to nobody, and changes nothing.
+#[tokio::test]
+async fn file_that_is_damaged_is_not_carried() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let _bridge = hub.dmz().await?;
+    let sshd = Sshd::start(&world, "sshd", "").await?;
+    target(&hub, &sshd).await?;
+    key_login(&hub, &sshd).await?;
+    fs::create_dir(world.path("target"))?;
+    let file = world.path("target").join("file");
+    fs::write(&file, b"before")?;
+    let mut content = bytes(300_000, 5);
+    fs::write(world.path("given"), &content)?;
+    let id = added(&hub, &world.path("given")).await?;
+    content[299_999] ^= 1;
+    let mut objects = fs::read_dir(hub.data().join("objects/artifacts"))?;
+    let object = objects.next().context("no content")??.path();
+    fs::write(object.join("000000"), &content)?;
+    world.expect_error("is not what it is named by");
+    world.expect_error("cannot carry a file");
+    hub.apply(&over_ssh("give", "root-key", &put(&id, &file)))
+        .await?;
+    let job = ended(&hub.api()?, "give").await?;
+    ensure!(job["attempt"]["state"] == "interrupted", "{job}");
+    ensure!(job.to_string().contains("is damaged"), "{job}");
+    ensure!(fs::read(&file)? == b"before", "a damaged file");
+    ensure!(beside(&file)?.is_empty(), "{:?}", beside(&file)?);
+    let to = world.at("back");
+    let got = hub.cli(&["artifacts", "get", &id, "--to", &to]).await?;
+    ensure!(got.succeeded().is_err(), "a damaged artifact");
+    ensure!(!fs::exists(&to)?, "a damaged file");
+    world.passed().await
+}
+
 /// The process on the target that takes a file of so many bytes.
 async fn taker(count: usize) -> Result<Pid> {
     let wanted = format!("head\0-c\0{count}\0");
@@ -252,8 +295,7 @@ async fn taker(count: usize) -> Result<Pid> {
     .await
 }
 
-/// A transfer that is cancelled, or whose hub is gone, leaves what was there and nothing else; nobody else gets
-/// what it was to bring.
+/// A transfer that is cancelled, whose hub is gone, or whose bridge dies, leaves what was there and nothing else.
 #[tokio::test]
 async fn file_that_breaks_off_changes_nothing() -> Result<()> {
     let world = World::new()?;
@@ -264,7 +306,7 @@ async fn file_that_breaks_off_changes_nothing() -> Result<()> {
         via: Some(relay.address()),
         ..Wish::default()
     };
-    let _bridge = hub.bridge_with("br-1", "dmz", &wish).await?;
+    let bridge = hub.bridge_with("br-1", "dmz", &wish).await?;
     let sshd = Sshd::start(&world, "sshd", "").await?;
     target(&hub, &sshd).await?;
     key_login(&hub, &sshd).await?;
@@ -272,7 +314,12 @@ async fn file_that_breaks_off_changes_nothing() -> Result<()> {
     fs::create_dir(world.path("target"))?;
     let file = world.path("target").join("file");
     fs::write(&file, b"before")?;
-    for (count, lost) in [(40_000_003, false), (40_000_009, true)] {
+    world.expect_error("the runner has ended");
+    for (count, broken, state) in [
+        (40_000_003, Broken::Cancel, "cancelled"),
+        (40_000_009, Broken::Hub, "interrupted"),
+        (40_000_017, Broken::Runner, "unknown"),
+    ] {
         fs::write(world.path("given"), bytes(count, 4))?;
         let id = added(&hub, &world.path("given")).await?;
         hub.apply(&over_ssh("give", "root-key", &put(&id, &file)))
@@ -282,25 +329,25 @@ async fn file_that_breaks_off_changes_nothing() -> Result<()> {
         kill(taker, Signal::SIGSTOP)?;
         let removed = hub.cli(&["artifacts", "remove", &id, "--yes"]).await?;
         removed.exited(2)?.says(&["needed by a run"])?;
-        if lost {
-            relay.cut();
-            api.attempt_in(&run, "unreachable").await?;
-        } else {
-            hub.cli(&["runs", "cancel", &run, "--yes"])
-                .await?
-                .succeeded()?;
+        match broken {
+            Broken::Cancel => {
+                let words = ["runs", "cancel", &run, "--yes"];
+                hub.cli(&words).await?.succeeded()?;
+            }
+            Broken::Hub => {
+                relay.cut();
+                api.attempt_in(&run, "unreachable").await?;
+            }
+            Broken::Runner => drop(bridge.kill_runner().await?),
         }
         kill(taker, Signal::SIGCONT)?;
-        if lost {
-            until("the transfer is given up", async || {
-                Ok(beside(&file)?.is_empty().then_some(()))
-            })
-            .await?;
-            relay.heal();
-        }
+        until("the transfer is given up", async || {
+            Ok(beside(&file)?.is_empty().then_some(()))
+        })
+        .await?;
+        relay.heal();
         api.end(&run).await?;
         let job = api.job(&run).await?;
-        let state = if lost { "interrupted" } else { "cancelled" };
         ensure!(job["attempt"]["state"] == state, "{job}");
         ensure!(fs::read(&file)? == b"before", "half a file");
         ensure!(beside(&file)?.is_empty(), "{:?}", beside(&file)?);

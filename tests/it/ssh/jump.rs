@@ -9,7 +9,7 @@ use serde_json::Value;
 use steward_tests::{Api, Hub, Sshd, World};
 
 use super::ends::{all_die, pids};
-use super::{PASSWORD, add, key_login, leases, over_ssh, said};
+use super::{PASSWORD, add, key_login, leases, over_ssh, printed, said};
 
 /// A name that only the machine in between knows: nobody else finds what it stands for.
 const BEYOND: &str = "beyond.test";
@@ -89,7 +89,14 @@ async fn story_ssh_jump() -> Result<()> {
         "its operator had not allowed it"
     );
     fs::write(bridge.policy_file(), policy)?;
-    ensure!(said(&api, "who").await? == "root\n", "another account");
+    let run = api.run("who").await?;
+    api.end(&run).await?;
+    ensure!(
+        printed(&api, &run, "stdout").await? == "root\n",
+        "another account"
+    );
+    let job = api.job(&run).await?;
+    let job = job["id"].as_str().context("no job")?;
     let events = api.list("events?limit=1000").await?;
     let permitted = events
         .iter()
@@ -101,6 +108,7 @@ async fn story_ssh_jump() -> Result<()> {
         let accepted = accepted.context("nobody was let in")?;
         ensure!(accepted.contains(&format!("for {account} ")), "{accepted}");
         ensure!(accepted.contains("ED25519-CERT"), "{accepted}");
+        ensure!(accepted.contains(job), "{accepted}");
     }
     ensure!(!gate.log().contains("Starting session"), "{}", gate.log());
     let counted = leases(&api).await?;
