@@ -8,6 +8,7 @@ pub mod fingerprint;
 
 pub mod identity;
 pub mod key;
+pub mod signature;
 pub mod ssh;
 
 pub mod authority;

@@ -9,6 +9,7 @@ use crate::action::ActionKind;
 use crate::file::{FileToBridge, FileToHub};
 use crate::id::{AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, LeaseId, StartId};
 use crate::job::{Digest, Exit, Job};
+use crate::proof::Proof;
 use crate::seal::{SealTo, Sealed};
 use crate::sign::{Payload, Signed};
 use crate::time::Timestamp;
@@ -22,7 +23,7 @@ pub enum ToBridge {
     /// The bridge is connected; what the hub already has of its output.
     Welcome(Welcome),
     /// A job to accept or refuse.
-    Offer(Signed<Job>),
+    Offer(Offer),
     /// The hub's last word before an attempt starts.
     Permit(Signed<Permit>),
     /// The attempt must not start.
@@ -38,6 +39,22 @@ pub enum ToBridge {
     Trust(Vec<Signed<TrustDocument>>),
     /// No other attempt may use a connection.
     LeaseEnded(Signed<LeaseEnded>),
+}
+
+/// A job to accept or refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The job.
+    pub job: Signed<Job>,
+    /// What its template's authors have signed, where they have.
+    pub proof: Option<Box<Proof>>,
+}
+
+impl From<Signed<Job>> for Offer {
+    /// A job of whose template nobody has signed anything.
+    fn from(job: Signed<Job>) -> Self {
+        Self { job, proof: None }
+    }
 }
 
 /// From a bridge to the hub.

@@ -30,6 +30,8 @@ pub mod remote;
 pub mod seal;
 pub mod sign;
 
+pub mod proof;
+
 pub mod file;
 pub mod trust;
 

@@ -20,6 +20,18 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Attempts that a bridge may have open, and that a Hello may list.
 pub const OPEN_ATTEMPTS_MAX: usize = 1024;
 
+/// Targets, addresses and accounts that a template may name as the only ones, each.
+pub const ONLY_MAX: usize = 64;
+
+/// Bytes of the canonical form of a template that is signed: it travels beside each job made from it.
+pub const SIGNED_MANIFEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Signatures that one version of a template may have.
+pub const TEMPLATE_SIGNATURES_MAX: usize = 8;
+
+/// Characters of a signature (SSHSIG in its armour; RSA with 8,192 bits has some 3,000).
+pub const SIGNATURE_CHARS_MAX: usize = 4096;
+
 /// Steps of a template.
 pub const STEPS_MAX: usize = 64;
 

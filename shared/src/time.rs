@@ -1,6 +1,7 @@
 //! Time: a wall-clock instant, and the clock that everything takes as a parameter.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -71,13 +72,28 @@ impl<'de> Deserialize<'de> for Timestamp {
         if !deserializer.is_human_readable() {
             return u64::deserialize(deserializer).map(Self);
         }
-        let text = String::deserialize(deserializer)?;
-        let instant: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
-        u64::try_from(instant.as_millisecond())
-            .map(Self)
+        String::deserialize(deserializer)?
+            .parse()
             .map_err(de::Error::custom)
     }
 }
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    /// Reads RFC 3339.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let instant: jiff::Timestamp = text.parse().map_err(|_| ParseTimestampError)?;
+        u64::try_from(instant.as_millisecond())
+            .map(Self)
+            .map_err(|_| ParseTimestampError)
+    }
+}
+
+/// The text is not an instant since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a time: expected RFC 3339, from 1970 on")]
+pub struct ParseTimestampError;
 
 /// Where the time comes from. Everything that needs the time takes one of these or a [`Timestamp`].
 pub trait Clock: fmt::Debug + Send + Sync + 'static {

@@ -28,6 +28,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["job"],
             &["codec", "remote"],
             &["seal", "sign"],
+            &["proof"],
             &["file", "trust"],
             &["frame", "log"],
         ],
@@ -36,7 +37,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
         "certs",
         &[
             &["fingerprint"],
-            &["identity", "key", "ssh"],
+            &["identity", "key", "signature", "ssh"],
             &["authority"],
             &["enrol", "tls"],
         ],

@@ -14,6 +14,7 @@ use steward_shared::credential::CredentialKind;
 use super::PolicyError;
 use super::hours::Hours;
 use super::ssh::TargetRule;
+use super::templates::TemplatesSection;
 use super::unit::{Size, Span};
 use crate::limits::POLICY_BYTES_MAX;
 
@@ -24,7 +25,7 @@ pub(super) struct File {
     version: u32,
     pub(super) executors: Vec<ActionKind>,
     #[serde(default)]
-    require: Require,
+    pub(super) require: Require,
     pub(super) starts_per_minute: u32,
     pub(super) concurrent: u32,
     pub(super) max_runtime: Span,
@@ -34,13 +35,14 @@ pub(super) struct File {
     pub(super) projects: Vec<String>,
     pub(super) local: Option<LocalSection>,
     pub(super) ssh: Option<SshSection>,
+    pub(super) templates: Option<TemplatesSection>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[serde(default)]
-struct Require {
-    tier: u32,
+pub(super) struct Require {
+    pub(super) tier: u32,
     approvals: u32,
 }
 
@@ -114,10 +116,27 @@ impl File {
         if self.version != 1 {
             return Err("only version 1 is understood");
         }
-        if self.require.tier != 0 || self.require.approvals != 0 {
+        if self.require.tier > 1 || self.require.approvals != 0 {
             return Err(
-                "this version of Steward cannot prove signatures of people, which it requires",
+                "this version of Steward cannot prove approvals of people, which it requires",
             );
+        }
+        let authors = self
+            .templates
+            .as_ref()
+            .and_then(|section| section.authors.as_ref());
+        if self.require.tier == 1 && authors.is_none() {
+            return Err("tier 1 needs authors in [templates]: whose signatures count");
+        }
+        if authors.is_some_and(|path| !path.is_absolute()) {
+            return Err("authors in [templates] is not an absolute path");
+        }
+        if self
+            .templates
+            .as_ref()
+            .is_some_and(|section| section.signatures == 0)
+        {
+            return Err("signatures in [templates] must be 1 or more");
         }
         let Some(local) = &self.local else {
             return Ok(());

@@ -12,14 +12,17 @@ mod hours;
 mod program;
 mod ssh;
 mod starter;
+mod templates;
 mod unit;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use steward_certs::signature::{Signers, SignersError};
 use steward_shared::action::Action;
 use steward_shared::frame::Refusal;
 use steward_shared::job::{Digest, Job};
+use steward_shared::proof::Proof;
 use steward_shared::time::Timestamp;
 
 pub use account::{Account, AccountError};
@@ -33,6 +36,7 @@ use file::File;
 pub struct Policy {
     file: File,
     digest: Digest,
+    authors: Option<Signers>,
 }
 
 /// Why there is no policy; everything is refused then.
@@ -64,6 +68,15 @@ pub enum PolicyError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// The file of authors is not understood.
+    #[error("cannot understand the authors in {}", path.display())]
+    Authors {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: SignersError,
+    },
     /// It contradicts itself, or asks for what this program does not have.
     #[error("cannot apply policy {}: {why}", path.display())]
     Content {
@@ -80,10 +93,14 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`]; nothing may be admitted then.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
-        Self::parse(path, &file::bytes(path)?)
+        let mut policy = Self::parse(path, &file::bytes(path)?)?;
+        if let Some(path) = policy.authors_file() {
+            policy.authors = Some(authors(path)?);
+        }
+        Ok(policy)
     }
 
-    /// Reads the bytes of a file; `path` is only what errors call it.
+    /// Reads the bytes of a file, without the files that it names; `path` is only what errors call it.
     ///
     /// # Errors
     /// [`PolicyError`]; nothing may be admitted then.
@@ -91,7 +108,13 @@ impl Policy {
         Ok(Self {
             file: File::parse(path, bytes)?,
             digest: Digest::of(bytes),
+            authors: None,
         })
+    }
+
+    /// Where the authors are named, if anywhere.
+    pub fn authors_file(&self) -> Option<&Path> {
+        self.file.templates.as_ref()?.authors.as_deref()
     }
 
     /// A starter that allows commands which only look, as `user`.
@@ -120,7 +143,13 @@ impl Policy {
     ///
     /// # Errors
     /// The refusal, with the clause of the file that says no.
-    pub fn admit(&self, job: &Job, load: &Load, now: Timestamp) -> Result<Admission, Refusal> {
+    pub fn admit(
+        &self,
+        job: &Job,
+        proof: Option<&Proof>,
+        load: &Load,
+        now: Timestamp,
+    ) -> Result<Admission, Refusal> {
         let file = &self.file;
         let kind = job.action.kind();
         if !file.executors.contains(&kind) {
@@ -137,6 +166,7 @@ impl Policy {
                 "is not in the list of projects",
             ));
         }
+        templates::listed(file.templates.as_ref(), job)?;
         file.hours.admit(now)?;
         if load.open >= file.concurrent {
             let message = format!(
@@ -158,6 +188,7 @@ impl Policy {
                 message,
             });
         }
+        self.authored(job, proof, now)?;
         let place = match &job.action {
             Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
@@ -172,6 +203,35 @@ impl Policy {
             },
         })
     }
+
+    /// What people must have signed.
+    fn authored(&self, job: &Job, proof: Option<&Proof>, now: Timestamp) -> Result<(), Refusal> {
+        if self.file.require.tier == 0 {
+            return Ok(());
+        }
+        match (&self.authors, &self.file.templates) {
+            (Some(authors), Some(section)) => {
+                templates::authored(authors, section.signatures, job, proof, now)
+            }
+            (None, _) | (_, None) => Err(Refusal {
+                clause: "policy.require.tier".to_owned(),
+                message: "the policy names nobody whose signature counts".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Reads who the authors are, with the care that the policy itself is read with.
+fn authors(path: &Path) -> Result<Signers, PolicyError> {
+    let bytes = file::bytes(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| PolicyError::Content {
+        path: path.to_owned(),
+        why: "it is not UTF-8",
+    })?;
+    Signers::parse(text).map_err(|source| PolicyError::Authors {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn refused(clause: &str, value: &str, why: &str) -> Refusal {

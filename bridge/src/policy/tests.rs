@@ -94,13 +94,13 @@ fn hours_and_load_are_judged_by_the_moment() {
     .unwrap();
     let job = job(local(vec![run(&["uname"])]));
     assert_eq!(
-        closed.admit(&job, &IDLE, NOON).unwrap_err().clause,
+        closed.admit(&job, None, &IDLE, NOON).unwrap_err().clause,
         "policy.hours"
     );
     let policy = policy(&observe()).unwrap();
     let load = Load { open: 16, ..IDLE };
     assert_eq!(
-        policy.admit(&job, &load, NOON).unwrap_err().clause,
+        policy.admit(&job, None, &load, NOON).unwrap_err().clause,
         "policy.concurrent"
     );
     let load = Load {
@@ -108,7 +108,7 @@ fn hours_and_load_are_judged_by_the_moment() {
         ..IDLE
     };
     assert_eq!(
-        policy.admit(&job, &load, NOON).unwrap_err().clause,
+        policy.admit(&job, None, &load, NOON).unwrap_err().clause,
         "policy.starts_per_minute"
     );
 }
@@ -175,7 +175,7 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
             Some("policy.ssh"),
         ),
     ] {
-        let admitted = policy(&text).unwrap().admit(&looking, &IDLE, NOON);
+        let admitted = policy(&text).unwrap().admit(&looking, None, &IDLE, NOON);
         let refused = admitted.err().map(|refusal| refusal.clause);
         assert_eq!(refused.as_deref(), clause, "{text}");
     }
@@ -259,7 +259,7 @@ fn target_in_between_is_held_against_the_lists_too() {
             Some("policy.ssh.algorithms"),
         ),
     ] {
-        let admitted = policy(&text).unwrap().admit(&through, &IDLE, NOON);
+        let admitted = policy(&text).unwrap().admit(&through, None, &IDLE, NOON);
         let refused = admitted.err().map(|refusal| refusal.clause);
         assert_eq!(refused.as_deref(), clause, "{text}");
     }
@@ -380,7 +380,7 @@ fn observe() -> String {
 }
 
 fn admit(text: &str, action: Local) -> Result<Admission, Refusal> {
-    policy(text).unwrap().admit(&job(action), &IDLE, NOON)
+    policy(text).unwrap().admit(&job(action), None, &IDLE, NOON)
 }
 
 fn assert_refused(text: &str, action: Local, clause: &str) {

@@ -10,6 +10,7 @@ use steward_shared::frame::{Refusal, Released};
 use steward_shared::id::{JournalId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::CLOCK_SKEW_MAX;
+use steward_shared::proof::Proof;
 use steward_shared::sign::{Payload, SignError, Signed};
 use steward_shared::time::Timestamp;
 
@@ -23,6 +24,8 @@ use crate::policy::{Admission, Load, Policy, PolicyError};
 pub struct Admitted {
     /// What was signed.
     pub job: Job,
+    /// What people have signed of it.
+    pub proof: Option<Box<Proof>>,
     /// What the policy made of it.
     pub admission: Admission,
     /// SHA-256 of the signed body.
@@ -98,15 +101,15 @@ pub const fn offered(job: &Job) -> Offered {
     }
 }
 
-/// Lets a verified job in, or says which clause keeps it out.
+/// Lets a verified job in, or says which clause keeps it out. With it comes the digest of its signed body.
 ///
 /// `replay` is what the session's marks say of it.
 ///
 /// # Errors
 /// The refusal, as the hub and its users will see it.
 pub fn admit(
-    job: Job,
-    body: Digest,
+    (job, body): (Job, Digest),
+    proof: Option<Box<Proof>>,
     facts: &Facts<'_>,
     replay: Option<&'static str>,
 ) -> Result<Admitted, Refusal> {
@@ -148,9 +151,10 @@ pub fn admit(
         clause: "policy".to_owned(),
         message: chain(error),
     })?;
-    let admission = policy.admit(&job, &facts.load, facts.now)?;
+    let admission = policy.admit(&job, proof.as_deref(), &facts.load, facts.now)?;
     Ok(Admitted {
         job,
+        proof,
         admission,
         body,
         released: Vec::new(),
@@ -335,7 +339,13 @@ mod tests {
     #[test]
     fn replay_lock_and_policy_each_say_no_in_their_own_name() {
         let gate = Gate::new();
-        let replay = admit(gate.job.clone(), BODY, &gate.facts(), Some("an old one")).unwrap_err();
+        let replay = admit(
+            (gate.job.clone(), BODY),
+            None,
+            &gate.facts(),
+            Some("an old one"),
+        )
+        .unwrap_err();
         assert_eq!(
             (replay.clause.as_str(), replay.message.as_str()),
             ("replay", "an old one")
@@ -380,7 +390,7 @@ mod tests {
         let mut clauses = Vec::new();
         let mut replay = Some("an old one");
         // Each turn takes away what the gate complains of.
-        while let Err(refusal) = admit(job.clone(), BODY, &facts, replay) {
+        while let Err(refusal) = admit((job.clone(), BODY), None, &facts, replay) {
             match refusal.clause.as_str() {
                 "address" => job.cluster = gate.job.cluster,
                 "journal" => job.journal = gate.job.journal,
@@ -455,7 +465,7 @@ mod tests {
         ) -> Result<Admitted, Refusal> {
             let (mut job, mut facts) = (self.job.clone(), self.facts());
             change(&mut job, &mut facts);
-            admit(job, BODY, &facts, None)
+            admit((job, BODY), None, &facts, None)
         }
 
         fn refuses<'a>(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use steward_shared::job::Digest;
@@ -15,7 +15,7 @@ use crate::policy::{Policy, PolicyError};
 pub struct Operator {
     policy_file: PathBuf,
     lock_file: PathBuf,
-    mark: Option<Mark>,
+    marks: Marks,
     policy: Arc<Result<Policy, PolicyError>>,
 }
 
@@ -39,13 +39,21 @@ pub struct Word {
 /// Changes whenever the file does: the kernel sets the change time itself.
 type Mark = (u64, u64, i64, i64);
 
+/// Of the policy file and of the one that it names.
+#[derive(Debug, PartialEq, Eq)]
+struct Marks {
+    policy: Option<Mark>,
+    authors: Option<Mark>,
+}
+
 impl Operator {
     /// Reads the policy.
     pub fn new(config: &Config) -> Self {
         let policy_file = config.policy_file();
+        let (marks, policy) = read(&policy_file);
         Self {
-            mark: mark(&policy_file),
-            policy: Arc::new(Policy::read(&policy_file)),
+            marks,
+            policy: Arc::new(policy),
             policy_file,
             lock_file: config.lock_file(),
         }
@@ -53,10 +61,20 @@ impl Operator {
 
     /// Looks again.
     pub fn look(&mut self) -> Orders {
-        let mark = mark(&self.policy_file);
-        if mark != self.mark || mark.is_none() {
-            self.policy = Arc::new(Policy::read(&self.policy_file));
-            self.mark = mark;
+        let authors = self
+            .policy
+            .as_ref()
+            .as_ref()
+            .ok()
+            .and_then(Policy::authors_file);
+        let marks = Marks {
+            policy: mark(&self.policy_file),
+            authors: authors.and_then(mark),
+        };
+        // A policy that names a file is one only together with that: what could not be read is read again.
+        if marks != self.marks || marks.policy.is_none() || self.policy.is_err() {
+            let (marks, policy) = read(&self.policy_file);
+            (self.marks, self.policy) = (marks, Arc::new(policy));
         }
         // Whatever stands at the lock's place locks; only its certain absence does not.
         let locked = !matches!(
@@ -92,7 +110,29 @@ impl Orders {
     }
 }
 
-fn mark(path: &std::path::Path) -> Option<Mark> {
+/// The marks are taken first: what changes while it is read is read again.
+fn read(policy_file: &Path) -> (Marks, Result<Policy, PolicyError>) {
+    let before = mark(policy_file);
+    let named = Policy::read(policy_file);
+    let authors = named
+        .as_ref()
+        .ok()
+        .and_then(Policy::authors_file)
+        .map(Path::to_owned);
+    let marks = Marks {
+        policy: before,
+        authors: authors.as_deref().and_then(mark),
+    };
+    // The named file may have changed before its mark was taken.
+    let policy = if authors.is_some() {
+        Policy::read(policy_file)
+    } else {
+        named
+    };
+    (marks, policy)
+}
+
+fn mark(path: &Path) -> Option<Mark> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((
         metadata.dev(),

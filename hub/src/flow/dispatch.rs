@@ -9,10 +9,11 @@ use steward_shared::action::{ActionKind, TargetRef};
 use steward_shared::codec;
 use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
-use steward_shared::frame::ToBridge;
+use steward_shared::frame::{self, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId, TemplateId};
 use steward_shared::job::{Digest, Job, JobFile, JobLimits, OnDisconnect, OnFull, TemplateRef};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
+use steward_shared::proof::Proof;
 use steward_shared::random::Random;
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
@@ -22,11 +23,12 @@ use steward_shared::time::Timestamp;
 use super::Flow;
 use super::action::{Work, action};
 use super::bell::Bells;
-use super::documents::manifest_of;
+use super::documents::{canonical_of, manifest_of};
 use super::error::FlowError;
 use super::host_keys::LEARN;
 use super::roster::{Present, Roster};
 use super::rotation;
+use super::signatures::proof;
 use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
 use crate::model::run::RunState;
@@ -98,7 +100,7 @@ pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
 pub(super) struct Offer {
     bridge: BridgeId,
     run: RunId,
-    job: Signed<Job>,
+    offer: frame::Offer,
 }
 
 /// What offers are made with, and to whom they may go.
@@ -173,8 +175,8 @@ impl Sender {
         for offer in offers {
             // A bridge that has gone meanwhile gets the offer again when it is back.
             failpoint!("hub.offer.before");
-            let job = offer.job.clone();
-            self.roster.send(offer.bridge, ToBridge::Offer(job));
+            let frame = ToBridge::Offer(offer.offer.clone());
+            self.roster.send(offer.bridge, frame);
             failpoint!("hub.offer.after");
             self.runs.ring(offer.run);
         }
@@ -207,6 +209,8 @@ struct Shared {
     login: Option<Login>,
     secrets: Vec<JobSecret>,
     files: Vec<JobFile>,
+    /// What the template's authors have signed.
+    proof: Option<Box<Proof>>,
     /// Whether its jobs may share a connection where their targets allow it.
     shares: bool,
 }
@@ -259,7 +263,10 @@ fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer
             offers.push(Offer {
                 bridge: *bridge,
                 run: job.run,
-                job: signed,
+                offer: frame::Offer {
+                    job: signed,
+                    proof: shared.proof.clone(),
+                },
             });
         }
     }
@@ -293,11 +300,13 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
     let files = tx.run_artifacts(run.id)?;
     // What a change of a credential proves is proven by a sign-in of its own.
     let shares = run.rotation.is_none() && shares(tx, run.credential)?;
+    let proof = proof(tx, &template, &manifest)?;
+    let sha256 = Digest::of(&canonical_of(&template, &manifest));
     let template = TemplateRef {
         id: TemplateId::from_bytes(*template.id.as_bytes()),
         name: template.name,
         version: template.version,
-        sha256: Digest(manifest.sha256()),
+        sha256,
     };
     Ok(Shared {
         run,
@@ -307,6 +316,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         login,
         secrets,
         files,
+        proof,
         shares,
     })
 }

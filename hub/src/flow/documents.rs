@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use steward_shared::hex;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
+use steward_shared::job::Digest;
 use steward_shared::template::{
     Document, Executor, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
 };
@@ -262,6 +263,7 @@ fn put_template(
         name: manifest.name.clone(),
         version,
         source,
+        manifest: Some(canonical_text(manifest)?),
         sha256,
         author: author.user.clone(),
         created_at: author.now,
@@ -407,18 +409,40 @@ pub fn find_template(
 /// [`StoreError::Corrupt`] when it is not what was published.
 pub fn manifest_of(template: &TemplateRow) -> Result<Arc<Manifest>, FlowError> {
     static MEMO: Memo<Manifest> = Memo::new();
-    let corrupt = || StoreError::Corrupt {
+    let corrupt = |column| StoreError::Corrupt {
         table: "templates",
-        column: "source",
+        column,
     };
-    let manifest = MEMO.of(&template.source, |source| {
-        Manifest::parse(source).map_err(|_| corrupt())
-    })?;
-    if hex::encode(&manifest.sha256()) == template.sha256 {
-        Ok(manifest)
-    } else {
-        Err(corrupt().into())
+    let Some(canonical) = &template.manifest else {
+        // What its canonical form was then depends on the program that has saved it.
+        let parsed = MEMO.of(&template.source, |source| {
+            Manifest::parse(source).map_err(|_| corrupt("source"))
+        });
+        return Ok(parsed?);
+    };
+    if Digest::of(canonical.as_bytes()).to_string() != template.sha256 {
+        return Err(corrupt("manifest").into());
     }
+    let read = MEMO.of(canonical, |text| {
+        Manifest::from_canonical(text.as_bytes()).map_err(|_| corrupt("manifest"))
+    });
+    Ok(read?)
+}
+
+/// The canonical form of a stored template, which is what people sign.
+pub fn canonical_of(template: &TemplateRow, manifest: &Manifest) -> Vec<u8> {
+    match &template.manifest {
+        Some(canonical) => canonical.clone().into_bytes(),
+        None => manifest.canonical(),
+    }
+}
+
+/// The canonical form of a template that is saved now.
+///
+/// # Errors
+/// None: it is JSON.
+pub(super) fn canonical_text(manifest: &Manifest) -> Result<String, FlowError> {
+    String::from_utf8(manifest.canonical()).map_err(|_| FlowError::invalid("source", "not UTF-8"))
 }
 
 impl Applying {

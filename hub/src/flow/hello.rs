@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::json;
 use steward_shared::codec;
 use steward_shared::failpoint;
-use steward_shared::frame::{Ack, Cancel, Hello, OpenAttempt, ToBridge, Welcome};
+use steward_shared::frame::{Ack, Cancel, Hello, Offer, OpenAttempt, ToBridge, Welcome};
 use steward_shared::id::{AttemptId, BridgeId};
 use steward_shared::job::Job;
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, OPEN_ATTEMPTS_MAX, STARTS_MAX};
+use steward_shared::proof::Proof;
 use steward_shared::sign::Signed;
 use steward_shared::time::Timestamp;
 
@@ -17,6 +18,7 @@ use super::error::FlowError;
 use super::intake::bounded;
 use super::keys::strange_document;
 use super::reuse;
+use super::signatures::proof_of_run;
 use super::transition::{self, Note};
 use crate::limits::{SEQ_MAX, TRUST_FRAMES_AT_ONCE};
 use crate::model::attempt::{AttemptEvent, AttemptState};
@@ -38,7 +40,8 @@ pub struct Greeted {
 struct Reconciled {
     bridge: BridgeRow,
     have: Vec<(AttemptId, u64)>,
-    offer_again: Vec<Vec<u8>>,
+    /// Envelopes of jobs, and what people have signed of them.
+    offer_again: Vec<(Vec<u8>, Option<Box<Proof>>)>,
     /// Attempts that must end, with their fence.
     cancel: Vec<(AttemptId, u64)>,
     /// Attempts that the bridge may forget, with fence and log length.
@@ -86,10 +89,10 @@ impl Flow {
         })];
         // First the keys, then what is signed with them.
         let trust_sent = self.add_documents(hello_trust, &mut frames).await?;
-        for envelope in done.offer_again {
+        for (envelope, proof) in done.offer_again {
             let job: Signed<Job> = codec::decode(&envelope, FRAME_BYTES_MAX)
                 .map_err(crate::vault::VaultError::Codec)?;
-            frames.push(ToBridge::Offer(job));
+            frames.push(ToBridge::Offer(Offer { job, proof }));
         }
         let cluster = self.vault.cluster();
         for (attempt, fence) in done.cancel {
@@ -284,7 +287,10 @@ fn match_up(
     }
     let never_arrived = row.seq > hello.seq && row.journal == hello.journal && !rolled_back;
     if row.state == AttemptState::Offered && never_arrived && now <= row.not_after {
-        done.offer_again.extend(tx.envelope(row.id)?);
+        if let Some(envelope) = tx.envelope(row.id)? {
+            let proof = proof_of_run(tx, row.run)?;
+            done.offer_again.push((envelope, proof));
+        }
         return Ok(());
     }
     let note = Note::hub("the bridge does not have it in its journal");

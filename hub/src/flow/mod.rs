@@ -34,6 +34,7 @@ mod reuse;
 pub mod roster;
 pub mod rotation;
 pub mod runs;
+mod signatures;
 pub mod sources;
 pub mod targets;
 pub mod tokens;

@@ -6,6 +6,7 @@ use steward_shared::id::{ProjectId, TaskId, TemplateId};
 use steward_shared::template::Manifest;
 use steward_shared::time::Timestamp;
 
+use super::documents::canonical_text;
 use super::error::FlowError;
 use crate::store::{TaskRow, TemplateRow, Tx};
 
@@ -24,7 +25,8 @@ impl Own<'_> {
     /// # Errors
     /// When the store fails.
     pub(super) fn template(&self, tx: &mut Tx<'_>, source: &str) -> Result<TemplateRow, FlowError> {
-        let sha256 = hex::encode(&Manifest::parse(source)?.sha256());
+        let manifest = Manifest::parse(source)?;
+        let sha256 = hex::encode(&manifest.sha256());
         let newest = tx.template(self.name, None)?;
         let version = newest.as_ref().map_or(0, |newest| newest.version);
         if let Some(known) = newest.filter(|newest| newest.sha256 == sha256) {
@@ -37,6 +39,7 @@ impl Own<'_> {
             name: self.name.to_owned(),
             version: version + 1,
             source: source.to_owned(),
+            manifest: Some(canonical_text(&manifest)?),
             sha256,
             author: AUTHOR.to_owned(),
             created_at: self.now,

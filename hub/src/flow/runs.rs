@@ -8,7 +8,7 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
 use steward_shared::job::Digest;
-use steward_shared::template::Task;
+use steward_shared::template::{Manifest, Task};
 use steward_shared::time::Timestamp;
 
 use super::Flow;
@@ -283,6 +283,10 @@ fn create(
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
     check_rules(&task, &reason, &ticket)?;
     let targets = choose(tx, &task, request)?;
+    let account = login.as_ref().map(|login| login.account.as_str());
+    for target in &targets {
+        is_for(&manifest, (&target.name, &target.address), account)?;
+    }
     if request.at_once == Some(0) {
         return Err(FlowError::invalid(
             "at_once",
@@ -323,6 +327,21 @@ fn create(
     }
     tx.add_run_artifacts(new.id, &files)?;
     find_run(tx, &new.id.to_string())
+}
+
+/// Whether a template is for this target, by name and address, and for this account there.
+///
+/// # Errors
+/// [`FlowError::Invalid`].
+pub(super) fn is_for(
+    manifest: &Manifest,
+    (name, address): (&str, &str),
+    account: Option<&str>,
+) -> Result<(), FlowError> {
+    match manifest.only.refuses(name, address, account) {
+        None => Ok(()),
+        Some(why) => Err(FlowError::invalid("targets", format!("{name}: {why}"))),
+    }
 }
 
 fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {

@@ -579,7 +579,7 @@ async fn offer_that_never_arrived_is_sent_again_as_it_was() {
         panic!("{frames:?}");
     };
     assert!(welcome.have.is_empty());
-    assert_eq!(again.verify([&hub.key]).unwrap(), job);
+    assert_eq!(again.job.verify([&hub.key]).unwrap(), job);
     assert_eq!(hub.row(&job).await.state, AttemptState::Offered);
 }
 
@@ -1680,7 +1680,7 @@ impl Bench {
         let mut sent = self.sent.lock().unwrap();
         while let Ok(frame) = sent.arriving.try_recv() {
             match frame {
-                ToBridge::Offer(job) => sent.offers.push_back(job),
+                ToBridge::Offer(offer) => sent.offers.push_back(offer.job),
                 other @ (ToBridge::Challenge(_)
                 | ToBridge::Welcome(_)
                 | ToBridge::Permit(_)

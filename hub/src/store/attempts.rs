@@ -261,7 +261,8 @@ impl Tx<'_> {
     pub fn settle(&mut self, id: AttemptId, output_complete: bool) -> Result<(), StoreError> {
         self.execute_one(
             "settle an attempt",
-            "UPDATE attempts SET settled = 1, output_complete = ?2, envelope = NULL WHERE id = ?1",
+            "UPDATE attempts SET settled = 1, output_complete = ?2,
+                 envelope = CASE WHEN state = 'refused' THEN envelope END WHERE id = ?1",
             &[&id.to_string(), &output_complete],
         )
     }

@@ -64,7 +64,7 @@ pub use runs::{NewRun, RunRow};
 pub use segments::{SegmentError, Segments};
 pub use sources::SourceRow;
 pub use targets::TargetRow;
-pub use templates::{TaskRow, TemplateRow};
+pub use templates::{TaskRow, TemplateRow, TemplateSignatureRow};
 pub use tokens::{ProjectRow, TokenRow};
 pub use uses::CredentialPlaceRow;
 

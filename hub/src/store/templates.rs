@@ -21,9 +21,24 @@ pub struct TemplateRow {
     pub version: u32,
     /// Its YAML, as published.
     pub source: String,
+    /// Its canonical form, as people sign it; absent where the version was saved before that was kept.
+    pub manifest: Option<String>,
     /// SHA-256 of its canonical form, hex.
     pub sha256: String,
     /// Who published it.
+    pub author: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A signature of a template version.
+#[derive(Debug, Clone)]
+pub struct TemplateSignatureRow {
+    /// SHA-256 of the key, as OpenSSH shows it.
+    pub key: String,
+    /// SSHSIG, in its armour.
+    pub signature: String,
+    /// Who brought it.
     pub author: String,
     /// When.
     pub created_at: Timestamp,
@@ -64,7 +79,18 @@ fn template(r: &Row<'_>) -> Result<TemplateRow, StoreError> {
         name: row::get(r, T, "name")?,
         version: row::count(r, T, "version")?,
         source: row::get(r, T, "source")?,
+        manifest: row::get(r, T, "manifest")?,
         sha256: row::get(r, T, "sha256")?,
+        author: row::get(r, T, "author")?,
+        created_at: row::instant(r, T, "created_at")?,
+    })
+}
+
+fn signature(r: &Row<'_>) -> Result<TemplateSignatureRow, StoreError> {
+    const T: &str = "template_signatures";
+    Ok(TemplateSignatureRow {
+        key: row::get(r, T, "key")?,
+        signature: row::get(r, T, "signature")?,
         author: row::get(r, T, "author")?,
         created_at: row::instant(r, T, "created_at")?,
     })
@@ -89,18 +115,54 @@ impl Tx<'_> {
     pub fn add_template(&mut self, template: &TemplateRow) -> Result<(), StoreError> {
         self.execute_one(
             "add a template",
-            "INSERT INTO templates (id, project, name, version, source, sha256, author, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO templates (id, project, name, version, source, manifest, sha256, author, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             &[
                 &template.id.to_string(),
                 &template.project.to_string(),
                 &template.name,
                 &template.version,
                 &template.source,
+                &template.manifest,
                 &template.sha256,
                 &template.author,
                 &row::kept(template.created_at),
             ],
+        )
+    }
+
+    /// Keeps a signature of a template version; another one by the same key is replaced.
+    pub fn put_template_signature(
+        &mut self,
+        template: TemplateId,
+        signature: &TemplateSignatureRow,
+    ) -> Result<(), StoreError> {
+        self.execute_one(
+            "keep a signature",
+            "INSERT INTO template_signatures (template, key, signature, author, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (template, key) DO UPDATE SET signature = excluded.signature,
+                 author = excluded.author, created_at = excluded.created_at",
+            &[
+                &template.to_string(),
+                &signature.key,
+                &signature.signature,
+                &signature.author,
+                &row::kept(signature.created_at),
+            ],
+        )
+    }
+
+    /// The signatures of a template version, in order of their keys.
+    pub fn template_signatures(
+        &mut self,
+        template: TemplateId,
+    ) -> Result<Vec<TemplateSignatureRow>, StoreError> {
+        self.rows(
+            "list signatures",
+            "SELECT * FROM template_signatures WHERE template = ?1 ORDER BY key",
+            &[&template.to_string()],
+            signature,
         )
     }
 

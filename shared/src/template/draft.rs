@@ -15,6 +15,7 @@ use super::input::Input;
 use super::kind::InputKind;
 use super::manifest::{Executor, Limits, Manifest};
 use super::name::{INPUT_GRAMMAR, OBJECT_GRAMMAR, is_input, is_object, suggestion};
+use super::only::OnlyDraft;
 use super::quantity::{DURATION_GRAMMAR, SIZE_GRAMMAR, duration_ms, size_bytes};
 use super::steps::{Scope, StepDraft};
 use crate::limits::{
@@ -32,6 +33,8 @@ pub(super) struct Draft {
     executor: Spanned<String>,
     #[serde(default)]
     tags: Vec<Spanned<String>>,
+    #[serde(default)]
+    only: OnlyDraft,
     #[serde(default)]
     inputs: Entries<InputDraft>,
     #[serde(default)]
@@ -143,6 +146,7 @@ impl Draft {
             help: description(self.help)?,
             executor,
             tags: tags(self.tags)?,
+            only: self.only.only(executor)?,
             timeout_ms: self.timeout.as_ref().map_or(Ok(default_ms), timeout_ms)?,
             limits: self.limits.limits()?,
             environment: environment::variables(self.environment)?,

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::files::{ARTIFACT_GRAMMAR, artifact};
 use super::quantity::{DURATION_GRAMMAR, duration_ms, is_decimal};
 use super::value::Value;
 
 /// The type of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InputKind {
     /// `true` or `false`.

@@ -4,20 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::document::{self, TemplateError};
 use super::draft::Draft;
 use super::files::carried_path;
 use super::input::{Input, InputCode, InputError};
 use super::name::{BUILT_IN, suggestion};
+use super::only::Only;
 use super::step::{Step, StepKind};
 use super::value::{Value, Values};
 use super::word::{Piece, Word, options_end};
 use crate::limits::{BODY_BYTES_MAX, TEMPLATE_BYTES_MAX};
 
 /// One template.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Its name.
     #[serde(rename = "template")]
@@ -30,6 +32,8 @@ pub struct Manifest {
     pub executor: Executor,
     /// Words to find it by.
     pub tags: Vec<String>,
+    /// Where it may be run, and as whom.
+    pub only: Only,
     /// Its inputs, in the order of the file, which is the order of a form.
     pub inputs: Vec<Input>,
     /// The secrets that its steps read, by the names that they call them.
@@ -53,7 +57,7 @@ pub struct Manifest {
 }
 
 /// What carries out the steps of a template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Executor {
     /// Commands on the bridge's own machine.
@@ -73,7 +77,8 @@ impl Executor {
 }
 
 /// What an attempt may use up; 0 means that the template sets no bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of output, both streams together; never 0.
     pub output_bytes: u64,
@@ -87,6 +92,14 @@ impl Manifest {
     /// Reads a template's YAML: one document.
     pub fn parse(yaml: &str) -> Result<Self, TemplateError> {
         document::read::<Draft>(yaml)?.manifest()
+    }
+
+    /// The template that signs in over SSH and does nothing, by which every hub proves a credential.
+    ///
+    /// # Errors
+    /// None, unless the program itself is wrong.
+    pub fn sign_in() -> Result<Self, TemplateError> {
+        Self::parse(SIGN_IN)
     }
 
     /// The input of this name.
@@ -143,6 +156,14 @@ impl Manifest {
             reason = "every key is a string, and no part refuses"
         )]
         serde_json::to_vec(self).expect("a manifest is JSON")
+    }
+
+    /// Reads a canonical form, as its author has signed it.
+    ///
+    /// # Errors
+    /// When it is none, or has a key that this version does not know.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
     }
 
     /// SHA-256 of the canonical form.
@@ -222,6 +243,10 @@ impl Manifest {
         })
     }
 }
+
+/// The source of [`Manifest::sign_in`].
+pub const SIGN_IN: &str =
+    "template: sign-in\nexecutor: ssh\nsteps: [ { run: \"true\" } ]\ntimeout: 60s\n";
 
 const VALUES_BYTES_MAX: usize = 64 * 1024;
 
@@ -324,7 +349,7 @@ retry_safe: true
         assert_eq!(
             String::from_utf8(manifest.canonical()).unwrap(),
             "{\"template\":\"system-info\",\"title\":null,\"help\":null,\"executor\":\"local\",\
-             \"tags\":[],\"inputs\":[],\"secrets\":[],\"steps\":[{\"kind\":{\"Run\":{\"words\":[{\"pieces\":\
+             \"tags\":[],\"only\":{\"targets\":[],\"addresses\":[],\"accounts\":[]},\"inputs\":[],\"secrets\":[],\"steps\":[{\"kind\":{\"Run\":{\"words\":[{\"pieces\":\
              [{\"Text\":\"uname\"}]},{\"pieces\":[{\"Text\":\"-a\"}]}],\"stdin\":null}},\"when\":null,\
              \"ok\":[0],\"timeout_ms\":0}],\"timeout_ms\":3600000,\"limits\":{\"output_bytes\":67108864,\
              \"memory_bytes\":0,\"processes\":0},\"environment\":{},\"directory\":null,\"run_as\":null,\

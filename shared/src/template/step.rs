@@ -7,6 +7,7 @@ use super::word::Word;
 
 /// One step. An attempt runs its steps in order and stops at the first that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// What it does.
     pub kind: StepKind,
@@ -20,6 +21,7 @@ pub struct Step {
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum StepKind {
     /// One command: an argv array that never meets a shell.
     Run {
@@ -59,6 +61,7 @@ pub enum StepKind {
 
 /// The condition of a step: a name, or a name and the value it must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct When {
     /// The input.
     pub input: String,

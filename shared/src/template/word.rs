@@ -16,6 +16,7 @@ pub const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
 
 /// One argument of a command. A placeholder never reaches beyond its word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Word {
     /// What the word is joined from.
     pub pieces: Vec<Piece>,

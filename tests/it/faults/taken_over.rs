@@ -137,7 +137,7 @@ fn forge(
         settled: true,
     };
     Ok(vec![
-        ToBridge::Offer(Signed::new(job, key)?),
+        ToBridge::Offer(Signed::new(job, key)?.into()),
         ToBridge::Permit(Signed::new(&permit, key)?),
         ToBridge::PermitRefused(Signed::new(&refused, key)?),
         ToBridge::Cancel(Signed::new(&cancel, key)?),
@@ -192,7 +192,7 @@ async fn link_taken_over() -> Result<()> {
     rogue
         .send(ToBridge::Welcome(Welcome { hub_time, have }))
         .await?;
-    rogue.send(ToBridge::Offer(offer.clone())).await?;
+    rogue.send(ToBridge::Offer(offer.clone().into())).await?;
     let trusted = hub.data().join("keys/job.key");
     let trusted = SigningKey::from_seed(&Secret::new(fs::read(trusted)?))?.public();
     let mut job = offer.verify([&steward_shared::sign::Verifier::new(&trusted)?])?;

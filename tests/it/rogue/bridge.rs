@@ -180,7 +180,7 @@ impl RogueBridge {
     pub(super) async fn offered(&mut self, line: &mut Line) -> Result<Job> {
         loop {
             if let ToBridge::Offer(offer) = line.next().await? {
-                let job: Job = codec::decode(offer.body(), BODY_BYTES_MAX)?;
+                let job: Job = codec::decode(offer.job.body(), BODY_BYTES_MAX)?;
                 return Ok(job);
             }
         }

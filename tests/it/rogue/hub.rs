@@ -249,7 +249,7 @@ impl Rogue {
 
     /// Offers a job and waits for its start request; the permit that would answer it.
     pub(super) async fn permit_for(&mut self, job: &Job) -> Result<ToBridge> {
-        let offer = encoded(&ToBridge::Offer(self.sign(job)?))?;
+        let offer = encoded(&ToBridge::Offer(self.sign(job)?.into()))?;
         self.offer(&offer).await?;
         loop {
             if let ReceiptEvent::StartRequest { nonce, .. } = self.receipt(job.attempt).await? {
@@ -271,7 +271,7 @@ impl Rogue {
     /// Has a good job run to its end: whatever was sent before it has had its chance.
     pub(super) async fn prove_alive(&mut self, marker: &str) -> Result<()> {
         let job = self.job(&format!("echo good >> {marker}"));
-        let offer = encoded(&ToBridge::Offer(self.sign(&job)?))?;
+        let offer = encoded(&ToBridge::Offer(self.sign(&job)?.into()))?;
         self.offer(&offer).await?;
         self.carry_through(&job).await
     }

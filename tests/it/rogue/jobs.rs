@@ -28,7 +28,7 @@ async fn bad_input_unsigned_job() -> Result<()> {
     world.expect_error(UNSIGNED);
     let job = rogue.job(&format!("touch {}", world.at("bad")));
     let other = SigningKey::from_seed(&SigningKey::new_seed()?)?;
-    let offer = encoded(&ToBridge::Offer(Signed::new(&job, &other)?))?;
+    let offer = encoded(&ToBridge::Offer(Signed::new(&job, &other)?.into()))?;
     rogue.offer(&offer).await?;
     rogue.prove_alive(&world.at("marker")).await?;
     bridge.link()?.logs(UNSIGNED).await?;
@@ -47,7 +47,7 @@ async fn bad_input_altered_job() -> Result<()> {
     world.expect_error(UNSIGNED);
     let good = rogue.job(&format!("touch {}", world.at("gaa")));
     let signed = rogue.sign(&good)?;
-    let offer = encoded(&ToBridge::Offer(signed.clone()))?;
+    let offer = encoded(&ToBridge::Offer(signed.clone().into()))?;
     let place = |wanted: &[u8]| {
         let found = offer
             .windows(wanted.len())
@@ -105,7 +105,7 @@ async fn bad_input_replayed_job() -> Result<()> {
     let (world, bridge, mut rogue) = world().await?;
     let (marker, good) = (world.at("marker"), world.at("good"));
     let job = rogue.job(&format!("echo ran >> {marker}"));
-    let recorded = encoded(&ToBridge::Offer(rogue.sign(&job)?))?;
+    let recorded = encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?;
     rogue.offer(&recorded).await?;
     rogue.carry_through(&job).await?;
 
@@ -125,7 +125,7 @@ async fn bad_input_replayed_job() -> Result<()> {
         attempt: AttemptId::random(),
         ..job.clone()
     };
-    let offer = encoded(&ToBridge::Offer(rogue.sign(&again)?))?;
+    let offer = encoded(&ToBridge::Offer(rogue.sign(&again)?.into()))?;
     rogue.offer(&offer).await?;
     let ReceiptEvent::Refused(refusal) = rogue.receipt(again.attempt).await? else {
         bail!("an old offer was not refused");

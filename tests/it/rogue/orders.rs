@@ -30,7 +30,7 @@ struct Waiting {
 async fn waiting(rogue: &mut Rogue, text: &str) -> Result<Waiting> {
     let job = rogue.job(text);
     rogue
-        .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?))?)
+        .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?)
         .await?;
     let nonce = request(rogue, job.attempt).await?;
     Ok(Waiting { job, nonce })
@@ -264,7 +264,7 @@ async fn rogue_peers_give_wrong_orders() -> Result<()> {
     let mut refused = 0;
     for (clause, job) in foreign_jobs(&mut rogue, &bad) {
         rogue
-            .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?))?)
+            .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?)
             .await?;
         let ReceiptEvent::Refused(refusal) = rogue.receipt(job.attempt).await? else {
             bail!("{clause}: not refused");
@@ -309,7 +309,7 @@ fn mutated(rogue: &Rogue, running: &Waiting, held: &Waiting) -> Result<Vec<Vec<u
         encoded(&ToBridge::Permit(rogue.sign(&permit(held))?))?,
         encoded(&ToBridge::Cancel(rogue.sign(&cancel(running))?))?,
         encoded(&ToBridge::Ack(rogue.sign(&ack(running))?))?,
-        encoded(&ToBridge::Offer(rogue.sign(&held.job)?))?,
+        encoded(&ToBridge::Offer(rogue.sign(&held.job)?.into()))?,
     ];
     let mut out = vec![
         encoded(&ToBridge::Permit(Signed::new(&permit(held), &stranger)?))?,
@@ -441,7 +441,7 @@ async fn permit_for_another_request(
     // What is answered here has come after the permit was taken.
     let job = rogue.job("true");
     rogue
-        .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?))?)
+        .offer(&encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?)
         .await?;
     let ReceiptEvent::Refused(refusal) = rogue.receipt(job.attempt).await? else {
         bail!("a locked bridge accepts")
@@ -465,7 +465,7 @@ async fn after_restart(
     world: &World,
 ) -> Result<()> {
     let recorded = [
-        encoded(&ToBridge::Offer(rogue.sign(&held.job)?))?,
+        encoded(&ToBridge::Offer(rogue.sign(&held.job)?.into()))?,
         encoded(&ToBridge::Permit(rogue.sign(&permit(held))?))?,
     ];
     fs::write(world.path("gate"), "")?;

@@ -63,7 +63,7 @@ async fn retired_keys_are_obeyed_by_nobody() -> Result<()> {
     let marker = marker.to_str().context("a path")?.to_owned();
     rogue.sign_with(&job)?;
     let offered = rogue.job(&format!("echo stolen >> {marker}"));
-    let offer = encoded(&ToBridge::Offer(rogue.sign(&offered)?))?;
+    let offer = encoded(&ToBridge::Offer(rogue.sign(&offered)?.into()))?;
     rogue.offer(&offer).await?;
     rogue.sign_with(&new)?;
     rogue.prove_alive(&marker).await?;

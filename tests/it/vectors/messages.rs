@@ -6,18 +6,20 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{
-    Greeting, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge, ToHub, Welcome,
+    Greeting, Offer, Receipt, ReceiptEvent, Refusal, Renew, Renewed, Status, ToBridge, ToHub,
+    Welcome,
 };
 use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Digest, Exit, Extent, Found, FoundFile, OnDisconnect, OnFull, Outcome};
+use steward_shared::proof::Proof;
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier, pae};
 use steward_shared::template::{Piece, Value as InputValue, Values};
 use steward_shared::time::Timestamp;
 
 use super::content::{
     ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, TRUST_KEY, ack, counted, exit, hello, job, permit_refused, plain_job, receipt,
-    signing_key, trust_document,
+    STRANGER_KEY, TRUST_KEY, ack, counted, exit, hello, job, permit_refused, plain_job, proof,
+    receipt, signing_key, trust_document,
 };
 use super::remote::{
     CONNECTION_CLOSED, LEASE_ENDED, attempt_keys, looking_job, releasing_permit, remote_job,
@@ -395,7 +397,25 @@ pub(super) fn to_bridge() -> Result<Vec<Vector>> {
             all.push(framed!($name, "to_bridge", "", ToBridge, frame, shown));
         }};
     }
-    signed!("offer", Offer, job()?);
+    for (name, proof) in [
+        ("offer", None),
+        ("offer-of-a-signed-template", Some(proof())),
+    ] {
+        let content = job()?;
+        let signed = Signed::new(&content, &key)?;
+        let shown = json!({ "Offer": {
+            "job": envelope_fields(&signed, &content)?,
+            "proof": proof.as_ref().map(|proof: &Proof| json!({
+                "manifest": hex(&proof.manifest),
+                "signatures": proof.signatures,
+            })),
+        }});
+        let frame = ToBridge::Offer(Offer {
+            job: signed,
+            proof: proof.map(Box::new),
+        });
+        all.push(framed!(name, "to_bridge", "", ToBridge, frame, shown));
+    }
     signed!("permit", Permit, PERMIT);
     signed!("permit-refused", PermitRefused, refused);
     signed!("cancel", Cancel, CANCEL);

@@ -104,7 +104,7 @@ impl Journal {
     /// Takes a frame of the hub; what is to be started because of it.
     pub(super) fn take(&mut self, frame: &ToBridge) -> Result<Option<Start>> {
         match frame {
-            ToBridge::Offer(job) => self.offered(&self.believed(job)?)?,
+            ToBridge::Offer(offer) => self.offered(&self.believed(&offer.job)?)?,
             ToBridge::Permit(permit) => return self.permitted(&self.believed(permit)?),
             ToBridge::PermitRefused(no) => {
                 let no = self.believed(no)?;

@@ -69,7 +69,7 @@ impl Bench {
             starts_last_minute: 0,
         };
         self.policy
-            .admit(job, &load, Timestamp::from_millis(0))
+            .admit(job, None, &load, Timestamp::from_millis(0))
             .unwrap()
     }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use steward_shared::cause::chain;
 use steward_shared::codec::CodecError;
 use steward_shared::frame::{
-    AttemptKeys, Challenge, Hello, OpenAttempt, Permit, Receipt, ReceiptEvent, Status, ToBridge,
-    ToHub, Welcome,
+    AttemptKeys, Challenge, Hello, Offer, OpenAttempt, Permit, Receipt, ReceiptEvent, Status,
+    ToBridge, ToHub, Welcome,
 };
 use steward_shared::id::{AttemptId, BridgeId, ClusterId};
-use steward_shared::job::{Digest, Job};
+use steward_shared::job::Digest;
 use steward_shared::sign::{Payload, Signed};
 use steward_shared::trust::TrustDocument;
 
@@ -165,7 +165,7 @@ impl Judge {
         match frame {
             ToBridge::Challenge(challenge) => self.hello(challenge, turn)?,
             ToBridge::Welcome(welcome) => self.welcome(welcome, turn),
-            ToBridge::Offer(signed) => self.offer(&signed, turn),
+            ToBridge::Offer(offer) => self.offer(offer, turn),
             ToBridge::Permit(signed) => {
                 if let Some(permit) = gate::believed(&signed, &self.bench.trust) {
                     let mine = self.is_mine(permit.cluster, permit.bridge);
@@ -269,8 +269,9 @@ impl Judge {
         self.handle(Event::Connected, turn);
     }
 
-    fn offer(&mut self, signed: &Signed<Job>, turn: &mut Turn<'_>) {
-        let job = match gate::verify(signed, &self.bench.trust) {
+    fn offer(&mut self, offer: Offer, turn: &mut Turn<'_>) {
+        let Offer { job: signed, proof } = offer;
+        let job = match gate::verify(&signed, &self.bench.trust) {
             Ok(job) => job,
             Err(error) => {
                 return tracing::error!(
@@ -302,7 +303,12 @@ impl Judge {
             return tracing::warn!(%run, attempt = %offered.attempt, "dropped an offer of an attempt that is settled");
         }
         let known = self.session.held(offered.attempt).is_some();
-        let verdict = match gate::admit(job, body, &facts, self.session.is_replay(&offered)) {
+        let verdict = match gate::admit(
+            (job, body),
+            proof,
+            &facts,
+            self.session.is_replay(&offered),
+        ) {
             Ok(admitted) => {
                 if !known {
                     self.admitted.insert(offered.attempt, admitted);
@@ -350,15 +356,17 @@ impl Judge {
         let admitted = self.admitted.get_mut(&permit.attempt)?;
         match orders.policy.as_ref() {
             Err(error) => Some(format!("policy: {}", chain(error))),
-            Ok(policy) => match policy.admit(&admitted.job, &load, now.wall) {
-                Ok(admission) => {
-                    admitted.admission = admission;
-                    admitted.released.clone_from(&permit.released);
-                    admitted.connection = permit.connection;
-                    None
+            Ok(policy) => {
+                match policy.admit(&admitted.job, admitted.proof.as_deref(), &load, now.wall) {
+                    Ok(admission) => {
+                        admitted.admission = admission;
+                        admitted.released.clone_from(&permit.released);
+                        admitted.connection = permit.connection;
+                        None
+                    }
+                    Err(refusal) => Some(format!("{}: {}", refusal.clause, refusal.message)),
                 }
-                Err(refusal) => Some(format!("{}: {}", refusal.clause, refusal.message)),
-            },
+            }
         }
     }
 

@@ -437,6 +437,7 @@ impl Turns {
         };
         let Admitted {
             job,
+            proof: _,
             admission,
             body,
             released,

@@ -6,6 +6,7 @@ mod noun;
 mod run;
 mod secret;
 mod source;
+mod template;
 mod value;
 
 use std::path::PathBuf;
@@ -17,11 +18,11 @@ pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
     NewTarget, OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb,
-    TemplateVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use secret::{SecretArgs, VaultVerb};
 pub(crate) use source::{CredentialArgs, DatabaseArgs, SourceVerb};
+pub(crate) use template::{SignTemplate, TemplateFile, TemplateVerb};
 pub(crate) use value::Pair;
 
 /// Runs tasks across segmented networks, through a Steward hub.

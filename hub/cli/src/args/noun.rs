@@ -198,28 +198,6 @@ pub(crate) enum TaskVerb {
     },
 }
 
-/// `steward templates`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TemplateVerb {
-    /// Check a file without a hub
-    Lint {
-        /// The file, or - for standard input
-        file: PathBuf,
-    },
-    /// All templates
-    List(ListArgs),
-    /// Publish a new version from a file
-    Publish(DocumentFile),
-    /// One template: the newest version, or NAME@VERSION
-    Show {
-        /// The template
-        template: String,
-        /// Its YAML, as it was published
-        #[arg(long)]
-        source: bool,
-    },
-}
-
 /// A target to add.
 #[derive(Debug, Args)]
 pub(crate) struct NewTarget {

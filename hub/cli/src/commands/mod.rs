@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod attempts;
+mod authors;
 mod bridges;
 mod context;
 mod credentials;
@@ -44,6 +45,12 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Dev(args) => return crate::dev::dev(screen, args).await,
         Command::Templates(crate::args::TemplateVerb::Lint { file }) => {
             return templates::lint(screen, &file);
+        }
+        Command::Templates(crate::args::TemplateVerb::Manifest(file)) => {
+            return authors::manifest(screen, &file);
+        }
+        Command::Templates(crate::args::TemplateVerb::Sign(args)) if args.out.is_some() => {
+            return authors::sign_into_file(screen, &args);
         }
         Command::Apply(_)
         | Command::Artifacts(_)

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use steward_shared::template::parse_documents;
+use steward_shared::template::{Document, parse_documents};
 
-use super::{Desk, document, noun};
+use super::{Desk, authors, document, noun};
 use crate::args::TemplateVerb;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -15,6 +15,8 @@ use crate::output::Screen;
 pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exit, Error> {
     match verb {
         TemplateVerb::Lint { file } => lint(desk.screen, &file),
+        TemplateVerb::Manifest(file) => authors::manifest(desk.screen, &file),
+        TemplateVerb::Sign(args) => authors::sign(desk, &args).await,
         TemplateVerb::List(args) => desk.list(&noun::TEMPLATE, &args).await,
         TemplateVerb::Publish(file) => document::create(desk, &noun::TEMPLATE, &file).await,
         TemplateVerb::Show {
@@ -47,15 +49,7 @@ pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exi
 
 /// Checks a file of documents without a hub.
 pub(crate) fn lint(screen: &Screen, file: &Path) -> Result<Exit, Error> {
-    let text = document::read(file)?;
-    let documents = parse_documents(&text).map_err(|error| {
-        let place = match (error.line, error.column) {
-            (Some(line), Some(column)) => format!(":{line}:{column}"),
-            (Some(line), None) => format!(":{line}"),
-            (None, _) => String::new(),
-        };
-        Error::usage(format!("{}{place}: {}", file.display(), error.message))
-    })?;
+    let documents = documents(file)?;
     if screen.format.for_programs() {
         screen.json(&json!({"documents": documents.len()}))?;
     } else {
@@ -66,4 +60,17 @@ pub(crate) fn lint(screen: &Screen, file: &Path) -> Result<Exit, Error> {
         screen.note(&format!("{}: {count}, no mistakes", file.display()));
     }
     Ok(Exit::Done)
+}
+
+/// The documents of a file; what is wrong with it is told with its place.
+pub(crate) fn documents(file: &Path) -> Result<Vec<Document>, Error> {
+    let text = document::read(file)?;
+    parse_documents(&text).map_err(|error| {
+        let place = match (error.line, error.column) {
+            (Some(line), Some(column)) => format!(":{line}:{column}"),
+            (Some(line), None) => format!(":{line}"),
+            (None, _) => String::new(),
+        };
+        Error::usage(format!("{}{place}: {}", file.display(), error.message))
+    })
 }

@@ -6,13 +6,13 @@ use serde_json::json;
 use steward_certs::ssh::public_half;
 use steward_shared::credential::CredentialKind;
 use steward_shared::id::{RunId, TaskId, TemplateId};
-use steward_shared::template::{Executor, Manifest, Rotation, TemplateName};
+use steward_shared::template::{Executor, Manifest, Rotation, SIGN_IN, TemplateName};
 
 use super::super::credentials::{find_credential, opened};
 use super::super::documents::{find_template, manifest_of};
 use super::super::error::FlowError;
 use super::super::own::Own;
-use super::super::runs::{add, free_code};
+use super::super::runs::{add, free_code, is_for};
 use super::means;
 use super::step::{Stage, others_tried};
 use crate::limits::ROTATION_STEP_WITHIN;
@@ -184,6 +184,8 @@ fn run(
         let why = format!("{} is nothing to sign in with", login.0.name);
         return Err(FlowError::invalid("credential", why));
     }
+    let (name, address) = tx.target_shown(place.target)?;
+    is_for(manifest, (&name, &address), Some(&login.0.account))?;
     let values = manifest
         .values(&inputs(tx, stage, manifest, versions)?)
         .map_err(FlowError::Inputs)?;
@@ -273,8 +275,7 @@ fn own<'a>(stage: &'a Stage<'_>, name: &'a str) -> Own<'a> {
 
 /// The template that signs in and does nothing.
 fn sign_in_template(tx: &mut Tx<'_>, stage: &Stage<'_>) -> Result<TemplateRow, FlowError> {
-    let source = "template: sign-in\nexecutor: ssh\nsteps: [ { run: \"true\" } ]\ntimeout: 60s\n";
-    own(stage, "sign in").template(tx, source)
+    own(stage, "sign in").template(tx, SIGN_IN)
 }
 
 /// The task that a credential's runs belong to.

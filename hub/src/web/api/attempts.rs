@@ -66,6 +66,19 @@ pub(crate) async fn attempt(
     Ok(Json(shown::attempt(&find(&app.flow, &name).await?)))
 }
 
+/// The job as it was offered, for `steward-bridge explain`: as long as its bridge may need it again, and when it was
+/// refused.
+#[utoipa::path(get, path = "/api/v1/attempts/{attempt}/job", params(("attempt" = String, Path,)), responses((status = 200, body = String, content_type = "application/octet-stream")))]
+pub(crate) async fn job(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let attempt = find(&app.flow, &name).await?;
+    let offer = app.flow.offer_of(&attempt).await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, offer).into_response())
+}
+
 /// Every transition of an attempt.
 #[utoipa::path(get, path = "/api/v1/attempts/{attempt}/events", params(("attempt" = String, Path,)), responses((status = 200, body = List<Event>)))]
 pub(crate) async fn events(

@@ -27,11 +27,33 @@ pub struct Template {
     help: Option<String>,
     executor: &'static str,
     sha256: String,
+    /// Who has signed it.
+    signatures: Vec<TemplateSignature>,
     source: String,
     /// JSON Schema of the inputs.
     schema: serde_json::Value,
     author: String,
     created_at: String,
+}
+
+/// A signature of a template version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TemplateSignature {
+    /// SHA-256 of the key, as OpenSSH shows it.
+    key: String,
+    /// SSHSIG, in its armour.
+    signature: String,
+    /// Who brought it.
+    author: String,
+    created_at: String,
+}
+
+/// A signature to keep.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSignature {
+    /// SSHSIG for the namespace `steward-template` over the canonical form, in its armour.
+    signature: String,
 }
 
 /// A template version, named.
@@ -96,8 +118,15 @@ pub struct AppliedDocument {
     change: &'static str,
 }
 
-fn template_shown(row: TemplateRow) -> Result<Template, FlowError> {
+fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowError> {
     let manifest = manifest_of(&row)?;
+    let signatures = tx.template_signatures(row.id)?.into_iter();
+    let signatures = signatures.map(|one| TemplateSignature {
+        key: one.key,
+        signature: one.signature,
+        author: one.author,
+        created_at: one.created_at.to_string(),
+    });
     Ok(Template {
         id: row.id.to_string(),
         name: row.name,
@@ -108,6 +137,7 @@ fn template_shown(row: TemplateRow) -> Result<Template, FlowError> {
         title: manifest.title.clone(),
         help: manifest.help.clone(),
         sha256: row.sha256,
+        signatures: signatures.collect(),
         source: row.source,
         author: row.author,
         created_at: row.created_at.to_string(),
@@ -172,10 +202,8 @@ pub(crate) async fn templates(
         .flow
         .store
         .read(move |tx| {
-            tx.templates(&after, limit)?
-                .into_iter()
-                .map(template_shown)
-                .collect()
+            let rows = tx.templates(&after, limit)?.into_iter();
+            rows.map(|row| template_shown(tx, row)).collect()
         })
         .await;
     Ok(Json(List::new(items?, limit, |template| {
@@ -189,21 +217,46 @@ pub(crate) async fn template(
     State(app): State<App>,
     Path(wanted): Path<String>,
 ) -> Result<Json<Template>, Problem> {
-    let (name, version) = match wanted.split_once('@') {
-        None => (wanted, None),
+    let (name, version) = named(wanted)?;
+    let row: Result<_, FlowError> = app
+        .flow
+        .store
+        .read(move |tx| {
+            let row = find_template(tx, &name, version)?;
+            template_shown(tx, row)
+        })
+        .await;
+    Ok(Json(row?))
+}
+
+/// A template's name and its version, where one is named.
+fn named(wanted: String) -> Result<(String, Option<u32>), FlowError> {
+    match wanted.split_once('@') {
+        None => Ok((wanted, None)),
         Some((name, version)) => {
             let number = version
                 .parse()
                 .map_err(|_| FlowError::missing("template", wanted.clone()))?;
-            (name.to_owned(), Some(number))
+            Ok((name.to_owned(), Some(number)))
         }
-    };
-    let row: Result<_, FlowError> = app
+    }
+}
+
+/// Keeps a signature of a template: `name` for the newest version, `name@3` for that one.
+#[utoipa::path(post, path = "/api/v1/templates/{template}/signatures", params(("template" = String, Path,)), request_body = NewSignature, responses((status = 201, body = Template)))]
+pub(crate) async fn sign_template(
+    State(app): State<App>,
+    caller: Caller,
+    Path(wanted): Path<String>,
+    Body(new, _): Body<NewSignature>,
+) -> Result<(StatusCode, Json<Template>), Problem> {
+    let (name, version) = named(wanted)?;
+    let row = app
         .flow
-        .store
-        .read(move |tx| template_shown(find_template(tx, &name, version)?))
-        .await;
-    Ok(Json(row?))
+        .sign_template(&caller.user, (&name, version), &new.signature)
+        .await?;
+    let shown: Result<_, FlowError> = app.flow.store.read(move |tx| template_shown(tx, row)).await;
+    Ok((StatusCode::CREATED, Json(shown?)))
 }
 
 /// Publishes a template: a new version, unless it says what the newest says already.
@@ -217,7 +270,10 @@ pub(crate) async fn add_template(
     let row: Result<_, FlowError> = app
         .flow
         .store
-        .read(move |tx| template_shown(find_template(tx, &name, None)?))
+        .read(move |tx| {
+            let row = find_template(tx, &name, None)?;
+            template_shown(tx, row)
+        })
         .await;
     Ok((StatusCode::CREATED, Json(row?)))
 }

@@ -321,6 +321,12 @@ fn table(app: App) -> Table {
             P::TasksRead,
             tasks::template,
         )
+        .route(
+            "POST",
+            "/api/v1/templates/{template}/signatures",
+            P::TasksWrite,
+            tasks::sign_template,
+        )
         .route("GET", "/api/v1/tasks", P::TasksRead, tasks::tasks)
         .route("POST", "/api/v1/tasks", P::TasksWrite, tasks::add_task)
         .route("GET", "/api/v1/tasks/{task}", P::TasksRead, tasks::task)
@@ -378,6 +384,12 @@ fn table(app: App) -> Table {
             "/api/v1/attempts/{attempt}",
             P::RunsRead,
             attempts::attempt,
+        )
+        .route(
+            "GET",
+            "/api/v1/attempts/{attempt}/job",
+            P::RunsRead,
+            attempts::job,
         )
         .route(
             "GET",

@@ -1,0 +1,122 @@
+//! The rules of the policy's `[templates]` section: which templates, and who must have written them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use steward_certs::signature::{Signature, Signers, TEMPLATE};
+use steward_shared::action::Action;
+use steward_shared::frame::Refusal;
+use steward_shared::job::Job;
+use steward_shared::proof::{Deviation, Proof, follows};
+use steward_shared::template::Manifest;
+use steward_shared::time::Timestamp;
+
+use super::{named, quoted, refused};
+
+/// The section `[templates]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TemplatesSection {
+    /// The names of templates that may be run.
+    #[serde(default = "any")]
+    pub(super) names: Vec<String>,
+    /// Whose signatures count, in OpenSSH's format of `allowed_signers`.
+    pub(super) authors: Option<PathBuf>,
+    /// How many of them must have signed a template.
+    #[serde(default = "one")]
+    pub(super) signatures: usize,
+}
+
+fn any() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// Applies the list of templates. What only looks at host keys or signs in has no template of anybody's.
+pub(super) fn listed(section: Option<&TemplatesSection>, job: &Job) -> Result<(), Refusal> {
+    match section {
+        Some(section) if !is_built_in(job) && !named(&section.names, &job.template.name) => {
+            Err(refused(
+                "policy.templates.names",
+                &job.template.name,
+                "is not in the list of templates",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Proves that as many authors as it takes have signed what the job does.
+pub(super) fn authored(
+    authors: &Signers,
+    needed: usize,
+    job: &Job,
+    proof: Option<&Proof>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    if is_built_in(job) {
+        return Ok(());
+    }
+    let name = &job.template.name;
+    let Some(proof) = proof else {
+        return Err(refused(
+            "policy.require.tier",
+            name,
+            "is not signed by anybody",
+        ));
+    };
+    proof.concerns(job).map_err(|why| deviates(&why))?;
+    let mut keys = BTreeSet::new();
+    let mut unbelieved = None;
+    for text in &proof.signatures {
+        let signature = Signature::parse(text).map_err(|why| why.to_string());
+        let signed = signature.and_then(|signature| {
+            let by = signature.fingerprint();
+            if authors.who(&signature, TEMPLATE, now).is_none() {
+                return Err(format!("{by} is not one of the authors"));
+            }
+            let good = signature.verify(TEMPLATE, &proof.manifest);
+            good.map(|()| by).map_err(|why| why.to_string())
+        });
+        match signed {
+            Ok(by) => drop(keys.insert(by)),
+            Err(why) => unbelieved = Some(why),
+        }
+    }
+    if keys.len() < needed {
+        let why = unbelieved.map_or_else(String::new, |why| format!(": {why}"));
+        return Err(Refusal {
+            clause: "policy.templates.signatures".to_owned(),
+            message: format!(
+                "{} is signed by {} of the authors, and {needed} must have signed it{why}",
+                quoted(name),
+                keys.len(),
+            ),
+        });
+    }
+    proof
+        .manifest(job)
+        .and_then(|manifest| follows(job, &manifest))
+        .map_err(|why| deviates(&why))
+}
+
+fn deviates(why: &Deviation) -> Refusal {
+    Refusal {
+        clause: "policy.require.tier".to_owned(),
+        message: why.to_string(),
+    }
+}
+
+/// Whether the job is one of those that every hub makes by itself, and that run nothing: a look at host keys, and a
+/// sign-in.
+fn is_built_in(job: &Job) -> bool {
+    match &job.action {
+        Action::HostKeys(_) => true,
+        Action::Ssh(_) => Manifest::sign_in().is_ok_and(|manifest| follows(job, &manifest).is_ok()),
+        Action::Local(_) => false,
+    }
+}

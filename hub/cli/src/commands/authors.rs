@@ -1,0 +1,126 @@
+//! `steward templates manifest` and `sign`: what the authors of a template sign, with ordinary SSH keys.
+//!
+//! OpenSSH's own `ssh-keygen` signs, because it knows agents, passphrases and security keys.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use steward_certs::signature::{Signature, TEMPLATE};
+use steward_shared::job::Digest;
+use steward_shared::template::{Document, Manifest};
+
+use super::{Desk, body, document, noun, templates};
+use crate::args::{SignTemplate, TemplateFile};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::Screen;
+
+/// Prints the canonical form of a template.
+pub(crate) fn manifest(screen: &Screen, file: &TemplateFile) -> Result<Exit, Error> {
+    let canonical = String::from_utf8(named(file)?.canonical()).map_err(|_| Error::Garbled {
+        expected: "a template",
+    })?;
+    // Not one byte more: this is what is signed.
+    screen.print(&canonical)?;
+    Ok(Exit::Done)
+}
+
+/// Signs a template into a file; no hub is asked.
+pub(crate) fn sign_into_file(screen: &Screen, args: &SignTemplate) -> Result<Exit, Error> {
+    let (Some(key), Some(out)) = (&args.key, &args.out) else {
+        return Err(Error::usage("--out needs --key".to_owned()));
+    };
+    let manifest = named(&args.template)?;
+    let signature = signed(key, &manifest)?;
+    fs::write(out, signature).map_err(Error::file("write the signature"))?;
+    screen.note(&format!("{} is signed: {}", manifest.name, out.display()));
+    Ok(Exit::Done)
+}
+
+/// Signs a template, or takes a signature that was made before, and gives it to the hub.
+pub(crate) async fn sign(desk: &Desk<'_>, args: &SignTemplate) -> Result<Exit, Error> {
+    let manifest = named(&args.template)?;
+    let canonical = manifest.canonical();
+    let shown = desk.client.get(&["templates", &manifest.name], &[]).await?;
+    let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("sha256") != Digest::of(&canonical).to_string() {
+        return Err(Error::usage(format!(
+            "the newest version of {} at the hub is another one than the file's: publish the file first, or sign the \
+             file that was published",
+            manifest.name
+        )));
+    }
+    let signature = match (&args.signature, &args.key) {
+        (Some(file), _) => document::read(file)?,
+        (None, Some(key)) => signed(key, &manifest)?,
+        (None, None) => return Err(Error::usage("--key or --signature is needed".to_owned())),
+    };
+    let version = shown.get("version").and_then(Value::as_u64);
+    let version = version.ok_or(Error::Garbled {
+        expected: "a template",
+    })?;
+    let place = format!("{}@{version}", manifest.name);
+    let path = ["templates", &place, "signatures"];
+    let kept = desk
+        .client
+        .post(&path, &body(&[("signature", json!(signature))]))
+        .await?;
+    desk.show(&noun::TEMPLATE, &kept)
+}
+
+/// The one template of a file, or the one of that name.
+fn named(file: &TemplateFile) -> Result<Manifest, Error> {
+    let found =
+        templates::documents(&file.file)?
+            .into_iter()
+            .filter_map(|document| match document {
+                Document::Template { manifest, .. } => Some(manifest),
+                Document::Credential { .. }
+                | Document::Site(_)
+                | Document::Target(_)
+                | Document::Task { .. } => None,
+            });
+    let mut found = found.filter(|manifest| {
+        let wanted = file.template.as_ref();
+        wanted.is_none_or(|wanted| *wanted == manifest.name)
+    });
+    let path = file.file.display();
+    match (found.next(), found.next()) {
+        (Some(manifest), None) => Ok(*manifest),
+        (Some(_), Some(_)) => Err(Error::usage(format!(
+            "{path} holds several templates: say which, with --template NAME"
+        ))),
+        (None, _) => Err(Error::usage(format!("{path} holds no such template"))),
+    }
+}
+
+/// Has `ssh-keygen` sign the canonical form of a template.
+fn signed(key: &Path, manifest: &Manifest) -> Result<String, Error> {
+    let canonical = manifest.canonical();
+    let mut child = Command::new("ssh-keygen")
+        .args(["-Y", "sign", "-n", TEMPLATE, "-f"])
+        .arg(key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(Error::file("start ssh-keygen, which comes with OpenSSH"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends early says why by itself.
+        drop(stdin.write_all(&canonical));
+    }
+    let ended = child
+        .wait_with_output()
+        .map_err(Error::file("wait for ssh-keygen"))?;
+    let text = String::from_utf8(ended.stdout).unwrap_or_default();
+    let good = Signature::parse(&text).and_then(|one| one.verify(TEMPLATE, &canonical));
+    match good {
+        Ok(()) if ended.status.success() => Ok(text),
+        Ok(()) | Err(_) => Err(Error::usage(format!(
+            "ssh-keygen has made no signature with {}",
+            key.display()
+        ))),
+    }
+}
