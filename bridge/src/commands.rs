@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::bridge::{BridgeError, enroll, serve_runner};
 use crate::config::{Config, ConfigError};
+use crate::explain::explain;
 use crate::keep;
 use crate::limits::{DISK_RESERVE_BYTES, STOP_WITHIN};
 use crate::link::identity::Identity;
@@ -56,6 +57,11 @@ enum Command {
     Link(LinkArgs),
     /// Check configuration, enrolment and policy without starting anything.
     Check,
+    /// Say whether this bridge would take a job, and which clause would refuse it.
+    Explain {
+        /// The job, as `steward attempts job` writes it.
+        file: PathBuf,
+    },
     /// Start nothing any more until `unlock`; what runs goes on. The hub cannot lift it.
     Lock,
     /// Start jobs again.
@@ -144,6 +150,7 @@ pub async fn run(cli: Cli, config: Config) -> anyhow::Result<ExitCode> {
         Command::Runner(args) => runner(&config, &args).await,
         Command::Link(_) => link(&config).await,
         Command::Check => Ok(check(&config)),
+        Command::Explain { file } => explained(&config, &file),
         Command::Lock => {
             keep::write(&config.lock_file(), b"locked by its operator\n")?;
             say("locked: nothing is started until `steward-bridge unlock`; what runs goes on")
@@ -358,12 +365,19 @@ fn check(config: &Config) -> ExitCode {
             Err(error) => Err(chain(&error)),
         },
     );
+    let policy = Policy::read(&config.policy_file());
+    let sentences = policy
+        .as_ref()
+        .map_or_else(|_| Vec::new(), Policy::sentences);
     tell(
         "policy",
-        Policy::read(&config.policy_file())
+        policy
             .map(|policy| format!("{} ({})", config.policy_file().display(), policy.digest()))
             .map_err(|error| chain(&error)),
     );
+    for sentence in sentences {
+        drop(say(&format!("      {sentence}")));
+    }
     tell("disk", disk(config));
     if config.lock_file().exists() {
         tell(
@@ -377,6 +391,19 @@ fn check(config: &Config) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Prints what the bridge would say to a job; 3 when it would refuse it.
+fn explained(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
+    let explained = explain(config, file)?;
+    for line in explained.lines {
+        say(&line)?;
+    }
+    Ok(if explained.admitted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
 }
 
 /// Whether the disk under the data has room for new jobs.

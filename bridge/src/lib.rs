@@ -17,6 +17,7 @@ pub mod link;
 pub mod runner;
 
 mod bridge;
+pub mod explain;
 mod supervisor;
 
 pub mod commands;

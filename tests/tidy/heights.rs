@@ -49,7 +49,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["policy"],
             &["config", "keep", "wire"],
             &["link", "runner"],
-            &["bridge", "supervisor"],
+            &["bridge", "explain", "supervisor"],
             &["commands"],
         ],
     ),

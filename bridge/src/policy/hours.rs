@@ -56,6 +56,32 @@ impl Default for Hours {
 }
 
 impl Hours {
+    /// When jobs may start, for people.
+    pub(super) fn sentence(&self) -> String {
+        if *self == Self::default() {
+            return "They may start at any time.".to_owned();
+        }
+        if self.days.is_empty() || self.periods.is_empty() {
+            return "They may start at no time: the list of hours is empty.".to_owned();
+        }
+        let days: Vec<_> = self
+            .days
+            .iter()
+            .map(|day| format!("{day:?}").to_ascii_lowercase())
+            .collect();
+        let clock = |minute: u64| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let periods: Vec<_> = self
+            .periods
+            .iter()
+            .map(|period| format!("{}-{}", clock(period.from), clock(period.to)))
+            .collect();
+        format!(
+            "They may start on {}, at {} (UTC).",
+            days.join(", "),
+            periods.join(", ")
+        )
+    }
+
     pub(super) fn admit(&self, now: Timestamp) -> Result<(), Refusal> {
         let minutes = now.as_millis() / 60_000;
         // The first of January 1970 was a Thursday.

@@ -10,6 +10,7 @@ mod environment;
 mod file;
 mod hours;
 mod program;
+mod sentences;
 mod ssh;
 mod starter;
 mod templates;

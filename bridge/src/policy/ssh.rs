@@ -1,5 +1,6 @@
 //! The rules of the policy's `[ssh]` section: which targets, which kinds of credential, which accounts.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -62,6 +63,21 @@ impl FromStr for TargetRule {
             return Err(RULE);
         };
         Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for TargetRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            HostRule::Any => f.write_str("*")?,
+            HostRule::Net(net @ IpNet::V6(_)) => write!(f, "[{net}]")?,
+            HostRule::Net(net @ IpNet::V4(_)) => write!(f, "{net}")?,
+            HostRule::Name(name) => f.write_str(name)?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => f.write_str(":*"),
+        }
     }
 }
 

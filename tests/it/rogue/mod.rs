@@ -3,6 +3,7 @@
 
 mod authors;
 mod bridge;
+mod clauses;
 mod doors;
 mod files;
 mod hub;

@@ -129,6 +129,14 @@ pub(crate) enum AttemptVerb {
         /// The attempt
         attempt: String,
     },
+    /// Its signed job, for `steward-bridge explain`: while it is open, and when it was refused
+    Job {
+        /// The attempt
+        attempt: String,
+        /// Where to write it
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// What it has written, byte for byte
     Output {
         /// The attempt

@@ -1,5 +1,8 @@
 //! `steward attempts`.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use steward_shared::log::Stream;
 
@@ -20,6 +23,7 @@ pub(crate) async fn attempts(desk: &Desk<'_>, verb: AttemptVerb) -> Result<Exit,
                 .await?;
             show_events(desk, &events)
         }
+        AttemptVerb::Job { attempt, out } => job(desk, &attempt, &out).await,
         AttemptVerb::Output {
             attempt,
             stream,
@@ -42,6 +46,21 @@ pub(crate) async fn attempts(desk: &Desk<'_>, verb: AttemptVerb) -> Result<Exit,
             desk.show(&noun::ATTEMPT, &attempt)
         }
     }
+}
+
+/// Writes the signed job of an attempt to a file.
+async fn job(desk: &Desk<'_>, attempt: &str, out: &Path) -> Result<Exit, Error> {
+    let mut body = desk.client.open(&["attempts", attempt, "job"], &[]).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = desk.client.piece(&mut body).await? {
+        bytes.extend_from_slice(&piece);
+    }
+    fs::write(out, bytes).map_err(Error::file("write the job"))?;
+    let shown = out.display();
+    desk.screen.note(&format!(
+        "{shown}: on its bridge, steward-bridge explain {shown}"
+    ));
+    Ok(Exit::Done)
 }
 
 fn show_events(desk: &Desk<'_>, events: &Value) -> Result<Exit, Error> {

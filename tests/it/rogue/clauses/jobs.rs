@@ -1,0 +1,269 @@
+//! Jobs that a policy must keep out, each for one reason.
+
+use std::collections::BTreeMap;
+
+use steward_shared::action::{Action, HostKeys, Jump, Local, Server, Ssh, TargetRef};
+use steward_shared::credential::{CredentialKind, JobSecret, Login};
+use steward_shared::id::{CredentialId, TargetId};
+use steward_shared::job::Job;
+use steward_shared::template::{Piece, Step, StepKind, Word};
+
+fn step(kind: StepKind) -> Step {
+    Step {
+        kind,
+        when: None,
+        ok: vec![0],
+        timeout_ms: 0,
+    }
+}
+
+fn word(text: &str) -> Word {
+    Word {
+        pieces: vec![Piece::Text(text.to_owned())],
+    }
+}
+
+pub(super) fn run(words: &[&str]) -> Step {
+    step(StepKind::Run {
+        words: words.iter().map(|text| word(text)).collect(),
+        stdin: None,
+    })
+}
+
+fn script(interpreter: &str) -> Step {
+    step(StepKind::Script {
+        interpreter: vec![interpreter.to_owned()],
+        text: "id\n".to_owned(),
+    })
+}
+
+pub(super) fn local(job: &mut Job, steps: Vec<Step>, change: impl FnOnce(&mut Local)) {
+    let mut action = Local {
+        steps,
+        values: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        directory: None,
+        run_as: None,
+    };
+    change(&mut action);
+    job.action = Action::Local(action);
+}
+
+fn login(kind: CredentialKind, account: &str) -> Login {
+    Login {
+        credential: CredentialId::by_time(),
+        name: "login".to_owned(),
+        kind,
+        account: account.to_owned(),
+    }
+}
+
+/// A job over SSH that this policy allows, but for what is changed.
+pub(super) fn ssh(job: &mut Job, change: impl FnOnce(&mut Ssh)) {
+    let mut action = Ssh {
+        steps: vec![run(&["id"])],
+        values: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        directory: None,
+        server: server(22),
+        terminal: false,
+        reuse_ms: 0,
+        jump: None,
+    };
+    change(&mut action);
+    job.login = Some(login(CredentialKind::SshKey, "deploy"));
+    job.action = Action::Ssh(action);
+}
+
+fn server(port: u16) -> Server {
+    Server {
+        port,
+        ..Server::default()
+    }
+}
+
+fn jump(address: &str, kind: CredentialKind, account: &str) -> Jump {
+    Jump {
+        target: TargetRef {
+            id: TargetId::by_time(),
+            name: "hop".to_owned(),
+            address: address.to_owned(),
+        },
+        server: server(22),
+        login: Some(login(kind, account)),
+    }
+}
+
+fn secret(job: &mut Job) {
+    job.secrets.push(JobSecret {
+        name: "db".to_owned(),
+        credential: CredentialId::by_time(),
+        of: "billing".to_owned(),
+        kind: CredentialKind::Password,
+    });
+}
+
+fn put() -> Step {
+    step(StepKind::Put {
+        file: word("sha256:00"),
+        to: word("/tmp/x"),
+        mode: 0o600,
+    })
+}
+
+pub(super) type Change = fn(&mut Job);
+
+/// Jobs, and the clause that must keep each of them out.
+pub(super) const JOBS: &[(&str, Change)] = &[
+    ("policy.projects", |job| job.project = "other".to_owned()),
+    ("policy.projects", |job| job.project = "Default".to_owned()),
+    ("policy.projects", |job| job.project = "*".to_owned()),
+    ("policy.templates.names", |job| {
+        job.template.name = "other".to_owned()
+    }),
+    ("policy.templates.names", |job| {
+        job.template.name = "rogue\n".to_owned()
+    }),
+    ("policy.local.run_as", |job| {
+        local(job, vec![run(&["uname"])], |action| {
+            action.run_as = Some("daemon".to_owned())
+        });
+    }),
+    ("policy.local.run_as", |job| {
+        local(job, vec![run(&["uname"])], |action| {
+            action.run_as = Some("no-such-user".to_owned())
+        });
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["id"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["/bin/sh", "-c", "id"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["./uname"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["/tmp/../usr/bin/id"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["true"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&["uname"]), run(&["id"])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![run(&[])], |_| ())
+    }),
+    ("policy.local.binaries", |job| {
+        local(job, vec![put()], |_| ())
+    }),
+    ("policy.local.scripts", |job| {
+        local(job, vec![script("/bin/sh")], |_| ())
+    }),
+    ("policy.local.scripts", |job| {
+        local(job, vec![script("/usr/bin/uname")], |_| ())
+    }),
+    ("policy.local.environment", |job| {
+        local(job, vec![run(&["uname"])], |action| {
+            action
+                .environment
+                .insert("LD_PRELOAD".to_owned(), "/tmp/x.so".to_owned());
+        });
+    }),
+    ("policy.local.environment", |job| {
+        local(job, vec![run(&["uname"])], |action| {
+            action
+                .environment
+                .insert("PATH".to_owned(), "/tmp".to_owned());
+        });
+    }),
+    ("policy.local.environment", |job| {
+        local(job, vec![run(&["uname"])], |action| {
+            action
+                .environment
+                .insert("STEWARD_RUN".to_owned(), "x".to_owned());
+        });
+    }),
+    ("policy.local.secrets", |job| {
+        local(job, vec![run(&["uname"])], |_| ());
+        secret(job);
+    }),
+    ("policy.ssh.targets", |job| {
+        ssh(job, |action| action.server.port = 23)
+    }),
+    ("policy.ssh.targets", |job| {
+        ssh(job, |_| ());
+        job.target.address = "192.0.2.1".to_owned();
+    }),
+    ("policy.ssh.targets", |job| {
+        ssh(job, |_| ());
+        job.target.address = "localhost".to_owned();
+    }),
+    ("policy.ssh.targets", |job| {
+        ssh(job, |_| ());
+        job.target.address = "::1".to_owned();
+    }),
+    ("policy.ssh.targets", |job| {
+        job.action = Action::HostKeys(HostKeys { port: 2222 });
+    }),
+    ("policy.ssh.credentials", |job| {
+        ssh(job, |_| ());
+        job.login = Some(login(CredentialKind::Password, "deploy"));
+    }),
+    ("policy.ssh.accounts", |job| {
+        ssh(job, |_| ());
+        job.login = Some(login(CredentialKind::SshKey, "root"));
+    }),
+    ("policy.ssh.accounts", |job| {
+        ssh(job, |_| ());
+        job.login = Some(login(CredentialKind::SshKey, "*"));
+    }),
+    ("policy.ssh.environment", |job| {
+        ssh(job, |action| {
+            action.environment.insert("LANG".to_owned(), "C".to_owned());
+        });
+    }),
+    ("policy.ssh.algorithms", |job| {
+        ssh(job, |action| {
+            action.server.algorithms = vec!["ssh-rsa".to_owned()]
+        });
+    }),
+    ("policy.ssh.secrets", |job| {
+        ssh(job, |_| ());
+        secret(job);
+    }),
+    ("policy.ssh.terminal", |job| {
+        ssh(job, |action| action.terminal = true)
+    }),
+    ("policy.ssh.jumps", |job| {
+        ssh(job, |action| {
+            action.jump = Some(Box::new(jump(
+                "127.0.0.8",
+                CredentialKind::SshKey,
+                "deploy",
+            )));
+        });
+    }),
+    ("policy.ssh.accounts", |job| {
+        ssh(job, |action| {
+            action.jump = Some(Box::new(jump("127.0.0.9", CredentialKind::SshKey, "root")));
+        });
+    }),
+    ("policy.ssh.credentials", |job| {
+        ssh(job, |action| {
+            action.jump = Some(Box::new(jump(
+                "127.0.0.9",
+                CredentialKind::Password,
+                "deploy",
+            )));
+        });
+    }),
+    ("policy.ssh.files", |job| {
+        ssh(job, |action| action.steps = vec![put()])
+    }),
+    ("login", |job| {
+        ssh(job, |_| ());
+        job.login = None;
+    }),
+];
