@@ -63,20 +63,21 @@ impl Signature {
             let made_for = self.0.namespace().chars().take(64).collect();
             return Err(SignatureError::Namespace(made_for, purpose));
         }
-        match self.0.algorithm() {
-            // Without a hash of its own it is SHA-1.
-            weak @ (Algorithm::Rsa { hash: None } | Algorithm::Dsa) => {
-                return Err(SignatureError::Weak(weak.to_string()));
+        let algorithm = self.0.algorithm();
+        // Without a hash of its own it is SHA-1.
+        if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
+            return Err(SignatureError::Weak(algorithm.to_string()));
+        }
+        if matches!(
+            algorithm,
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256
+        ) {
+            // Its last five bytes are flags and a counter (PROTOCOL.u2f).
+            let bytes = self.0.signature_bytes();
+            let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at));
+            if flags.is_none_or(|flags| flags & USER_PRESENT == 0) {
+                return Err(SignatureError::Untouched);
             }
-            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
-                // Its last five bytes are flags and a counter (PROTOCOL.u2f).
-                let bytes = self.0.signature_bytes();
-                let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at));
-                if flags.is_none_or(|flags| flags & USER_PRESENT == 0) {
-                    return Err(SignatureError::Untouched);
-                }
-            }
-            _ => {}
         }
         PublicKey::from(self.0.public_key().clone())
             .verify(purpose, message, &self.0)

@@ -16,7 +16,7 @@ use steward_shared::proof::Proof;
 use steward_shared::template::{Manifest, Value};
 use steward_tests::{Bridge, Hub, Wish, World};
 
-use self::deviations::deviations;
+use self::deviations::DEVIATIONS;
 use super::hub::{Rogue, encoded};
 
 /// A template with a bound of every kind.
@@ -274,10 +274,11 @@ async fn offer(rogue: &mut Rogue, (job, proof): Attack) -> Result<Job> {
 
 async fn refused(rogue: &mut Rogue, attack: Attack) -> Result<Refusal> {
     let job = offer(rogue, attack).await?;
-    match rogue.receipt(job.attempt).await? {
-        ReceiptEvent::Refused(refusal) => Ok(refusal),
-        event => bail!("it was not refused: {event:?}"),
-    }
+    let event = rogue.receipt(job.attempt).await?;
+    let ReceiptEvent::Refused(refusal) = event else {
+        bail!("it was not refused: {event:?}");
+    };
+    Ok(refusal)
 }
 
 /// By the commands of an author: nothing runs before as many have signed as the bridge's operator asks for.
@@ -340,6 +341,46 @@ async fn published(world: &World, hub: &Hub, authors: &Authors) -> Result<(Strin
     Ok((canonical, file))
 }
 
+/// Tries everything; all of it is refused by what is there to refuse it.
+async fn attacked(stolen: &Stolen<'_>, rogue: &mut Rogue) -> Result<()> {
+    let mut attacks = 0;
+    let mut clauses = BTreeMap::<String, u32>::new();
+    let mut judge = |what: &str, refusal: Refusal| {
+        attacks += 1;
+        let Refusal { clause, message } = refusal;
+        println!("{what}: {clause}: {message}");
+        ensure!(
+            clause.starts_with("policy.require.tier") || clause.starts_with("policy.templates"),
+            "{what}: {clause}"
+        );
+        *clauses.entry(clause).or_default() += 1;
+        Ok(())
+    };
+    for (what, proof) in stolen.forged()? {
+        let (job, _) = stolen.good(rogue);
+        judge(what, refused(rogue, (job, proof)).await.context(what)?)?;
+    }
+    for (what, proof) in stolen.altered() {
+        // With the digest that the job had, and with one that fits.
+        for fits in [false, true] {
+            let (mut job, _) = stolen.good(rogue);
+            if fits {
+                job.template.sha256 = Digest::of(&proof.manifest);
+            }
+            let proof = Some(proof.clone());
+            judge(what, refused(rogue, (job, proof)).await.context(what)?)?;
+        }
+    }
+    for (what, deviate) in DEVIATIONS {
+        let (mut job, proof) = stolen.good(rogue);
+        deviate(&mut job);
+        judge(what, refused(rogue, (job, proof)).await.context(what)?)?;
+    }
+    println!("story_stolen_hub: {attacks} attacks refused: {clauses:?}");
+    ensure!(attacks >= 30, "{attacks}");
+    Ok(())
+}
+
 /// Whoever has a hub's database and all of its keys can run on this bridge only what its authors have signed, with
 /// values that they have allowed, where they have allowed it.
 #[tokio::test(flavor = "multi_thread")]
@@ -372,41 +413,7 @@ async fn story_stolen_hub() -> Result<()> {
     let job = offer(&mut rogue, attack).await?;
     rogue.carry_through(&job).await?;
 
-    let mut attacks = 0;
-    let mut clauses = BTreeMap::<String, u32>::new();
-    let mut judge = |what: &str, refusal: Refusal| {
-        attacks += 1;
-        let Refusal { clause, message } = refusal;
-        println!("{what}: {clause}: {message}");
-        ensure!(
-            clause.starts_with("policy.require.tier") || clause.starts_with("policy.templates"),
-            "{what}: {clause}"
-        );
-        *clauses.entry(clause).or_default() += 1;
-        Ok(())
-    };
-    for (what, proof) in stolen.forged()? {
-        let (job, _) = stolen.good(&mut rogue);
-        judge(what, refused(&mut rogue, (job, proof)).await.context(what)?)?;
-    }
-    for (what, proof) in stolen.altered() {
-        // With the digest that the job had, and with one that fits.
-        for fits in [false, true] {
-            let (mut job, _) = stolen.good(&mut rogue);
-            if fits {
-                job.template.sha256 = Digest::of(&proof.manifest);
-            }
-            let proof = Some(proof.clone());
-            judge(what, refused(&mut rogue, (job, proof)).await.context(what)?)?;
-        }
-    }
-    for (what, deviate) in deviations() {
-        let (mut job, proof) = stolen.good(&mut rogue);
-        deviate(&mut job);
-        judge(what, refused(&mut rogue, (job, proof)).await.context(what)?)?;
-    }
-    println!("story_stolen_hub: {attacks} attacks refused: {clauses:?}");
-    ensure!(attacks >= 30, "{attacks}");
+    attacked(&stolen, &mut rogue).await?;
     let attack = stolen.good(&mut rogue);
     let job = offer(&mut rogue, attack).await?;
     rogue.carry_through(&job).await?;

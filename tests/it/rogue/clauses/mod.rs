@@ -103,10 +103,11 @@ async fn refused(rogue: &mut Rogue, change: Change) -> Result<(String, String)> 
     change(&mut job);
     let offer = encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?;
     rogue.offer(&offer).await?;
-    match rogue.receipt(job.attempt).await? {
-        ReceiptEvent::Refused(refusal) => Ok((refusal.clause, refusal.message)),
-        event => bail!("it was not refused: {event:?}"),
-    }
+    let event = rogue.receipt(job.attempt).await?;
+    let ReceiptEvent::Refused(refusal) = event else {
+        bail!("it was not refused: {event:?}");
+    };
+    Ok((refusal.clause, refusal.message))
 }
 
 async fn runs(rogue: &mut Rogue) -> Result<()> {
