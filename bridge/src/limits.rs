@@ -84,6 +84,29 @@ pub const SSH_COMING_WITHIN: Duration = Duration::from_secs(30);
 /// Output of an attempt that waits in memory because others use its connection and cannot wait for it.
 pub const SSH_HELD_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes of what a terminal has shown that a dialogue looks at; what is older is forgotten.
+pub const DIALOGUE_HEARD_BYTES: usize = 64 * 1024;
+
+/// New bytes of a terminal that are looked at, at the latest.
+pub const DIALOGUE_LOOK_BYTES: usize = 32 * 1024;
+
+/// How long a terminal is silent before what it has shown is looked at: what is answered must be all there.
+pub const DIALOGUE_SILENCE: Duration = Duration::from_millis(50);
+
+/// How long a terminal that is never silent is not looked at.
+pub const DIALOGUE_LOOK_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long a terminal is silent after the last line that was typed, before it is taken for done.
+pub const DIALOGUE_LEFT_AFTER: Duration = Duration::from_secs(1);
+
+/// How long after the last line it is taken for done in any case.
+pub const DIALOGUE_LEFT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a session is waited for whose dialogue is done.
+pub const DIALOGUE_CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+const _: () = assert!(DIALOGUE_LOOK_BYTES * 2 <= DIALOGUE_HEARD_BYTES);
+
 /// Bytes of a secret that is masked in output: a shorter one would mask what is none.
 pub const MASKED_BYTES_MIN: usize = 6;
 

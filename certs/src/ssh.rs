@@ -47,6 +47,8 @@ pub enum Purpose {
     Command,
     /// Run its command on a terminal.
     Terminal,
+    /// Type on a terminal: whatever the account's shell is told there.
+    Dialogue,
     /// Go on to other machines.
     Jump,
 }
@@ -56,7 +58,7 @@ impl Purpose {
     pub const fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Command => &[],
-            Self::Terminal => &["permit-pty"],
+            Self::Terminal | Self::Dialogue => &["permit-pty"],
             Self::Jump => &["permit-port-forwarding"],
         }
     }
@@ -77,8 +79,8 @@ pub struct UserCertificate<'a> {
     pub from: Timestamp,
     /// Not good from then on.
     pub until: Timestamp,
-    /// The only command that it allows.
-    pub command: &'a str,
+    /// The only command that it allows; for a dialogue none, which has none.
+    pub command: Option<&'a str>,
     /// The addresses and networks that it is good from; never empty.
     pub sources: &'a [String],
     /// What it is for.
@@ -118,7 +120,8 @@ impl SshAuthority {
         if !is_account(what.account) {
             return Err(SshError::Account);
         }
-        if what.sources.is_empty() {
+        let is_dialogue = what.purpose == Purpose::Dialogue;
+        if what.sources.is_empty() || what.command.is_none() != is_dialogue {
             return Err(SshError::Sign);
         }
         self.signed(what).map_err(|_| SshError::Sign)
@@ -138,7 +141,9 @@ impl SshAuthority {
         builder.key_id(what.key_id)?;
         builder.cert_type(CertType::User)?;
         builder.valid_principal(what.account)?;
-        builder.critical_option("force-command", what.command)?;
+        if let Some(command) = what.command {
+            builder.critical_option("force-command", command)?;
+        }
         builder.critical_option("source-address", what.sources.join(","))?;
         for extension in what.purpose.extensions() {
             builder.extension(*extension, "")?;
@@ -196,10 +201,11 @@ pub fn check(text: &str, wanted: &UserCertificate<'_>, now: Timestamp) -> Result
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let ours = [
-        ("force-command", wanted.command),
-        ("source-address", sources.as_str()),
-    ];
+    let command = wanted.command.map(|command| ("force-command", command));
+    let ours: Vec<_> = command
+        .into_iter()
+        .chain([("source-address", sources.as_str())])
+        .collect();
     or(
         options == ours,
         "is not for the one command from the one place: the role must allow force-command and source-address",
@@ -274,7 +280,7 @@ mod tests {
             serial: 42,
             from: NOW.before(std::time::Duration::from_secs(60)),
             until: NOW.after(std::time::Duration::from_secs(300)),
-            command: "exec id",
+            command: Some("exec id"),
             sources,
             purpose: Purpose::Command,
         }
@@ -369,7 +375,7 @@ mod tests {
                 ..asked
             },
             UserCertificate {
-                command: "exec sh",
+                command: Some("exec sh"),
                 ..asked
             },
             UserCertificate {
@@ -404,7 +410,7 @@ mod tests {
         let ours = |builder: &mut Builder| {
             builder.valid_principal("root").unwrap();
             builder
-                .critical_option("force-command", asked.command)
+                .critical_option("force-command", asked.command.unwrap())
                 .unwrap();
             builder
                 .critical_option("source-address", "10.0.0.5")
@@ -430,7 +436,7 @@ mod tests {
         let all = made(&|builder| {
             builder.all_principals_valid().unwrap();
             builder
-                .critical_option("force-command", asked.command)
+                .critical_option("force-command", asked.command.unwrap())
                 .unwrap();
             builder
                 .critical_option("source-address", "10.0.0.5")

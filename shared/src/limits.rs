@@ -155,6 +155,25 @@ pub const TERMINAL_GONE: u32 = 1;
 /// The byte that interrupts on a terminal on a target: nothing that a command reads may hold it.
 pub const TERMINAL_INTERRUPT: u8 = 3;
 
+/// Acts of one dialogue with a terminal.
+pub const DIALOGUE_ACTS_MAX: usize = 512;
+
+/// Texts that one dialogue waits for or refuses.
+pub const DIALOGUE_TEXTS_MAX: usize = 256;
+
+/// How deep the branches of a dialogue may be within each other.
+pub const DIALOGUE_DEPTH_MAX: usize = 2;
+
+/// Bytes of a text that is waited for.
+pub const EXPECTED_BYTES_MAX: usize = 1000;
+
+/// Bytes of a line that is typed: terminals drop what is longer than 4,096 with its end.
+pub const TYPED_BYTES_MAX: usize = 4000;
+
+/// Columns and rows of the terminal of a dialogue: so many that no line is broken and nothing is shown by pages, and
+/// no more than what small systems can count.
+pub const DIALOGUE_TERMINAL: u32 = 500;
+
 /// On a target: from the polite request to end to the kill.
 pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
 

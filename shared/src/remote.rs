@@ -11,8 +11,8 @@ use crate::job::{Digest, Job, JobFile};
 use crate::limits::{ARTIFACT_BYTES_MAX, FILE_MODE_MAX, TERMINAL_INTERRUPT};
 use crate::secret::Secret;
 use crate::template::{
-    Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, artifact, carried_path,
-    command_line, put_line,
+    Script, Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, artifact,
+    carried_path, command_line, put_line,
 };
 
 /// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
@@ -26,7 +26,7 @@ pub const JUMP: &str = "ssh jump";
 pub struct Planned {
     /// The step, from 0.
     pub number: u16,
-    /// What the account's shell is given.
+    /// What the account's shell is given; nothing where there is a dialogue with it.
     pub line: String,
     /// What the session's standard input begins with; without its secrets where they are not known.
     pub stdin: Secret,
@@ -34,6 +34,8 @@ pub struct Planned {
     pub terminal: bool,
     /// The file that it carries.
     pub carries: Carries,
+    /// The dialogue that it is.
+    pub dialogue: Option<Script>,
     /// Exit codes that are a success.
     pub ok: Vec<i32>,
     /// The longest it may take.
@@ -193,6 +195,17 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
             return put((number, step), (file, to, *mode), given);
         }
         StepKind::Get { from, max, .. } => return get((number, step), (from, *max), given),
+        StepKind::Terminal(dialogue) => {
+            let named: Vec<&str> = given.named.iter().map(|one| one.name.as_str()).collect();
+            let script = dialogue.script(given.names, &named, given.secrets)?;
+            let terminal = true;
+            let dialogue = Some(script);
+            return Ok(Planned {
+                terminal,
+                dialogue,
+                ..bare(number, step)
+            });
+        }
     };
     let input = stdin.as_ref().map(Secret::expose).unwrap_or_default();
     if input.contains(&0) {
@@ -222,13 +235,10 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
         return Err("a word has a NUL".to_owned());
     }
     Ok(Planned {
-        number,
         line,
         stdin,
         terminal: action.terminal,
-        carries: Carries::Nothing,
-        ok: step.ok.clone(),
-        timeout: timeout(step),
+        ..bare(number, step)
     })
 }
 
@@ -264,11 +274,21 @@ fn get(
 /// A step that carries a file: never on a terminal, which is no way for any byte.
 fn carrying(number: u16, step: &Step, line: String, carries: Carries) -> Planned {
     Planned {
-        number,
         line,
+        carries,
+        ..bare(number, step)
+    }
+}
+
+/// A step with nothing to run yet.
+fn bare(number: u16, step: &Step) -> Planned {
+    Planned {
+        number,
+        line: String::new(),
         stdin: Secret::new(Vec::new()),
         terminal: false,
-        carries,
+        carries: Carries::Nothing,
+        dialogue: None,
         ok: step.ok.clone(),
         timeout: timeout(step),
     }

@@ -129,11 +129,11 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
             }
             interpreter.first().cloned().unwrap_or_default()
         }
-        StepKind::Put { .. } | StepKind::Get { .. } => {
+        StepKind::Put { .. } | StepKind::Get { .. } | StepKind::Terminal(_) => {
             return Err(refused(
                 CLAUSE,
                 "",
-                "is a file, which is carried over SSH only",
+                "is a file or a dialogue, and both are over SSH only",
             ));
         }
     };

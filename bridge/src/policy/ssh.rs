@@ -132,7 +132,9 @@ pub(super) fn admit(
         account(section, &jump.target, jump.login.as_ref())?;
         algorithms(section, &jump.server)?;
     }
-    if action.terminal && !section.terminal {
+    let is_dialogue = |step: &Step| matches!(step.kind, StepKind::Terminal(_));
+    let wants_terminal = action.terminal || action.steps.iter().any(is_dialogue);
+    if wants_terminal && !section.terminal {
         return Err(Refusal {
             clause: "policy.ssh.terminal".to_owned(),
             message: "the job wants a terminal, and terminals are not allowed".to_owned(),
@@ -197,7 +199,7 @@ fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
         let (way, word) = match &step.kind {
             StepKind::Put { .. } => (FileWay::Put, "put"),
             StepKind::Get { .. } => (FileWay::Get, "get"),
-            StepKind::Run { .. } | StepKind::Script { .. } => continue,
+            StepKind::Run { .. } | StepKind::Script { .. } | StepKind::Terminal(_) => continue,
         };
         if !section.files.contains(&way) {
             return Err(refused(

@@ -38,8 +38,8 @@ pub(super) struct Wanted {
     pub account: String,
     /// What servers write into their logs.
     pub key_id: String,
-    /// The one command.
-    pub command: String,
+    /// The one command; none where the job has a dialogue, whose lines no certificate can name.
+    pub command: Option<String>,
     /// From where.
     pub sources: Vec<String>,
     /// What it is for.
@@ -62,15 +62,19 @@ pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Want
         return Err("the bridge has asked for no certificate".to_owned());
     };
     let (command, purpose, server, seen) = match through {
-        Some(jump) => (NOTHING.to_owned(), Purpose::Jump, &jump.server, &key.source),
+        Some(jump) => {
+            let nothing = Some(NOTHING.to_owned());
+            (nothing, Purpose::Jump, &jump.server, &key.source)
+        }
         None => {
-            let purpose = if action.terminal {
-                Purpose::Terminal
-            } else {
-                Purpose::Command
+            let command = commands(job, action)?;
+            let purpose = match (&command, action.terminal) {
+                (None, _) => Purpose::Dialogue,
+                (Some(_), true) => Purpose::Terminal,
+                (Some(_), false) => Purpose::Command,
             };
             let seen = jump.map_or(&key.source, |_| &key.beyond);
-            (commands(job, action)?, purpose, &action.server, seen)
+            (command, purpose, &action.server, seen)
         }
     };
     let mut sources = server.sources.clone();
@@ -95,9 +99,12 @@ pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Want
 /// What a certificate forces whoever goes through its target and asks for a command nevertheless.
 const NOTHING: &str = "exit 126";
 
-/// What a certificate forces that is for the commands of a job.
-fn commands(job: &Job, action: &Ssh) -> Result<String, String> {
+/// What a certificate forces that is for the commands of a job; nothing where one of its steps is a dialogue.
+fn commands(job: &Job, action: &Ssh) -> Result<Option<String>, String> {
     let steps = remote::plan(job, action, None)?;
+    if steps.iter().any(|step| step.dialogue.is_some()) {
+        return Ok(None);
+    }
     let command = only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>());
     if command.len() > FORCE_COMMAND_BYTES_MAX {
         let bytes = command.len();
@@ -105,7 +112,7 @@ fn commands(job: &Job, action: &Ssh) -> Result<String, String> {
             "its commands are too long for a certificate: {bytes} bytes, and {FORCE_COMMAND_BYTES_MAX} at most"
         ));
     }
-    Ok(command)
+    Ok(Some(command))
 }
 
 /// Signs the certificate of one attempt. `authority` is the value of the credential: who signs.
@@ -145,7 +152,7 @@ pub(super) fn certificate(
         // However often it is asked for.
         from: lease.opened_at.before(SSH_CERTIFICATE_EARLIER),
         until: lease.opened_at.after(SSH_CERTIFICATE),
-        command: &wanted.command,
+        command: wanted.command.as_deref(),
         sources: &wanted.sources,
         purpose: wanted.purpose,
     })?;

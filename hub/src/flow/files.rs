@@ -142,7 +142,10 @@ fn getting(job: &Job, step: u16) -> Option<(&str, u64)> {
     };
     match &action.steps.get(usize::from(step))?.kind {
         StepKind::Get { name, max, .. } => Some((name, *max)),
-        StepKind::Run { .. } | StepKind::Script { .. } | StepKind::Put { .. } => None,
+        StepKind::Run { .. }
+        | StepKind::Script { .. }
+        | StepKind::Put { .. }
+        | StepKind::Terminal(_) => None,
     }
 }
 

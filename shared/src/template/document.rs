@@ -395,4 +395,4 @@ const DOCUMENTS_MAX: usize = 256;
 
 const EVENTS_MAX: usize = 20_000;
 
-const DEPTH_MAX: usize = 12;
+const DEPTH_MAX: usize = 16;

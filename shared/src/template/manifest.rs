@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::dialogue::{Dialogue, check_typed};
 use super::document::{self, TemplateError};
 use super::draft::Draft;
 use super::files::carried_path;
@@ -200,6 +201,9 @@ impl Manifest {
                     errors.extend(self.check_path(path, &values));
                 }
                 StepKind::Script { .. } => {}
+                StepKind::Terminal(dialogue) => {
+                    errors.extend(self.check_dialogue(dialogue, &values));
+                }
             }
         }
     }
@@ -217,6 +221,22 @@ impl Manifest {
             let why = format!("all values together have more than {VALUES_BYTES_MAX} bytes");
             input.error(InputCode::TooLong, &why)
         })
+    }
+
+    fn check_dialogue(&self, dialogue: &Dialogue, values: &Values) -> Option<InputError> {
+        for line in dialogue.typed() {
+            let Some(input) = line.names().find_map(|name| self.input(name)) else {
+                continue;
+            };
+            let text = line.render_text(values).map_err(|why| why.to_string());
+            if let Err(why) = text.and_then(|text| check_typed(text.as_bytes())) {
+                return Some(input.error(InputCode::Invalid, &why));
+            }
+        }
+        // What is waited for may be too long, or nothing, only with its values.
+        let why = dialogue.script(values, &[], None).err()?;
+        let input = self.inputs.first()?;
+        Some(input.error(InputCode::Invalid, &why))
     }
 
     fn check_path(&self, path: &Word, values: &Values) -> Option<InputError> {
@@ -472,7 +492,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a\n    script: b",
-            "line 4, column 5: a step has one of run, script, put and get",
+            "line 4, column 5: a step has one of run, script, put, get and terminal",
         ),
         (
             "steps:\n  - run: a | b",

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dialogue::Dialogue;
 use super::value::{Value, Values};
 use super::word::Word;
 
@@ -57,6 +58,9 @@ pub enum StepKind {
         /// Bytes that it may have.
         max: u64,
     },
+    /// A dialogue with the account's own shell, or with what the target has in its place, on a terminal; over SSH
+    /// only.
+    Terminal(Dialogue),
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

@@ -13,6 +13,7 @@ use super::input::Input;
 use super::manifest::Executor;
 use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
 use super::step::{Step, StepKind, When};
+use super::terminal::{Items, TerminalDraft};
 use super::word::{self, Word, split};
 use crate::limits::SCRIPT_BYTES_MAX;
 
@@ -24,6 +25,9 @@ pub(super) struct StepDraft {
     script: Option<Spanned<Short<ScriptDraft>>>,
     put: Option<Spanned<PutDraft>>,
     get: Option<Spanned<GetDraft>>,
+    terminal: Option<Spanned<Items>>,
+    each_wait: Option<Spanned<String>>,
+    enter: Option<Spanned<String>>,
     when: Option<Spanned<Short<WhenDraft>>>,
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
@@ -65,41 +69,41 @@ impl StepDraft {
         place: Location,
         scope: &mut Scope<'_>,
     ) -> Result<Step, TemplateError> {
+        let is_judged = self.put.is_some() || self.get.is_some() || self.terminal.is_some();
+        self.check_keys(is_judged)?;
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
-        let is_file = self.put.is_some() || self.get.is_some();
-        if is_file {
-            let stdin = self.stdin.as_ref().map(|given| given.referenced);
-            let ok = self.ok.as_ref().map(|given| given.referenced);
-            if let Some(place) = stdin.or(ok) {
-                let message = "put and get have no stdin and no ok: they succeed or they fail";
-                return Err(TemplateError::at(place, message));
-            }
-        }
-        let kind = match (self.run, self.script, self.put, self.get) {
-            (Some(command), None, None, None) => {
+        let each = (self.run, self.script, self.put, self.get, self.terminal);
+        let kind = match each {
+            (Some(command), None, None, None, None) => {
                 command_words(&command, self.stdin, when.as_ref(), scope)?
             }
-            (None, Some(script), None, None) => {
+            (None, Some(script), None, None, None) => {
                 if let Some(stdin) = self.stdin {
                     let message = "a script is its interpreter's stdin: leave out stdin";
                     return Err(TemplateError::at(stdin.referenced, message));
                 }
                 constant_script(script, scope)?
             }
-            (None, None, Some(put), None) => {
+            (None, None, Some(put), None, None) => {
                 put.value.step(put.referenced, when.as_ref(), scope)?
             }
-            (None, None, None, Some(get)) => {
+            (None, None, None, Some(get), None) => {
                 get.value.step(get.referenced, when.as_ref(), scope)?
             }
+            (None, None, None, None, Some(items)) => TerminalDraft {
+                items,
+                each_wait: self.each_wait,
+                enter: self.enter,
+            }
+            .step(when.as_ref(), scope)?,
             _ => {
-                let message = "a step has one of run, script, put and get";
+                let message = "a step has one of run, script, put, get and terminal";
                 return Err(TemplateError::at(place, message));
             }
         };
         let ok = match self.ok {
             Some(codes) => exit_codes(codes)?,
-            None if is_file => vec![0],
+            None if is_judged => vec![0],
             None => scope.ok.to_vec(),
         };
         Ok(Step {
@@ -108,6 +112,24 @@ impl StepDraft {
             ok,
             timeout_ms: self.timeout.as_ref().map_or(Ok(0), timeout_ms)?,
         })
+    }
+
+    /// Refuses keys that are for other steps; `is_judged` where it is the bridge that knows whether it succeeds.
+    fn check_keys(&self, is_judged: bool) -> Result<(), TemplateError> {
+        let given = |key: &Option<Spanned<String>>| key.as_ref().map(|given| given.referenced);
+        let ok = self.ok.as_ref().map(|given| given.referenced);
+        if let (true, Some(place)) = (is_judged, given(&self.stdin).or(ok)) {
+            let message =
+                "put, get and terminal have no stdin and no ok: they succeed or they fail";
+            return Err(TemplateError::at(place, message));
+        }
+        match given(&self.each_wait).or(given(&self.enter)) {
+            Some(place) if self.terminal.is_none() => {
+                let message = "each_wait and enter are for terminal";
+                Err(TemplateError::at(place, message))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -157,6 +179,11 @@ impl Scope<'_> {
         let name = account_of(name).unwrap_or(name);
         let found = self.secrets.iter().find(|secret| *secret == name);
         found.map(String::as_str)
+    }
+
+    /// Whether this names a secret, or the account of one.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        self.secret(name).is_some()
     }
 
     /// Everybody on a machine sees arguments.

@@ -1,6 +1,7 @@
 //! Tasks on real machines: OpenSSH's server, a credential of the vault, a command, its output.
 
 mod authority;
+mod dialogue;
 mod ends;
 mod files;
 mod hosts;

@@ -71,7 +71,10 @@ async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
     for step in &local.steps {
         let words = match &step.kind {
             StepKind::Run { words, .. } => argv(words, &local.values)?,
-            StepKind::Script { .. } | StepKind::Put { .. } | StepKind::Get { .. } => {
+            StepKind::Script { .. }
+            | StepKind::Put { .. }
+            | StepKind::Get { .. }
+            | StepKind::Terminal(_) => {
                 bail!("a light bridge executes commands only")
             }
         };

@@ -4,6 +4,7 @@
 //! what it started and says how it went. A new kind is a variant of `Action`, a file here, and a
 //! [`Executors::with`].
 
+mod dialogue;
 mod halt;
 mod local;
 mod output;

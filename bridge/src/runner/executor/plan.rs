@@ -83,7 +83,7 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-const NO_FILES: &str = "files are carried over SSH only";
+const NOT_HERE: &str = "files are carried, and dialogues held, over SSH only";
 
 fn command(
     step: &Step,
@@ -103,7 +103,9 @@ fn command(
         StepKind::Script { interpreter, text } => {
             Ok((interpreter.clone(), Some(Secret::from(text.clone()))))
         }
-        StepKind::Put { .. } | StepKind::Get { .. } => Err(NO_FILES.to_owned()),
+        StepKind::Put { .. } | StepKind::Get { .. } | StepKind::Terminal(_) => {
+            Err(NOT_HERE.to_owned())
+        }
     }
 }
 

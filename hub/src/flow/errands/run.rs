@@ -189,12 +189,13 @@ async fn sign(
 ) -> Result<Secret, ErrandError> {
     let public = public_line(wanted.public)?;
     let sources = wanted.sources.join(",");
+    let command = wanted.command.as_deref();
     let asked = Asked {
         public: &public,
         account: &wanted.account,
         key_id: &wanted.key_id,
         valid: SSH_CERTIFICATE,
-        command: &wanted.command,
+        command: command.ok_or(ssh::SshError::Sign)?,
         sources: &sources,
     };
     let signed = client.sign(token, path, &asked).await?;
@@ -206,7 +207,7 @@ async fn sign(
         from: now.before(SSH_CERTIFICATE_EARLIER),
         // The source's clock may be ahead of the hub's.
         until: now.after(SSH_CERTIFICATE + FETCH_IS_OVER),
-        command: &wanted.command,
+        command,
         sources: &wanted.sources,
         purpose: wanted.purpose,
     };

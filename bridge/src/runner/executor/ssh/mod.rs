@@ -14,6 +14,7 @@ mod marks;
 mod pool;
 mod session;
 mod steps;
+mod talk;
 mod terminal;
 mod way;
 

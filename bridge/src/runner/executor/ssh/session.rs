@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry::{Carrier, Fault, Faults, Sink, feed, reads};
 use super::host::Connection;
 use super::pool::Seat;
+use super::talk::{self, Talk};
 use super::{terminal, told};
 use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN, SSH_HELD_BYTES};
 use crate::runner::executor::local::halted;
@@ -42,7 +43,9 @@ enum Told {
 }
 
 /// What has been heard of a command.
-struct Heard {
+struct Heard<'a> {
+    /// The dialogue that it is.
+    talk: Option<Talk<'a>>,
     told: Mutex<Told>,
     /// The host has said that nothing more will come.
     closed: AtomicBool,
@@ -56,11 +59,13 @@ struct Heard {
 }
 
 /// Why a command that runs is ended from here.
-enum Stop {
+pub(super) enum Stop {
     Halted(Halted),
     TimedOut,
     Output,
     Carried,
+    /// Its dialogue is over.
+    Said,
 }
 
 /// Runs one step.
@@ -84,15 +89,20 @@ pub(super) async fn run(
             return Ok(ended);
         }
     };
-    let heard = Heard::new();
+    let heard = Heard::of(planned);
     let limit = planned.timeout.map(|timeout| Instant::now() + timeout);
     let draining = output.draining();
     let mut sink = Sink::of(planned, carrier, output);
     let stop = {
         let to = (&mut *output, &mut sink);
         let mut listening = std::pin::pin!(listen(&mut read, planned, to, (&heard, seat)));
-        let mut feeding = std::pin::pin!(feed(&write, planned, carrier, &heard.faults));
-        let mut fed = !reads(planned);
+        let mut feeding = std::pin::pin!(async {
+            match &heard.talk {
+                Some(talk) => talk.hold(&write).await,
+                None => feed(&write, planned, carrier, &heard.faults).await,
+            }
+        });
+        let mut fed = heard.talk.is_none() && !reads(planned);
         let stop = loop {
             tokio::select! {
                 biased;
@@ -103,7 +113,10 @@ pub(super) async fn run(
                 () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
                     break Some(Stop::TimedOut);
                 }
-                () = &mut feeding, if !fed => fed = true,
+                () = &mut feeding, if !fed => match heard.talk {
+                    Some(_) => break Some(Stop::Said),
+                    None => fed = true,
+                },
             }
         };
         // What has ended by itself before is what it has made of itself.
@@ -118,7 +131,8 @@ pub(super) async fn run(
         if stop.is_some() {
             drop(timeout(SSH_END_WITHIN, end(&write, planned)).await);
             draining.cancel();
-            drop(timeout(SSH_END_WITHIN, &mut listening).await);
+            let within = heard.talk.as_ref().map_or(SSH_END_WITHIN, Talk::patience);
+            drop(timeout(within, &mut listening).await);
         }
         stop
     };
@@ -137,7 +151,7 @@ async fn leave(
     write: &ChannelWriteHalf<Msg>,
     planned: &Planned,
     output: &mut Output,
-    (heard, seat): (&Heard, Option<&Seat>),
+    (heard, seat): (&Heard<'_>, Option<&Seat>),
 ) {
     // Where the host was not heard to its end.
     drop(timeout(SSH_END_WITHIN, let_go(planned, output, heard)).await);
@@ -207,12 +221,13 @@ async fn begin(
         return Err(Ended::Stopped(why));
     }
     if planned.terminal {
-        terminal::ask(&mut read, &write).await?;
+        terminal::ask(&mut read, &write, planned.dialogue.is_some()).await?;
     }
-    write
-        .exec(true, planned.line.as_bytes())
-        .await
-        .map_err(refused)?;
+    let asked = match planned.dialogue {
+        Some(_) => write.request_shell(true).await,
+        None => write.exec(true, planned.line.as_bytes()).await,
+    };
+    asked.map_err(refused)?;
     loop {
         match read.wait().await {
             Some(ChannelMsg::Success) => return Ok((read, write)),
@@ -229,7 +244,9 @@ async fn begin(
 /// Ends the lifeline of the command's process group: see `command_line`.
 async fn end(write: &ChannelWriteHalf<Msg>, planned: &Planned) {
     // A target that does not listen any more notices that the connection ends.
-    if planned.terminal {
+    if planned.dialogue.is_some() {
+        talk::leave(write).await;
+    } else if planned.terminal {
         terminal::end(write).await;
     } else {
         drop(write.eof().await);
@@ -241,14 +258,14 @@ async fn listen(
     read: &mut ChannelReadHalf,
     planned: &Planned,
     (output, sink): (&mut Output, &mut Option<Sink<'_>>),
-    (heard, seat): (&Heard, Option<&Seat>),
+    (heard, seat): (&Heard<'_>, Option<&Seat>),
 ) {
     hear(read, planned, (output, sink), (heard, seat)).await;
     let_go(planned, output, heard).await;
 }
 
 /// Adds what was held back because it could have become a secret.
-async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard) {
+async fn let_go(planned: &Planned, output: &mut Output, heard: &Heard<'_>) {
     if !heard.full.is_cancelled()
         && let Err(error) = output.release(planned.number).await
     {
@@ -262,7 +279,7 @@ async fn hear(
     read: &mut ChannelReadHalf,
     planned: &Planned,
     (output, sink): (&mut Output, &mut Option<Sink<'_>>),
-    (heard, seat): (&Heard, Option<&Seat>),
+    (heard, seat): (&Heard<'_>, Option<&Seat>),
 ) {
     let mut held = Held::default();
     let mut more = true;
@@ -332,7 +349,7 @@ impl Held {
 
 /// Takes one message; whether more may come. After the command's end the host may be silent for
 /// [`SSH_DRAIN_WITHIN`].
-async fn take(read: &mut ChannelReadHalf, heard: &Heard, held: &mut Held) -> bool {
+async fn take(read: &mut ChannelReadHalf, heard: &Heard<'_>, held: &mut Held) -> bool {
     let told = |what| *heard.told.lock().unwrap_or_else(PoisonError::into_inner) = what;
     let message = if heard.told() == Told::Nothing {
         read.wait().await
@@ -340,7 +357,12 @@ async fn take(read: &mut ChannelReadHalf, heard: &Heard, held: &mut Held) -> boo
         timeout(SSH_DRAIN_WITHIN, read.wait()).await.unwrap_or(None)
     };
     match message {
-        Some(ChannelMsg::Data { data }) => held.push(Stream::Stdout, data),
+        Some(ChannelMsg::Data { data }) => {
+            if let Some(talk) = &heard.talk {
+                talk.hear(&data);
+            }
+            held.push(Stream::Stdout, data);
+        }
         Some(ChannelMsg::ExtendedData { data, ext: 1 }) => held.push(Stream::Stderr, data),
         Some(ChannelMsg::ExitStatus { exit_status }) => {
             told(Told::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
@@ -358,9 +380,10 @@ async fn take(read: &mut ChannelReadHalf, heard: &Heard, held: &mut Held) -> boo
     true
 }
 
-impl Heard {
-    fn new() -> Self {
+impl<'a> Heard<'a> {
+    fn of(planned: &'a Planned) -> Self {
         Self {
+            talk: Talk::of(planned),
             told: Mutex::new(Told::Nothing),
             closed: AtomicBool::new(false),
             lost: Mutex::new(None),
@@ -387,12 +410,12 @@ impl Heard {
     }
 }
 
-fn unheard(what: &str) -> Ended {
+pub(super) fn unheard(what: &str) -> Ended {
     let message = format!("{what}; the command may still run on the target");
     Ended::With(Outcome::Unknown, message)
 }
 
-fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended, ExecuteError> {
+fn verdict(stop: Option<Stop>, heard: Heard<'_>, planned: &Planned) -> Result<Ended, ExecuteError> {
     let told = heard.told();
     let closed = heard.closed.load(Ordering::Relaxed);
     let lost = heard
@@ -403,6 +426,10 @@ fn verdict(stop: Option<Stop>, heard: Heard, planned: &Planned) -> Result<Ended,
         && lost.as_ref().is_some_and(OutputError::is_fatal)
     {
         return Err(ExecuteError::Spool(error.clone()));
+    }
+    if let Some(talk) = &heard.talk {
+        let is_gone = closed || told != Told::Nothing;
+        return Ok(talk.judged(stop, lost, is_gone));
     }
     // The end of a command comes on its own way, and may come before the last of its output.
     let cut = if closed {
