@@ -18,7 +18,9 @@ use super::host::Connection;
 use super::pool::Seat;
 use super::talk::{self, Talk};
 use super::{terminal, told};
-use crate::limits::{SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN, SSH_HELD_BYTES};
+use crate::limits::{
+    DIALOGUE_CLOSED_WITHIN, SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN, SSH_HELD_BYTES,
+};
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
 use crate::runner::executor::{ExecuteError, Halt, Halted, Output};
@@ -131,7 +133,10 @@ pub(super) async fn run(
         if stop.is_some() {
             drop(timeout(SSH_END_WITHIN, end(&write, planned)).await);
             draining.cancel();
-            let within = heard.talk.as_ref().map_or(SSH_END_WITHIN, Talk::patience);
+            let within = match heard.talk {
+                Some(_) => DIALOGUE_CLOSED_WITHIN,
+                None => SSH_END_WITHIN,
+            };
             drop(timeout(within, &mut listening).await);
         }
         stop

@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::session::{Ended, Stop, unheard};
-use crate::limits::{DIALOGUE_CLOSED_WITHIN, SSH_END_WITHIN};
 use crate::runner::executor::dialogue::Dialogue;
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
@@ -65,14 +64,6 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// How long its session may take to end by itself once it is asked to.
-    pub(super) fn patience(&self) -> Duration {
-        match self.dialogue().end() {
-            Some(Ok(())) => DIALOGUE_CLOSED_WITHIN,
-            Some(Err(_)) | None => SSH_END_WITHIN,
-        }
-    }
-
     /// How it has gone, now that its session is over.
     fn end(&self) -> Result<(), String> {
         let now = self.now();
@@ -90,30 +81,29 @@ impl<'a> Talk<'a> {
         is_gone: bool,
     ) -> Ended {
         let said = self.end();
-        let stop = stop.filter(|stop| !matches!(stop, Stop::Said | Stop::Carried));
-        if let (None, None, Ok(())) = (&stop, &lost, &said) {
-            let rest = if is_gone { "" } else { LEFT };
-            return Ended::With(Outcome::Succeeded(0), rest.to_owned());
-        }
-        let (outcome, why) = match (stop, lost, said) {
-            (Some(Stop::Halted(why)), ..) => halted(why),
-            (Some(Stop::TimedOut), ..) => (Outcome::TimedOut, "it took too long".to_owned()),
-            (Some(Stop::Output), lost, _) => beyond(lost),
-            (_, Some(lost), _) => beyond(Some(lost)),
-            (_, None, Err(why)) => (Outcome::Exited(FAILED), why),
-            (_, None, Ok(())) => (Outcome::Succeeded(0), String::new()),
+        let rest = |why: String| match (is_gone, why.is_empty()) {
+            (true, _) => why,
+            (false, true) => LEFT.to_owned(),
+            (false, false) => format!("{why}; {LEFT}"),
         };
-        if is_gone {
-            return Ended::With(outcome, why);
-        }
-        let why = if why.is_empty() {
-            "it was to end"
-        } else {
-            &why
+        let stopped = match (stop, lost) {
+            (Some(Stop::Halted(why)), _) => Some(halted(why)),
+            (Some(Stop::TimedOut), _) => {
+                Some((Outcome::TimedOut, "the dialogue took too long".to_owned()))
+            }
+            (Some(Stop::Output), lost) => Some(beyond(lost)),
+            (_, Some(lost)) => Some(beyond(Some(lost))),
+            (Some(Stop::Carried | Stop::Said) | None, None) => None,
         };
-        unheard(&format!(
-            "{why}, and the target has not said that its session is over"
-        ))
+        match (stopped, said) {
+            (Some((outcome, why)), _) if is_gone => Ended::With(outcome, why),
+            (Some(_), _) => {
+                unheard("it was to end, and the target has not said that its session is over")
+            }
+            // What was typed has been judged by what was shown, whatever the session does then.
+            (None, Ok(())) => Ended::With(Outcome::Succeeded(0), rest(String::new())),
+            (None, Err(why)) => Ended::With(Outcome::Exited(FAILED), rest(why)),
+        }
     }
 
     fn now(&self) -> Duration {
