@@ -435,3 +435,218 @@ fn number(at: usize) -> u16 {
 
 /// How long is waited where nothing is said.
 const EACH_WAIT_MS: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use crate::secret::Secret;
+    use crate::template::{
+        Act, ActKind, Alternative, Dialogue, Enter, Expected, Manifest, Matcher, Piece, Secrets,
+        StepKind, TurnKind, Value, Values, Word,
+    };
+
+    fn manifest(items: &str) -> Result<Manifest, String> {
+        let yaml = format!(
+            "template: t\nexecutor: ssh\ninputs:\n  user: {{ type: username }}\n  note: {{ type: text }}\n  \
+             code: {{ type: text, pattern: \"[a-z\\\\n\\\\t]*\" }}\nsecrets: [new]\nsteps:\n  - terminal:\n{items}\n  \
+             - run: logger -- {{{{ note }}}} {{{{ user }}}} {{{{ code }}}}\n  - run: cat\n    stdin: \"{{{{ new }}}}\"\n"
+        );
+        Manifest::parse(&yaml).map_err(|error| error.to_string())
+    }
+
+    fn dialogue(items: &str) -> Dialogue {
+        let manifest = manifest(items).unwrap_or_else(|error| panic!("{items}: {error}"));
+        match &manifest.steps[0].kind {
+            StepKind::Terminal(dialogue) => dialogue.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn word(text: &str) -> Word {
+        Word {
+            pieces: vec![Piece::Text(text.to_owned())],
+        }
+    }
+
+    #[test]
+    fn branches_lead_forward_and_come_together() {
+        let dialogue = dialogue(
+            "      - either:
+          - { wait: \"a*\", then: [ { type: x }, end ] }
+          - { wait_regex: \"b+\" }
+        refuse: [\"*no*\"]
+        within: 3s
+      - { wait: c, send: z }
+    enter: crlf",
+        );
+        assert_eq!(dialogue.enter, Enter::Crlf);
+        let places: Vec<_> = dialogue.acts.iter().map(|act| act.place.clone()).collect();
+        assert_eq!(places, [vec![1], vec![1, 1, 1], vec![2], vec![2]]);
+        let wanted = ActKind::Wait {
+            alternatives: vec![
+                Alternative {
+                    expected: Expected::Glob(vec![word("a"), Word { pieces: Vec::new() }]),
+                    then: 1,
+                },
+                Alternative {
+                    expected: Expected::Regex("b+".to_owned()),
+                    then: 2,
+                },
+            ],
+            refuse: vec![vec![
+                Word { pieces: Vec::new() },
+                word("no"),
+                Word { pieces: Vec::new() },
+            ]],
+            within_ms: 3000,
+        };
+        assert_eq!(dialogue.acts[0].kind, wanted);
+        let next = |at: usize| match dialogue.acts[at].kind {
+            ActKind::Type { enter, next, .. } => (enter, next),
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!((next(1), next(3)), ((true, 4), (false, 4)));
+    }
+
+    #[test]
+    fn what_is_no_dialogue_is_told_with_its_place() {
+        for (items, why) in [
+            ("      - { refuse: [a] }", "one of wait"),
+            ("      - { type: a, refuse: [b] }", "belong to a wait"),
+            ("      - { wait: a, wait_regex: b }", "at most one of wait"),
+            ("      - { wait: a, type: b, send: c }", "at most one of"),
+            ("      - { wait: \"*\" }", "1 to 1000 bytes"),
+            ("      - { wait_regex: \"a*\" }", "matches where nothing is"),
+            ("      - { wait_regex: \"(\" }", "not a regular expression"),
+            (
+                "      - { wait_regex: \"(?=a)\" }",
+                "not a regular expression",
+            ),
+            ("      - { wait: \"{{ new }}\" }", "is not waited for"),
+            ("      - { type: \"{{ new }}x\" }", "all of a line"),
+            (
+                "      - { type: \"echo {{ new.account }}\" }",
+                "all of a line",
+            ),
+            ("      - { type: \"echo {{ note }}\" }", "give it a pattern"),
+            ("      - { type: \"a\\tb\" }", "no control characters"),
+            ("      - { type: \"{{ nobody }}\" }", "not an input"),
+            ("      - stop", "the word end"),
+            ("      - end\n      - { type: a }", "nothing leads here"),
+            ("      - { type: a }\n    ok: [1]", "no stdin and no ok"),
+            ("      - { type: a }\n    enter: nl", "cr, crlf and lf"),
+            ("      - { either: [] }", "an alternative or more"),
+            ("      - { either: [ { then: [] } ] }", "one of wait and"),
+            ("      - { pause: 1 }", "is not a duration"),
+            ("      - { type: a, when: user }", "unknown key \"when\""),
+            ("      []", "an item or more"),
+        ] {
+            let error = manifest(items).expect_err(items);
+            assert!(error.contains(why), "{items}: {error}");
+        }
+        let local = "template: t\nexecutor: local\nsteps:\n  - terminal: [ { type: a } ]\n";
+        let error = Manifest::parse(local).unwrap_err();
+        assert!(error.message.contains("executor ssh"), "{error}");
+        let other = "template: t\nexecutor: ssh\nsteps:\n  - run: a\n    each_wait: 1s\n";
+        let error = Manifest::parse(other).unwrap_err();
+        assert!(error.message.contains("are for terminal"), "{error}");
+    }
+
+    #[test]
+    fn typed_values_are_one_line_of_text() {
+        let items = "      - { type: \"say {{ code }}\" }\n      - { wait: \"{{ note }}\" }";
+        let manifest = manifest(items).unwrap();
+        let given = |note: &str, code: &str| {
+            let given = json!({ "user": "ada", "note": note, "code": code });
+            let given: BTreeMap<String, serde_json::Value> = serde_json::from_value(given).unwrap();
+            manifest
+                .values(&given)
+                .map_err(|errors| errors[0].to_string())
+        };
+        assert!(given("x", "abc").is_ok());
+        let long = given("x", &"a".repeat(4000)).unwrap_err();
+        assert!(long.contains("at most 4000 bytes"), "{long}");
+        assert!(given("", "abc").is_err());
+        // The bridge does not rely on it.
+        let dialogue =
+            dialogue("      - { type: \"{{ user }}\" }\n      - { type: \"{{ new }}\" }");
+        let script = |user: &str, new: &str| {
+            let values = Values::from([("user".to_owned(), Value::Text(user.to_owned()))]);
+            let mut secrets = Secrets::default();
+            secrets.add("new", "deploy", Secret::from(new.to_owned()));
+            let script = dialogue.script(&values, &["new"], Some(&secrets));
+            script.map(|script| {
+                let typed = script.turns.iter().map(|turn| match &turn.kind {
+                    TurnKind::Type(line, _) => line.expose_text().unwrap().to_owned(),
+                    TurnKind::Pause(..) | TurnKind::Wait { .. } => String::new(),
+                });
+                typed.collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(
+            script("{{ new }}", "* s").unwrap(),
+            ["{{ new }}\r", "* s\r"]
+        );
+        for bad in [
+            "a\rb", "a\nb", "\u{3}", "\u{1b}[A", "\u{7f}", "\u{85}", "\u{2028}", "\u{2029}",
+        ] {
+            assert!(script(bad, "x").is_err(), "{bad:?}");
+            let why = script("x", &format!("hunter{bad}2")).unwrap_err();
+            assert!(!why.contains("hunter"), "{why}");
+        }
+    }
+
+    #[test]
+    fn acts_that_do_not_go_forward_are_refused() {
+        let pause = |next| Act {
+            place: vec![1],
+            kind: ActKind::Pause { ms: 1, next },
+        };
+        let script = |acts: Vec<Act>| {
+            let enter = Enter::Cr;
+            let dialogue = Dialogue { acts, enter };
+            dialogue.script(&Values::new(), &[], None).is_ok()
+        };
+        assert!(script(vec![pause(1), pause(2)]));
+        assert!(!script(vec![pause(0)]) && !script(vec![pause(2)]));
+        assert!(!script(vec![pause(1), pause(1)]));
+        assert!(!script((1..=513).map(pause).collect()));
+    }
+
+    fn found(glob: &[&str], text: &str) -> Option<usize> {
+        let parts: Vec<Word> = glob.iter().map(|part| word(part)).collect();
+        let matcher = Matcher::of(&Expected::Glob(parts), &Values::new()).unwrap();
+        matcher.find(text.as_bytes())
+    }
+
+    #[test]
+    fn last_place_is_found() {
+        assert_eq!(found(&["", "#"], "a# b# c"), Some(5));
+        assert_eq!(found(&["a", "b"], "b a b a b a"), Some(9));
+        assert_eq!(found(&["a", ""], "xa\nyz"), Some(5));
+        assert_eq!(found(&["b", "a"], "a b"), None);
+        assert_eq!(found(&["[.*]"], "x[.*]y"), Some(5));
+        let regex = Matcher::of(&Expected::Regex("[#$>] ?".to_owned()), &Values::new()).unwrap();
+        assert_eq!(regex.find("a # b\u{fffd}\r\nhost$ ".as_bytes()), Some(16));
+    }
+
+    proptest! {
+        /// A glob finds what a plain search finds.
+        #[test]
+        fn glob_is_what_a_search_finds(parts in prop::collection::vec("[ab.*]{0,2}", 1..4), text in "[ab.*\n]{0,20}") {
+            prop_assume!(parts.iter().any(|part| !part.is_empty()));
+            let (last, first) = parts.split_last().unwrap();
+            let mut from = Some(0);
+            for part in first {
+                from = from.and_then(|from| Some(from + text[from..].find(part.as_str())? + part.len()));
+            }
+            let wanted = from.and_then(|from| Some(from + text[from..].rfind(last.as_str())? + last.len()));
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            prop_assert_eq!(found(&parts, &text), wanted);
+        }
+    }
+}

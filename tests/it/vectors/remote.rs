@@ -9,7 +9,9 @@ use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, R
 use steward_shared::id::{LeaseId, TargetId};
 use steward_shared::job::{Digest, Job, JobFile};
 use steward_shared::seal::{SealTo, Sealed};
-use steward_shared::template::{Piece, Step, StepKind, Word};
+use steward_shared::template::{
+    Act, ActKind, Alternative, Dialogue, Enter, Expected, Piece, Step, StepKind, Word,
+};
 
 use super::content::{
     BRIDGE, CLUSTER, CREDENTIAL, PERMIT, counted, job, plain_job, steps, text, values,
@@ -32,7 +34,7 @@ pub(super) fn remote_job() -> Result<Job> {
             kind: CredentialKind::Password,
         }],
         action: Action::Ssh(Ssh {
-            steps: [steps(), file_steps()].concat(),
+            steps: [steps(), file_steps(), dialogue_step()].concat(),
             values: values(),
             environment: BTreeMap::from([(text("TZ"), text("UTC"))]),
             directory: None,
@@ -97,6 +99,58 @@ fn file_steps() -> Vec<Step> {
             max: 1 << 20,
         }),
     ]
+}
+
+/// A step that is a dialogue.
+fn dialogue_step() -> Vec<Step> {
+    let word = |piece| Word {
+        pieces: vec![piece],
+    };
+    let act = |place: &[u16], kind| Act {
+        place: place.to_vec(),
+        kind,
+    };
+    let none = Word { pieces: Vec::new() };
+    let dialogue = Dialogue {
+        acts: vec![
+            act(
+                &[1],
+                ActKind::Wait {
+                    alternatives: vec![
+                        Alternative {
+                            expected: Expected::Glob(vec![
+                                none.clone(),
+                                word(Piece::Text(text("password:"))),
+                            ]),
+                            then: 1,
+                        },
+                        Alternative {
+                            expected: Expected::Regex(text("[#$>] ?")),
+                            then: 3,
+                        },
+                    ],
+                    refuse: vec![vec![none.clone(), word(Piece::Text(text("BAD"))), none]],
+                    within_ms: 10_000,
+                },
+            ),
+            act(&[1, 1, 1], ActKind::Pause { ms: 500, next: 2 }),
+            act(
+                &[1, 1, 2],
+                ActKind::Type {
+                    line: word(Piece::Name(text("new_password"))),
+                    enter: true,
+                    next: 3,
+                },
+            ),
+        ],
+        enter: Enter::Crlf,
+    };
+    vec![Step {
+        kind: StepKind::Terminal(dialogue),
+        when: None,
+        ok: vec![0],
+        timeout_ms: 60_000,
+    }]
 }
 
 /// A job that asks a target for its host keys.
