@@ -205,7 +205,9 @@ fn says(exit: &Value, what: &str) -> bool {
 async fn started(api: &Api, run: &str) -> Result<Vec<i32>> {
     until("the terminal shows the processes", async || {
         let text = printed(api, run, "stdout").await.unwrap_or_default();
-        let last = text.rsplit("pids: ").next().unwrap_or_default();
+        let Some((_, last)) = text.rsplit_once("pids: ") else {
+            return Ok(None);
+        };
         let all: Vec<i32> = last
             .split_whitespace()
             .filter_map(|one| one.parse().ok())
