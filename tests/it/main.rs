@@ -13,6 +13,8 @@ mod cuts;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;
