@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -40,8 +40,30 @@ impl Sshd {
         extra: &str,
         accounts: &[(&str, &str)],
     ) -> Result<Self> {
+        fs::create_dir_all(world.path(name))?;
+        Self::begin(world, name, extra, accounts).await
+    }
+
+    /// Starts a server on what is as good as a machine of its own: what is changed in its `/etc`, `/home`, `/opt`,
+    /// `/root`, `/srv`, `/usr` and `/var` is in memory, seen by nobody else, and goes with it.
+    /// `setup` is a script that makes it ready.
+    ///
+    /// # Errors
+    /// When OpenSSH is not installed, the script fails, or the server does not start.
+    pub async fn with_machine(world: &World, name: &str, extra: &str, setup: &str) -> Result<Self> {
         let folder = world.path(name);
         fs::create_dir_all(&folder)?;
+        fs::write(folder.join(OWN), format!("{OVERLAYS}{setup}"))?;
+        Self::begin(world, name, extra, &[]).await
+    }
+
+    async fn begin(
+        world: &World,
+        name: &str,
+        extra: &str,
+        accounts: &[(&str, &str)],
+    ) -> Result<Self> {
+        let folder = world.path(name);
         // Its processes without privileges live there.
         fs::create_dir_all("/run/sshd")?;
         keygen(&folder.join("host_key"))?;
@@ -102,6 +124,18 @@ impl Sshd {
         set_passwords(&self.folder, &format!("{account}:{password}\n"))
     }
 
+    /// Runs a shell's command as root on its machine.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn inside(&self, command: &str) -> Result<Output> {
+        let mut entered = Command::new("nsenter");
+        entered
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.program.pid()))
+            .args(["--", "/bin/sh", "-c", command]);
+        Ok(entered.output()?)
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.program.stderr()
@@ -138,12 +172,33 @@ impl Sshd {
 /// The server in a mount namespace of its own, where `/etc` is the folder's.
 fn serving(folder: &Path) -> Command {
     let mut command = Command::new("unshare");
-    let script = "mount --bind \"$1/etc\" /etc && exec /usr/sbin/sshd -D -e -f \"$1/sshd_config\"";
+    let script = "mount --bind \"$1/etc\" /etc && { [ ! -e \"$1/$2\" ] || sh \"$1/$2\" \"$1\"; } && \
+                  exec /usr/sbin/sshd -D -e -f \"$1/sshd_config\"";
     command
         .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(folder);
+        .arg(folder)
+        .arg(OWN);
     command
 }
+
+/// The script in a server's folder that makes the rest of its machine its own.
+const OWN: &str = "own.sh";
+
+/// Lays memory over folders of the machine; tells programs that systemd, if it runs here, does not.
+const OVERLAYS: &str = "\
+set -eu
+mkdir -p \"$1/own\"
+mount -t tmpfs -o mode=0755 tmpfs \"$1/own\"
+for folder in home opt root srv usr var; do
+  mkdir \"$1/own/$folder\" \"$1/own/$folder.work\"
+  chmod --reference=\"/$folder\" \"$1/own/$folder\"
+  mount -t overlay -o \"lowerdir=/$folder,upperdir=$1/own/$folder,workdir=$1/own/$folder.work\" overlay \"/$folder\"
+done
+if [ -d /run/systemd/system ]; then
+  mount -t tmpfs tmpfs /run/systemd
+fi
+PATH=$PATH:/usr/sbin:/sbin
+";
 
 /// A copy of the machine's `/etc` with these accounts.
 fn etc(folder: &Path, accounts: &[(&str, &str)]) -> Result<()> {

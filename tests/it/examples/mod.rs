@@ -1,11 +1,20 @@
 //! The library of example templates: each is correct, listed, and does what it says on a real machine.
 
+mod cases;
+mod machine;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use steward_shared::template::{Executor, Manifest};
+use steward_tests::report;
+use tokio::task::{JoinSet, LocalSet};
+
+use cases::{Case, NOT_RUN, PARTLY_RUN, ROTATED};
+use machine::Machine;
 
 /// The first tag of a template is its group; its heading in the list.
 const GROUPS: [&str; 13] = [
@@ -26,6 +35,12 @@ const GROUPS: [&str; 13] = [
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/templates")
+}
+
+/// A file that lies beside this one.
+fn beside(name: &str) -> Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/examples");
+    Ok(fs::read_to_string(folder.join(name))?)
 }
 
 /// Every template of the library, by its name, and its text.
@@ -125,4 +140,74 @@ fn example_templates_are_listed() -> Result<()> {
         "listed {listed:#?}, there are {wanted:#?}"
     );
     Ok(())
+}
+
+/// What is run, what is run for its refusal only, and what cannot be run is told, and together it is the library.
+fn accounted(all: &BTreeMap<String, (Manifest, String)>, cases: &[Case]) -> Result<()> {
+    let mut ways: BTreeMap<&str, &str> = BTreeMap::new();
+    let run = cases.iter().map(|case| case.template.as_str());
+    for name in run.chain(ROTATED) {
+        ways.insert(name, "run");
+    }
+    for (name, why) in NOT_RUN {
+        ensure!(
+            ways.insert(name, "not run").is_none(),
+            "{name} is run, and is said not to be"
+        );
+        report(&format!("example_templates_run: {name} is not run: {why}"));
+    }
+    for (name, why) in PARTLY_RUN {
+        ensure!(ways.contains_key(name), "{name} is not run at all");
+        report(&format!(
+            "example_templates_run: {name} is run in part: {why}"
+        ));
+    }
+    let named: Vec<&str> = ways.into_keys().collect();
+    let there: Vec<&str> = all.keys().map(String::as_str).collect();
+    ensure!(
+        named == there,
+        "accounted for {named:#?}, there are {there:#?}"
+    );
+    Ok(())
+}
+
+/// Each template that can be run here is run through hub and bridge, on a machine whose accounts, files and
+/// services are its own: it ends as it says, and has the effect that it says.
+#[tokio::test]
+async fn example_templates_run() -> Result<()> {
+    let all = library()?;
+    let cases = Case::all()?;
+    accounted(&all, &cases)?;
+    let mut lanes = BTreeMap::<String, Vec<Case>>::new();
+    for case in cases {
+        let (manifest, _) = all.get(&case.template).context("a template")?;
+        let group = manifest.tags.first().context("a group")?;
+        lanes.entry(group.clone()).or_default().push(case);
+    }
+    let machine = Rc::new(Machine::new(&all).await?);
+    // Each group in order, beside the others.
+    let local = LocalSet::new();
+    let mut running = JoinSet::new();
+    for lane in lanes.into_values() {
+        let machine = Rc::clone(&machine);
+        let run = async move {
+            for case in &lane {
+                machine.run(case).await?;
+            }
+            Ok::<(), anyhow::Error>(())
+        };
+        running.spawn_local_on(run, &local);
+    }
+    local
+        .run_until(async {
+            while let Some(lane) = running.join_next().await {
+                lane??;
+            }
+            Ok::<(), anyhow::Error>(())
+        })
+        .await?;
+    let machine = Rc::into_inner(machine).context("a lane still runs")?;
+    machine.change_password().await?;
+    machine.change_key().await?;
+    machine.passed().await
 }
