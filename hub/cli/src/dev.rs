@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::contexts;
 use crate::error::Error;
+use crate::examples;
 use crate::exit::Exit;
 use crate::output::Screen;
 
@@ -33,26 +34,6 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
 }
-
-/// What `steward dev` begins with.
-const EXAMPLES: [&str; 16] = [
-    include_str!("../../../examples/templates/check-port.yaml"),
-    include_str!("../../../examples/templates/count-lines.yaml"),
-    include_str!("../../../examples/templates/disk-usage.yaml"),
-    include_str!("../../../examples/templates/exit-with.yaml"),
-    include_str!("../../../examples/templates/list-processes.yaml"),
-    include_str!("../../../examples/templates/say.yaml"),
-    include_str!("../../../examples/templates/show-log-tail.yaml"),
-    include_str!("../../../examples/templates/system-info.yaml"),
-    include_str!("../../../examples/tasks/check-port.yaml"),
-    include_str!("../../../examples/tasks/count-lines.yaml"),
-    include_str!("../../../examples/tasks/disk-usage.yaml"),
-    include_str!("../../../examples/tasks/exit-with.yaml"),
-    include_str!("../../../examples/tasks/list-processes.yaml"),
-    include_str!("../../../examples/tasks/say.yaml"),
-    include_str!("../../../examples/tasks/show-log-tail.yaml"),
-    include_str!("../../../examples/tasks/system-info.yaml"),
-];
 
 /// The name of the context.
 const CONTEXT: &str = "dev";
@@ -138,7 +119,7 @@ async fn prepare(hub: &Hub, bridge: &steward_bridge::config::Config) -> Result<S
     let token = flow.add_token("dev", role, day).await.map_err(failed)?;
     let site = "site: local\ntitle: This machine\n---\n";
     let target = "target: localhost\nsite: local\naddress: 127.0.0.1\n---\n";
-    let documents = format!("{site}{target}{}", EXAMPLES.join("\n---\n"));
+    let documents = format!("{site}{target}{}", examples::documents());
     flow.apply_documents("dev", "default", &documents, Wanted::Any)
         .await
         .map_err(failed)?;

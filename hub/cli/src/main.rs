@@ -7,6 +7,7 @@ mod commands;
 mod contexts;
 mod dev;
 mod error;
+mod examples;
 mod exit;
 mod follow;
 mod output;
