@@ -15,6 +15,7 @@ use crate::secret::Secret;
 
 /// A dialogue with what runs on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dialogue {
     /// What is done; it begins with the first, and ends where one leads to the number of all.
     pub acts: Vec<Act>,
@@ -24,6 +25,7 @@ pub struct Dialogue {
 
 /// One act of a dialogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Act {
     /// The number of its item, from 1; in a branch then that of the alternative and of the item there, and so on.
     pub place: Vec<u16>,
@@ -33,6 +35,7 @@ pub struct Act {
 
 /// What an act does, and the index of the act that follows, which is always a later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum ActKind {
     /// Lets time pass.
     Pause {
@@ -63,6 +66,7 @@ pub enum ActKind {
 
 /// A text that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Alternative {
     /// The text.
     pub expected: Expected,
@@ -72,6 +76,7 @@ pub struct Alternative {
 
 /// What a text must be like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Expected {
     /// These parts in this order, with anything between them: what stands between the `*` of a glob. An empty last
     /// one takes all that is there.
