@@ -10,6 +10,7 @@ mod error;
 mod examples;
 mod exit;
 mod follow;
+mod import;
 mod output;
 mod program;
 

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what it means. Parsed once, in `main`.
 
 mod artifact;
+mod import;
 mod key;
 mod noun;
 mod run;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use artifact::ArtifactVerb;
+pub(crate) use import::{TemplateImport, TemplateOrigin};
 pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,

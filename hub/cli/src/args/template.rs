@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::import::TemplateImport;
 use super::noun::{DocumentFile, ListArgs};
 
 /// `steward templates`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateVerb {
+    /// Make templates of those of another product, without a hub
+    Import(TemplateImport),
     /// Check a file without a hub
     Lint {
         /// The file, or - for standard input

@@ -8,6 +8,7 @@ mod context;
 mod credentials;
 mod document;
 mod help;
+mod import;
 mod keys;
 mod login;
 mod noun;
@@ -51,6 +52,9 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         }
         Command::Templates(crate::args::TemplateVerb::Sign(args)) if args.out.is_some() => {
             return authors::sign_into_file(screen, &args);
+        }
+        Command::Templates(crate::args::TemplateVerb::Import(args)) => {
+            return import::import(screen, &args);
         }
         Command::Apply(_)
         | Command::Artifacts(_)

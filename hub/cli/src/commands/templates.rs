@@ -14,6 +14,7 @@ use crate::output::Screen;
 /// Lists, shows and publishes templates.
 pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exit, Error> {
     match verb {
+        TemplateVerb::Import(args) => super::import::import(desk.screen, &args),
         TemplateVerb::Lint { file } => lint(desk.screen, &file),
         TemplateVerb::Manifest(file) => authors::manifest(desk.screen, &file),
         TemplateVerb::Sign(args) => authors::sign(desk, &args).await,

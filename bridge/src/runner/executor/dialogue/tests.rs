@@ -159,7 +159,7 @@ fn branch_is_taken_by_what_comes() {
     let script = script(
         "      - either:
           - { wait: \"*exists*\", then: [ { type: replace }, { wait: \"*sure?\", send: \"y\" } ] }
-          - { wait_regex: \"(?i)denied\", then: [ end ] }
+          - { wait_regex: \"(?i-u)denied\", then: [ end ] }
           - { wait: \"*>\" }
       - { pause: 2s }",
     );
