@@ -115,6 +115,13 @@ impl Exit {
     }
 }
 
+/// A text that is waited for, alternatives in its place, and texts that are refused.
+type Texts = (
+    (Option<Spanned<String>>, Option<Spanned<String>>),
+    Option<Spanned<Vec<Spanned<AlternativeDraft>>>>,
+    Option<Spanned<Vec<Spanned<String>>>>,
+);
+
 /// Makes items to acts.
 struct Writer<'a, 'b> {
     scope: &'a mut Scope<'b>,
@@ -201,58 +208,14 @@ impl Writer<'_, '_> {
             let message = "refuse and within belong to a wait";
             return Err(TemplateError::at(place, message));
         }
+        if let (Some(either), true) = (&either, does.contains(&true)) {
+            let message = "what follows an alternative stands in its then";
+            return Err(TemplateError::at(either.referenced, message));
+        }
         if count(waits) == 1 {
+            let texts = ((wait, wait_regex), either, refuse);
             let within_ms = within.as_ref().map_or(Ok(self.each_wait_ms), timeout_ms)?;
-            let mut branches = Vec::new();
-            let mut alternatives = Vec::new();
-            match either {
-                Some(either) if does.contains(&true) => {
-                    let message = "what follows an alternative stands in its then";
-                    return Err(TemplateError::at(either.referenced, message));
-                }
-                Some(either) => {
-                    if either.value.is_empty() {
-                        let message = "either has an alternative or more";
-                        return Err(TemplateError::at(either.referenced, message));
-                    }
-                    for one in either.value {
-                        let AlternativeDraft {
-                            wait,
-                            wait_regex,
-                            then,
-                        } = one.value;
-                        alternatives.push(self.expected((wait, wait_regex), one.referenced)?);
-                        branches.push((then, one.referenced));
-                    }
-                }
-                None => alternatives.push(self.expected((wait, wait_regex), place)?),
-            }
-            let refuse = match refuse {
-                None => Vec::new(),
-                Some(refuse) => refuse
-                    .value
-                    .iter()
-                    .map(|text| self.glob(text))
-                    .collect::<Result<_, _>>()?,
-            };
-            self.texts += alternatives.len() + refuse.len();
-            let expected = alternatives.into_iter();
-            let alternatives = expected.map(|expected| Alternative { expected, then: 0 });
-            let kind = ActKind::Wait {
-                alternatives: alternatives.collect(),
-                refuse,
-                within_ms,
-            };
-            let at = self.write(numbered, kind, open, place)?;
-            open = Vec::new();
-            if branches.is_empty() {
-                open.push(Exit::Then(at, 0));
-            }
-            for (which, branch) in branches.into_iter().enumerate() {
-                let above = [numbered, &[number(which + 1)]].concat();
-                let from = vec![Exit::Then(at, which)];
-                open.extend(self.items(branch, &above, from, depth + 1)?);
-            }
+            open = self.waits((texts, within_ms), (numbered, place), open, depth)?;
         }
         let kind = if let Some(pause) = &pause {
             ActKind::Pause {
@@ -270,6 +233,63 @@ impl Writer<'_, '_> {
         };
         let at = self.write(numbered, kind, open, place)?;
         Ok(vec![Exit::Next(at)])
+    }
+
+    /// Writes what is waited for, and what follows each alternative.
+    fn waits(
+        &mut self,
+        ((one, either, refuse), within_ms): (Texts, u64),
+        (numbered, place): (&[u16], Location),
+        open: Vec<Exit>,
+        depth: usize,
+    ) -> Result<Vec<Exit>, TemplateError> {
+        let mut branches = Vec::new();
+        let mut alternatives = Vec::new();
+        match either {
+            Some(either) => {
+                if either.value.is_empty() {
+                    let message = "either has an alternative or more";
+                    return Err(TemplateError::at(either.referenced, message));
+                }
+                for one in either.value {
+                    let AlternativeDraft {
+                        wait,
+                        wait_regex,
+                        then,
+                    } = one.value;
+                    alternatives.push(self.expected((wait, wait_regex), one.referenced)?);
+                    branches.push((then, one.referenced));
+                }
+            }
+            None => alternatives.push(self.expected(one, place)?),
+        }
+        let refuse = match refuse {
+            None => Vec::new(),
+            Some(refuse) => refuse
+                .value
+                .iter()
+                .map(|text| self.glob(text))
+                .collect::<Result<_, _>>()?,
+        };
+        self.texts += alternatives.len() + refuse.len();
+        let expected = alternatives.into_iter();
+        let alternatives = expected.map(|expected| Alternative { expected, then: 0 });
+        let kind = ActKind::Wait {
+            alternatives: alternatives.collect(),
+            refuse,
+            within_ms,
+        };
+        let at = self.write(numbered, kind, open, place)?;
+        if branches.is_empty() {
+            return Ok(vec![Exit::Then(at, 0)]);
+        }
+        let mut open = Vec::new();
+        for (which, branch) in branches.into_iter().enumerate() {
+            let above = [numbered, &[number(which + 1)]].concat();
+            let from = vec![Exit::Then(at, which)];
+            open.extend(self.items(branch, &above, from, depth + 1)?);
+        }
+        Ok(open)
     }
 
     /// Adds an act to which these exits lead; its index.

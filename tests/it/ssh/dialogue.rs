@@ -40,13 +40,13 @@ async fn failed(api: &Api, task: &str) -> Result<Value> {
 }
 
 /// A password is changed by a dialogue: each line is typed when its prompt is there, an input as it is, a secret
-/// masked where it is shown; under a key and under a certificate, which names no command then.
+/// masked where it is shown; under a key and under a certificate.
 #[tokio::test]
 async fn ssh_dialogue_changes_a_password() -> Result<()> {
     let world = World::new()?;
     let hub = world.hub().await?;
-    let bridge = hub.dmz().await?;
-    let sshd = trusting(&world, &hub, "ExposeAuthInfo yes").await?;
+    let _bridge = hub.dmz().await?;
+    let sshd = trusting(&world, &hub, "").await?;
     target(&hub, &sshd).await?;
     key_login(&hub, &sshd).await?;
     let api = hub.api()?;
@@ -99,6 +99,19 @@ async fn ssh_dialogue_changes_a_password() -> Result<()> {
         );
         ensure!(shown.contains(": sesame\r\n"), "{shown:?}");
     }
+    world.passed().await
+}
+
+/// The certificate of a job with a dialogue forces no command and allows a terminal, from the one place; the bridge
+/// holds none where its policy allows no terminals.
+#[tokio::test]
+async fn ssh_dialogue_only_where_terminals_are_allowed() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let bridge = hub.dmz().await?;
+    let sshd = trusting(&world, &hub, "ExposeAuthInfo yes").await?;
+    target(&hub, &sshd).await?;
+    let api = hub.api()?;
     let items = "      - { wait: \"*#\", type: \"cat $SSH_USER_AUTH\" }\n      - { wait: \"*publickey*#\" }";
     hub.apply(&dialogue("who", "root-certificate", "", items))
         .await?;

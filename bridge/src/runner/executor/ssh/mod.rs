@@ -13,6 +13,7 @@ mod login;
 mod marks;
 mod pool;
 mod session;
+mod signal;
 mod steps;
 mod talk;
 mod terminal;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use steward_shared::job::{FoundFile, Outcome};
 use steward_shared::log::Stream;
 use steward_shared::remote::{Carries, Planned};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry::{Carrier, Fault, Faults, Sink, feed, reads};
 use super::host::Connection;
 use super::pool::Seat;
+use super::signal::number;
 use super::talk::{self, Talk};
 use super::{terminal, told};
 use crate::limits::{
@@ -488,22 +489,3 @@ fn half(planned: &Planned, told: Told, closed: bool) -> Option<Fault> {
 
 const CROWDED: &str =
     "the hub takes its output too slowly, and others use its connection and cannot wait for it";
-
-/// Linux's number of a signal that SSH names (RFC 4254, 6.9); 0 for one without.
-fn number(signal: &Sig) -> i32 {
-    match signal {
-        Sig::ABRT => 6,
-        Sig::ALRM => 14,
-        Sig::FPE => 8,
-        Sig::HUP => 1,
-        Sig::ILL => 4,
-        Sig::INT => 2,
-        Sig::KILL => 9,
-        Sig::PIPE => 13,
-        Sig::QUIT => 3,
-        Sig::SEGV => 11,
-        Sig::TERM => 15,
-        Sig::USR1 => 10,
-        Sig::Custom(_) => 0,
-    }
-}
