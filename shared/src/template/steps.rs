@@ -123,7 +123,7 @@ impl StepDraft {
                 "put, get and terminal have no stdin and no ok: they succeed or they fail";
             return Err(TemplateError::at(place, message));
         }
-        match given(&self.each_wait).or(given(&self.enter)) {
+        match given(&self.each_wait).or_else(|| given(&self.enter)) {
             Some(place) if self.terminal.is_none() => {
                 let message = "each_wait and enter are for terminal";
                 Err(TemplateError::at(place, message))

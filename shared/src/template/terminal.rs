@@ -203,7 +203,7 @@ impl Writer<'_, '_> {
             && let Some(place) = refuse
                 .as_ref()
                 .map(|given| given.referenced)
-                .or(within.as_ref().map(|given| given.referenced))
+                .or_else(|| within.as_ref().map(|given| given.referenced))
         {
             let message = "refuse and within belong to a wait";
             return Err(TemplateError::at(place, message));
@@ -480,10 +480,10 @@ mod tests {
 
     fn dialogue(items: &str) -> Dialogue {
         let manifest = manifest(items).unwrap_or_else(|error| panic!("{items}: {error}"));
-        match &manifest.steps[0].kind {
-            StepKind::Terminal(dialogue) => dialogue.clone(),
-            other => panic!("{other:?}"),
-        }
+        let StepKind::Terminal(dialogue) = &manifest.steps[0].kind else {
+            panic!("{items}");
+        };
+        dialogue.clone()
     }
 
     fn word(text: &str) -> Word {
@@ -525,9 +525,11 @@ mod tests {
             within_ms: 3000,
         };
         assert_eq!(dialogue.acts[0].kind, wanted);
-        let next = |at: usize| match dialogue.acts[at].kind {
-            ActKind::Type { enter, next, .. } => (enter, next),
-            ref other => panic!("{other:?}"),
+        let next = |at: usize| {
+            let ActKind::Type { enter, next, .. } = dialogue.acts[at].kind else {
+                panic!("{at}");
+            };
+            (enter, next)
         };
         assert_eq!((next(1), next(3)), ((true, 4), (false, 4)));
     }

@@ -91,8 +91,8 @@ impl<'a> Talk<'a> {
             (Some(Stop::TimedOut), _) => {
                 Some((Outcome::TimedOut, "the dialogue took too long".to_owned()))
             }
-            (Some(Stop::Output), lost) => Some(beyond(lost)),
-            (_, Some(lost)) => Some(beyond(Some(lost))),
+            (Some(Stop::Output), lost) => Some(beyond(lost.as_ref())),
+            (_, Some(lost)) => Some(beyond(Some(&lost))),
             (Some(Stop::Carried | Stop::Said) | None, None) => None,
         };
         match (stopped, said) {
@@ -122,7 +122,7 @@ pub(super) async fn leave(write: &ChannelWriteHalf<Msg>) {
     drop(write.eof().await);
 }
 
-fn beyond(lost: Option<OutputError>) -> (Outcome, String) {
+fn beyond(lost: Option<&OutputError>) -> (Outcome, String) {
     let limit = match lost {
         Some(OutputError::Spool(SpoolError::Full)) => "spool",
         Some(OutputError::Limit | OutputError::Spool(_)) | None => "output",
