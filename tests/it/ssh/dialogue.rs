@@ -35,8 +35,10 @@ async fn failed(api: &Api, task: &str) -> Result<Value> {
     let run = api.run(task).await?;
     api.end(&run).await?;
     let job = api.job(&run).await?;
-    ensure!(job["attempt"]["state"] == "failed", "{job}");
-    Ok(job["attempt"]["exit"].clone())
+    let attempt = job.get("attempt").context("no attempt")?;
+    let is_failed = attempt.get("state").is_some_and(|state| state == "failed");
+    ensure!(is_failed, "{job}");
+    attempt.get("exit").cloned().context("no exit")
 }
 
 /// A password is changed by a dialogue: each line is typed when its prompt is there, an input as it is, a secret

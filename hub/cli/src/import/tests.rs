@@ -1,3 +1,5 @@
+//! What is made of templates of other products: our own samples, and the vendor's where they are.
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;

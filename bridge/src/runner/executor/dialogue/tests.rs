@@ -1,3 +1,5 @@
+//! Dialogues against targets that answer, are silent, flood, or lie.
+
 use proptest::prelude::*;
 use steward_shared::template::{Manifest, Script, Secrets, StepKind, Value, Values};
 
