@@ -63,15 +63,12 @@ impl Signature {
             let made_for = self.0.namespace().chars().take(64).collect();
             return Err(SignatureError::Namespace(made_for, purpose));
         }
-        let algorithm = self.0.algorithm();
-        // Without a hash of its own it is SHA-1.
-        if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
+        let (key, algorithm) = (self.0.public_key(), self.0.algorithm());
+        // What the signature calls itself does not decide: a security key's may pass for another's.
+        if !fits(key, &algorithm) {
             return Err(SignatureError::Weak(algorithm.to_string()));
         }
-        if matches!(
-            algorithm,
-            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256
-        ) {
+        if is_security_key(key) {
             // Its last five bytes are flags and a counter (PROTOCOL.u2f).
             let bytes = self.0.signature_bytes();
             let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at));
@@ -87,6 +84,31 @@ impl Signature {
     fn key(&self) -> &KeyData {
         self.0.public_key()
     }
+}
+
+fn is_security_key(key: &KeyData) -> bool {
+    matches!(key, KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_))
+}
+
+/// Whether keys like this make signatures by this algorithm. An RSA signature without a hash of its own has SHA-1.
+fn fits(key: &KeyData, algorithm: &Algorithm) -> bool {
+    if matches!(key, KeyData::Rsa(_)) {
+        return matches!(algorithm, Algorithm::Rsa { hash: Some(_) });
+    }
+    is_elliptic(key) && key.algorithm() == *algorithm
+}
+
+/// Whether the signatures of such a key can be believed at all.
+fn is_usable(key: &KeyData) -> bool {
+    if let KeyData::Rsa(rsa) = key {
+        let bytes = rsa.n().as_positive_bytes().map_or(0, <[u8]>::len);
+        return bytes * 8 >= RSA_BITS_MIN;
+    }
+    is_elliptic(key)
+}
+
+fn is_elliptic(key: &KeyData) -> bool {
+    is_security_key(key) || matches!(key, KeyData::Ecdsa(_) | KeyData::Ed25519(_))
 }
 
 /// Whose signatures are believed.
@@ -171,23 +193,28 @@ fn signer(line: &str) -> Result<Signer, String> {
     let (name, rest) = line.split_once([' ', '\t']).ok_or(RULE)?;
     let rest = rest.trim_start();
     if let Ok(key) = PublicKey::from_openssh(rest) {
-        return Ok(made(name, &key, Options::default()));
+        return made(name, &key, Options::default());
     }
     let (given, key) = split_options(rest).ok_or(RULE)?;
     let options = Options::parse(given)?;
     let key = PublicKey::from_openssh(key.trim_start())
         .map_err(|_| "the key cannot be read: expected KEY-TYPE BASE64".to_owned())?;
-    Ok(made(name, &key, options))
+    made(name, &key, options)
 }
 
-fn made(name: &str, key: &PublicKey, options: Options) -> Signer {
-    Signer {
+fn made(name: &str, key: &PublicKey, options: Options) -> Result<Signer, String> {
+    if !is_usable(key.key_data()) {
+        return Err(format!(
+            "signatures of such a key are not believed: ed25519, ecdsa, their security keys, and RSA from {RSA_BITS_MIN} bits are"
+        ));
+    }
+    Ok(Signer {
         name: name.trim_matches('"').to_owned(),
         key: key.key_data().clone(),
         namespaces: options.namespaces,
         after: options.after,
         before: options.before,
-    }
+    })
 }
 
 /// The options end at the first blank outside of quotes.
@@ -218,7 +245,11 @@ impl Options {
         for option in each {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = value.trim_matches('"');
+            let twice = || format!("the option {name:?} is given twice");
             match name.to_ascii_lowercase().as_str() {
+                "namespaces" if options.namespaces.is_some() => return Err(twice()),
+                "valid-after" if options.after.is_some() => return Err(twice()),
+                "valid-before" if options.before.is_some() => return Err(twice()),
                 "namespaces" => {
                     options.namespaces = Some(value.split(',').map(str::to_owned).collect());
                 }
@@ -258,12 +289,18 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 const USER_PRESENT: u8 = 1;
 
+/// NIST SP 800-131A: RSA with fewer bits is not for signatures any more.
+const RSA_BITS_MIN: usize = 2048;
+
 const SIGNERS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::signature::Ed25519KeyPair;
     use ssh_key::PrivateKey;
     use ssh_key::private::{Ed25519Keypair, KeypairData};
+    use ssh_key::public::SkEd25519;
+    use steward_shared::job::Digest;
 
     use super::*;
 
@@ -296,6 +333,43 @@ mod tests {
         assert_eq!(
             refused,
             Err(SignatureError::Namespace("file".to_owned(), TEMPLATE))
+        );
+    }
+
+    /// What a security key makes (PROTOCOL.u2f), labelled with an algorithm.
+    fn by_security_key(flags: u8, label: Algorithm) -> Option<Signature> {
+        let KeypairData::Ed25519(pair) = key(3).key_data().clone() else {
+            unreachable!()
+        };
+        let public = KeyData::SkEd25519(SkEd25519::new(pair.public, "ssh:"));
+        let data = SshSig::signed_data(TEMPLATE, HashAlg::Sha512, b"content").unwrap();
+        let told = [&[flags][..], &7_u32.to_be_bytes()].concat();
+        let digests = [&b"ssh:"[..], &data].map(|bytes| Digest::of(bytes).0);
+        let shown = [&digests[0][..], &told, &digests[1]].concat();
+        let made = Ed25519KeyPair::from_seed_unchecked(&[3; 32])
+            .unwrap()
+            .sign(&shown);
+        let bytes = [made.as_ref(), &told].concat();
+        let signature = ssh_key::Signature::new(label, bytes).ok()?;
+        Some(Signature(
+            SshSig::new(public, TEMPLATE, HashAlg::Sha512, signature).unwrap(),
+        ))
+    }
+
+    #[test]
+    fn security_key_must_have_been_touched_whatever_its_signature_calls_itself() {
+        let good = by_security_key(1, Algorithm::SkEd25519).unwrap();
+        assert_eq!(good.verify(TEMPLATE, b"content"), Ok(()));
+        assert_eq!(good.verify(TEMPLATE, b"other"), Err(SignatureError::Wrong));
+        let untouched = by_security_key(0, Algorithm::SkEd25519).unwrap();
+        let refused = untouched.verify(TEMPLATE, b"content");
+        assert_eq!(refused, Err(SignatureError::Untouched));
+        let hash = Some(HashAlg::Sha512);
+        let relabelled = by_security_key(0, Algorithm::Rsa { hash }).unwrap();
+        let refused = relabelled.verify(TEMPLATE, b"content");
+        assert!(
+            matches!(refused, Err(SignatureError::Weak(_))),
+            "{refused:?}"
         );
     }
 
@@ -345,6 +419,7 @@ mod tests {
         let good = line(1, "");
         for bad in [
             line(1, "cert-authority"),
+            line(1, "valid-before=\"20200101\",valid-before=\"20990101\""),
             line(1, "verify-required"),
             line(1, "valid-before=\"soon\""),
             line(1, "valid-before=\"20269999\""),
