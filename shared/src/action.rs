@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::Login;
 use crate::id::TargetId;
+use crate::limits::{TARGET_ADDRESS_BYTES_MAX, TARGET_NAME_BYTES_MAX};
 use crate::template::{Step, Values};
 
 /// The work of one attempt.
@@ -76,6 +77,30 @@ pub struct TargetRef {
     pub name: String,
     /// Host name or address.
     pub address: String,
+}
+
+impl TargetRef {
+    /// Whether name and address are of the characters that a hub gives them: they stand in commands, in what is typed
+    /// and in paths, and nothing in them may mean anything there.
+    pub fn is_plain(&self) -> bool {
+        let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let name = self.name.starts_with(small)
+            && self.name.len() <= TARGET_NAME_BYTES_MAX
+            && self
+                .name
+                .chars()
+                .all(|c| small(c) || matches!(c, '.' | '_' | '-'))
+            && !self.name.contains("..");
+        let address = self
+            .address
+            .starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
+            && self.address.len() <= TARGET_ADDRESS_BYTES_MAX
+            && self
+                .address
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'));
+        name && address
+    }
 }
 
 /// A server of SSH, and what it is known by.

@@ -20,6 +20,12 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Attempts that a bridge may have open, and that a Hello may list.
 pub const OPEN_ATTEMPTS_MAX: usize = 1024;
 
+/// Bytes of a target's name.
+pub const TARGET_NAME_BYTES_MAX: usize = 63;
+
+/// Bytes of a target's address.
+pub const TARGET_ADDRESS_BYTES_MAX: usize = 253;
+
 /// Targets, addresses and accounts that a template may name as the only ones, each.
 pub const ONLY_MAX: usize = 64;
 

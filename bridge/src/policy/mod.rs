@@ -152,6 +152,13 @@ impl Policy {
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
         let file = &self.file;
+        if !job.target.is_plain() {
+            return Err(refused(
+                "target",
+                &format!("{} at {}", job.target.name, job.target.address),
+                "is not the name and address of a target",
+            ));
+        }
         let kind = job.action.kind();
         if !file.executors.contains(&kind) {
             return Err(refused(
@@ -212,7 +219,7 @@ impl Policy {
         }
         match (&self.authors, &self.file.templates) {
             (Some(authors), Some(section)) => {
-                templates::authored(authors, section.signatures, job, proof, now)
+                templates::authored(authors, section.needed(), job, proof, now)
             }
             (None, _) | (_, None) => Err(Refusal {
                 clause: "policy.require.tier".to_owned(),

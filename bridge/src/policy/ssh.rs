@@ -15,7 +15,7 @@ use steward_shared::template::{Step, StepKind};
 use super::admission::{Place, secrets};
 use super::environment::Variables;
 use super::file::{FileWay, SshSection};
-use super::{named, refused};
+use super::{named, quoted, refused};
 
 /// One entry of `targets`: a network or a host name, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn account(section: &SshSection, target: &TargetRef, login: Option<&Login>) -> R
             clause: "login".to_owned(),
             message: format!(
                 "the job has no account on {}: its credential is not there any more",
-                target.name
+                quoted(&target.name)
             ),
         });
     };

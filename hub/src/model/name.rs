@@ -1,5 +1,7 @@
 //! Names that people give: one grammar, so that no name can be a path, a trick or a twin.
 
+use steward_shared::limits::{TARGET_ADDRESS_BYTES_MAX, TARGET_NAME_BYTES_MAX};
+
 /// A name of a project, site, bridge or target: `[a-z0-9]` first, then `[a-z0-9._-]`, at most 63.
 ///
 /// # Errors
@@ -13,7 +15,7 @@ pub fn parse(name: &str) -> Result<String, &'static str> {
     let rest =
         chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'));
     let uuid = name.parse::<steward_shared::id::RunId>().is_ok();
-    if first && rest && !uuid && name.len() <= 63 && !name.contains("..") {
+    if first && rest && !uuid && name.len() <= TARGET_NAME_BYTES_MAX && !name.contains("..") {
         Ok(name.to_owned())
     } else {
         Err(RULE)
@@ -31,7 +33,7 @@ pub fn address(address: &str) -> Result<String, &'static str> {
         .chars()
         .next()
         .is_some_and(|c| c.is_ascii_alphanumeric() || c == ':');
-    if first && address.len() <= 253 && address.chars().all(legal) {
+    if first && address.len() <= TARGET_ADDRESS_BYTES_MAX && address.chars().all(legal) {
         Ok(address.to_owned())
     } else {
         Err(RULE)

@@ -1,4 +1,5 @@
-//! Where a template may be run, and as whom: what its author has not named is refused by the hub and by the bridge.
+//! Where a template may be run, and as whom: what its author has not named is refused by the hub when a run is made, and
+//! by a bridge that asks for signed templates.
 
 use std::net::IpAddr;
 

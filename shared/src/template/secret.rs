@@ -48,7 +48,14 @@ impl Word {
                 Piece::Name(_) | Piece::Text(_) => Ok(None),
             })
             .collect::<Result<_, _>>()?;
+        let alone = self.stands_alone();
         for (piece, shown) in self.pieces.iter().zip(&shown) {
+            if let (Piece::Name(name), None) = (piece, shown)
+                && (!alone || account_of(name).is_some())
+                && secrets.find(name).is_some_and(has_control)
+            {
+                return Err(RenderError::Control { name: name.clone() });
+            }
             parts.push(match (piece, shown) {
                 (_, Some(shown)) => shown.as_bytes(),
                 (Piece::Text(text), None) => text.as_bytes(),
@@ -67,12 +74,27 @@ impl Word {
         Ok(Secret::new(bytes))
     }
 
+    /// Whether its one placeholder is all there is, but for blanks and line breaks around it.
+    fn stands_alone(&self) -> bool {
+        let names = self.names().count();
+        let blank = |piece: &Piece| match piece {
+            Piece::Text(text) => text.trim().is_empty(),
+            Piece::Name(_) => true,
+        };
+        names == 1 && self.pieces.iter().all(blank)
+    }
+
     /// Whether one of these secrets, or its account, stands in the word.
     pub fn has_secret<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) -> bool {
         let of = |name| account_of(name).unwrap_or(name);
         let named: Vec<_> = self.names().map(of).collect();
         secrets.into_iter().any(|secret| named.contains(&secret))
     }
+}
+
+/// A line break beside other text could begin a line of its own.
+fn has_control(value: &[u8]) -> bool {
+    value.iter().any(u8::is_ascii_control)
 }
 
 fn plain(name: &str, values: &Values) -> Result<String, RenderError> {
@@ -107,6 +129,19 @@ mod tests {
             render("{{ old }}"),
             Err(RenderError::Missing { .. })
         ));
+        let mut secrets = Secrets::default();
+        secrets.add("new", "deploy", Secret::from("s".to_owned()));
+        secrets.add("key", "a\nroot", Secret::from("one\ntwo\n".to_owned()));
+        let render = |source: &str| text(source).unwrap().render_input(&values, &secrets);
+        let alone = render("{{ key }}\n").unwrap();
+        assert_eq!(alone.expose(), b"one\ntwo\n\n");
+        for source in ["{{ key.account }}", "ada:{{ key }}\n", "{{ key }}{{ new }}"] {
+            let refused = render(source);
+            assert!(
+                matches!(refused, Err(RenderError::Control { .. })),
+                "{source}"
+            );
+        }
         assert!(text("{{ new.account }}").unwrap().has_secret(["new"]));
         assert!(!text("{{ newer }}").unwrap().has_secret(["new"]));
     }

@@ -242,6 +242,14 @@ pub enum SplitError {
 /// Why a word cannot be rendered with these values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
+    /// A secret, or its account, could begin a line of its own beside what else is there.
+    #[error(
+        "\"{name}\" contains a line break or another control character, and stands beside other text"
+    )]
+    Control {
+        /// The name.
+        name: String,
+    },
     /// There is no value for a name.
     #[error("\"{name}\" has no value")]
     Missing {

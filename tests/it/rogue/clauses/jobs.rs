@@ -118,6 +118,11 @@ pub(super) const JOBS: &[(&str, Change)] = &[
     ("policy.projects", |job| job.project = "other".to_owned()),
     ("policy.projects", |job| job.project = "Default".to_owned()),
     ("policy.projects", |job| job.project = "*".to_owned()),
+    ("target", |job| job.target.name = "x; id".to_owned()),
+    ("target", |job| job.target.name = "a/../b".to_owned()),
+    ("target", |job| {
+        job.target.address = "127.0.0.1\nroot".to_owned()
+    }),
     ("policy.templates.names", |job| {
         job.template.name = "other".to_owned()
     }),

@@ -35,7 +35,7 @@ pub(super) fn logins<'a>(job: &'a Job, action: &'a Ssh) -> Result<Vec<&'a Login>
     };
     let mut all = Vec::new();
     if let Some(jump) = &action.jump {
-        let where_ = format!("on {} ", jump.target.name);
+        let where_ = format!("on {:?} ", jump.target.name);
         all.push(needed(jump.login.as_ref(), &where_)?);
     }
     all.push(needed(job.login.as_ref(), "")?);
