@@ -16,6 +16,7 @@ use steward_shared::time::{Clock, SystemClock};
 use crate::config::Config;
 use crate::policy::{Load, Place, Policy};
 use crate::runner::gate::{Admitted, Facts, admit, verify};
+use crate::runner::operator::is_locked;
 use crate::runner::room;
 use crate::runner::trust::Trust;
 
@@ -54,7 +55,7 @@ pub fn explain(config: &Config, file: &Path) -> anyhow::Result<Explained> {
         trust: &trust,
         journal: job.journal,
         policy: policy.as_ref(),
-        locked: config.lock_file().exists(),
+        locked: is_locked(&config.lock_file()),
         room: room::left(&config.data_dir).unwrap_or(0),
         load: Load {
             open: 0,

@@ -121,22 +121,12 @@ impl File {
                 "this version of Steward cannot prove approvals of people, which it requires",
             );
         }
-        let authors = self
-            .templates
-            .as_ref()
-            .and_then(|section| section.authors.as_ref());
-        if self.require.tier == 1 && authors.is_none() {
-            return Err("tier 1 needs authors in [templates]: whose signatures count");
-        }
-        if authors.is_some_and(|path| !path.is_absolute()) {
-            return Err("authors in [templates] is not an absolute path");
-        }
-        if self
-            .templates
-            .as_ref()
-            .is_some_and(|section| section.signatures == 0)
-        {
-            return Err("signatures in [templates] must be 1 or more");
+        match &self.templates {
+            Some(section) => section.check(self.require.tier)?,
+            None if self.require.tier == 1 => {
+                return Err("tier 1 needs authors in [templates]: whose signatures count");
+            }
+            None => {}
         }
         let Some(local) = &self.local else {
             return Ok(());

@@ -1,6 +1,9 @@
 //! A policy in sentences, for the operator who wants to know what the file really allows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use steward_certs::signature::Signer;
 
 use super::Policy;
 use super::file::{File, FileWay, LocalSection, SshSection};
@@ -61,10 +64,11 @@ impl Policy {
                     .collect();
                 all.push(format!(
                     "A job does only what {} of these authors have signed: {}.",
-                    section.signatures,
+                    section.needed(),
                     names.join(", ")
                 ));
-                if names.len() < section.signatures {
+                let keys: BTreeSet<_> = authors.iter().map(Signer::fingerprint).collect();
+                if keys.len() < section.needed() {
                     all.push("There are fewer authors than that: every job is refused.".to_owned());
                 }
             }

@@ -8,6 +8,7 @@ use steward_certs::signature::{Signature, Signers, TEMPLATE};
 use steward_shared::action::Action;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
+use steward_shared::limits::TEMPLATE_SIGNATURES_MAX;
 use steward_shared::proof::{Deviation, Proof, follows};
 use steward_shared::template::Manifest;
 use steward_shared::time::Timestamp;
@@ -23,17 +24,41 @@ pub(super) struct TemplatesSection {
     pub(super) names: Vec<String>,
     /// Whose signatures count, in OpenSSH's format of `allowed_signers`.
     pub(super) authors: Option<PathBuf>,
-    /// How many of them must have signed a template.
-    #[serde(default = "one")]
-    pub(super) signatures: usize,
+    signatures: Option<usize>,
+}
+
+impl TemplatesSection {
+    /// How many of the authors must have signed.
+    pub(super) fn needed(&self) -> usize {
+        self.signatures.unwrap_or(1)
+    }
+
+    /// What is wrong with it beside this tier.
+    pub(super) fn check(&self, tier: u32) -> Result<(), &'static str> {
+        if tier == 0 && (self.authors.is_some() || self.signatures.is_some()) {
+            return Err(
+                "authors and signatures in [templates] mean nothing with tier = 0: require tier = 1",
+            );
+        }
+        if tier == 1 && self.authors.is_none() {
+            return Err("tier 1 needs authors in [templates]: whose signatures count");
+        }
+        if self
+            .authors
+            .as_ref()
+            .is_some_and(|path| !path.is_absolute())
+        {
+            return Err("authors in [templates] is not an absolute path");
+        }
+        if !(1..=TEMPLATE_SIGNATURES_MAX).contains(&self.needed()) {
+            return Err("signatures in [templates] must be from 1 to 8");
+        }
+        Ok(())
+    }
 }
 
 fn any() -> Vec<String> {
     vec!["*".to_owned()]
-}
-
-const fn one() -> usize {
-    1
 }
 
 /// Applies the list of templates. What only looks at host keys or signs in has no template of anybody's.

@@ -76,16 +76,20 @@ impl Operator {
             let (marks, policy) = read(&self.policy_file);
             (self.marks, self.policy) = (marks, Arc::new(policy));
         }
-        // Whatever stands at the lock's place locks; only its certain absence does not.
-        let locked = !matches!(
-            fs::symlink_metadata(&self.lock_file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound
-        );
         Orders {
             policy: Arc::clone(&self.policy),
-            locked,
+            locked: is_locked(&self.lock_file),
         }
     }
+}
+
+/// Whether the operator has locked the bridge: whatever stands at the lock's place locks, only its certain absence does
+/// not.
+pub fn is_locked(lock_file: &Path) -> bool {
+    !matches!(
+        fs::symlink_metadata(lock_file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound
+    )
 }
 
 impl Orders {
