@@ -11,7 +11,7 @@ use steward_shared::job::Job;
 use steward_shared::limits::{SSH_CERTIFICATE, SSH_CERTIFICATE_EARLIER};
 use steward_shared::remote::{self, JUMP};
 use steward_shared::secret::Secret;
-use steward_shared::template::only;
+use steward_shared::template::{StepKind, only};
 use steward_shared::time::Timestamp;
 
 use super::credentials::opened;
@@ -101,10 +101,18 @@ const NOTHING: &str = "exit 126";
 
 /// What a certificate forces that is for the commands of a job; nothing where one of its steps is a dialogue.
 fn commands(job: &Job, action: &Ssh) -> Result<Option<String>, String> {
-    let steps = remote::plan(job, action, None)?;
-    if steps.iter().any(|step| step.dialogue.is_some()) {
+    // Their texts are not read for this: that is work, and this is a transaction.
+    let talks = action.steps.iter().any(|step| {
+        let holds = step
+            .when
+            .as_ref()
+            .is_none_or(|when| when.holds(&action.values));
+        holds && matches!(step.kind, StepKind::Terminal(_))
+    });
+    if talks {
         return Ok(None);
     }
+    let steps = remote::plan(job, action, None)?;
     let command = only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>());
     if command.len() > FORCE_COMMAND_BYTES_MAX {
         let bytes = command.len();

@@ -300,7 +300,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
     let files = tx.run_artifacts(run.id)?;
     // What a change of a credential proves is proven by a sign-in of its own.
     let shares = run.rotation.is_none() && shares(tx, run.credential)?;
-    let proof = proof(tx, &template, &manifest)?;
+    let proof = proof(tx, &template)?;
     let sha256 = Digest::of(&canonical_of(&template, &manifest));
     let template = TemplateRef {
         id: TemplateId::from_bytes(*template.id.as_bytes()),

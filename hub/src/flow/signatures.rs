@@ -8,10 +8,9 @@ use steward_shared::frame::Offer;
 use steward_shared::id::RunId;
 use steward_shared::limits::{FRAME_BYTES_MAX, SIGNED_MANIFEST_BYTES_MAX, TEMPLATE_SIGNATURES_MAX};
 use steward_shared::proof::Proof;
-use steward_shared::template::Manifest;
 
 use super::Flow;
-use super::documents::{canonical_of, find_template, manifest_of};
+use super::documents::find_template;
 use super::error::FlowError;
 use crate::store::{AttemptRow, Event, TemplateRow, TemplateSignatureRow, Tx};
 use crate::vault::VaultError;
@@ -34,7 +33,11 @@ impl Flow {
         self.store
             .write(move |tx| {
                 let template = find_template(tx, &name, version)?;
-                let canonical = canonical_of(&template, &*manifest_of(&template)?);
+                let Some(canonical) = template.manifest.clone().map(String::into_bytes) else {
+                    return Err(refused(format!(
+                        "{name} was published before its canonical form was kept: publish it again"
+                    )));
+                };
                 if canonical.len() > SIGNED_MANIFEST_BYTES_MAX {
                     return Err(refused(format!(
                         "{name} has {} bytes in its canonical form, and a signed template at most \
@@ -101,16 +104,16 @@ impl Flow {
 pub(super) fn proof(
     tx: &mut Tx<'_>,
     template: &TemplateRow,
-    manifest: &Manifest,
 ) -> Result<Option<Box<Proof>>, FlowError> {
     let rows = tx.template_signatures(template.id)?;
     let signatures: Vec<_> = rows.into_iter().map(|row| row.signature).collect();
-    Ok((!signatures.is_empty()).then(|| {
-        Box::new(Proof {
-            manifest: canonical_of(template, manifest),
-            signatures,
-        })
-    }))
+    let Some(manifest) = template.manifest.clone().filter(|_| !signatures.is_empty()) else {
+        return Ok(None);
+    };
+    Ok(Some(Box::new(Proof {
+        manifest: manifest.into_bytes(),
+        signatures,
+    })))
 }
 
 /// What the authors of a run's template have signed.
@@ -122,7 +125,7 @@ pub(super) fn proof_of_run(tx: &mut Tx<'_>, run: RunId) -> Result<Option<Box<Pro
         return Ok(None);
     };
     match tx.template_by_id(run.template)? {
-        Some(template) => proof(tx, &template, &*manifest_of(&template)?),
+        Some(template) => proof(tx, &template),
         None => Ok(None),
     }
 }
