@@ -560,6 +560,9 @@ rules: { reason: required, ticket: \"CHG[0-9]{7}\", at_once: 5, stop_after: 1 }
         for folder in ["templates", "tasks"] {
             for entry in std::fs::read_dir(root.join(folder)).unwrap() {
                 let path = entry.unwrap().path();
+                if path.extension().is_none_or(|name| name != "yaml") {
+                    continue;
+                }
                 let yaml = std::fs::read_to_string(&path).unwrap();
                 let documents = parse_documents(&yaml)
                     .unwrap_or_else(|error| panic!("{}: {error}", path.display()));

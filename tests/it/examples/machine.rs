@@ -28,7 +28,7 @@ pub(crate) struct Machine {
     /// Runs at one time: a server lets ten sessions share a connection, and one that has just ended may still count.
     turns: Semaphore,
     /// Programs that are ended without order.
-    others: Vec<Arc<Program>>,
+    others: Vec<(Arc<Program>, Signal)>,
     /// What stands for a value that begins with `@`.
     known: BTreeMap<String, String>,
 }
@@ -145,7 +145,9 @@ impl Machine {
         let mut slow = Command::new("psql");
         slow.args(["-X", "-w", "-U", "postgres", "-h", &socket, "-p", &port])
             .args(["-d", "shop", "-c", "SELECT pg_sleep(600)"]);
-        self.others.push(self.world.start("slow", &mut slow)?);
+        // A query that is interrupted is taken back; its server would wait for it.
+        let slow = self.world.start("slow", &mut slow)?;
+        self.others.push((slow, Signal::SIGINT));
         until("a query runs", async || {
             let count = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND datname = 'shop'";
             Ok((postgres.sql(count)? == "1").then_some(()))
@@ -168,7 +170,9 @@ impl Machine {
         ])
         .args(["-cert", &self.world.at("one.pem")])
         .args(["-key", &self.world.at("one.key")]);
-        self.others.push(self.world.start("tls", &mut tls)?);
+        // Where a run is in the background, an interrupt is ignored.
+        let tls = self.world.start("tls", &mut tls)?;
+        self.others.push((tls, Signal::SIGTERM));
         until("the server answers", async || {
             let asked = std::net::TcpStream::connect(("127.0.0.1", port));
             Ok(asked.is_ok().then_some(()))
@@ -285,9 +289,8 @@ impl Machine {
     }
 
     pub(crate) async fn passed(self) -> Result<()> {
-        for program in &self.others {
-            // A query that is interrupted is taken back; its server would wait for it.
-            program.signal(Signal::SIGINT)?;
+        for (program, signal) in &self.others {
+            program.signal(*signal)?;
             program.end().await?;
         }
         self.world.passed().await

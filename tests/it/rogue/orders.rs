@@ -210,9 +210,12 @@ fn wrong_orders(rogue: &Rogue, running: &Waiting, waiting: &Waiting) -> Result<V
     Ok(orders)
 }
 
-/// A message of one kind where one of another kind is due.
+/// A message of one kind where one of another kind is due. An offer has a proof, or none, behind its job.
 fn disguised<T: Payload>(number: u8, signed: &Signed<T>) -> Result<Vec<u8>> {
-    Ok([&[number], &codec::encode(signed, FRAME_BYTES_MAX)?[..]].concat())
+    const OFFER: u8 = 2;
+    let behind: &[u8] = if number == OFFER { &[0] } else { &[] };
+    let message = codec::encode(signed, FRAME_BYTES_MAX)?;
+    Ok([&[number], &message[..], behind].concat())
 }
 
 /// What an attempt has printed, from its first byte on, until it is this much.

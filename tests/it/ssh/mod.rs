@@ -18,7 +18,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use steward_shared::logging::FILTER;
-use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World};
+use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World, until};
 
 const PASSWORD: &str = "Kanari \"9\"/Vogel-ümlaut";
 
@@ -91,11 +91,16 @@ async fn trusting(world: &World, hub: &Hub, extra: &str) -> Result<Sshd> {
     Sshd::start(world, "sshd", &extra).await
 }
 
+/// What a run's one job has printed, once the hub has all of it: that may be a moment after the end.
 pub(crate) async fn printed(api: &Api, run: &str, stream: &str) -> Result<String> {
-    let job = api.job(run).await?;
-    let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
-    let attempt = attempt.context("no attempt")?;
-    Ok(String::from_utf8(api.output(attempt, stream, 0).await?)?)
+    let attempt = until("all of the output", async || {
+        let job = api.job(run).await?;
+        let is_whole = job.pointer("/attempt/output_complete") == Some(&Value::Bool(true));
+        let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
+        Ok(attempt.filter(|_| is_whole).map(str::to_owned))
+    })
+    .await?;
+    Ok(String::from_utf8(api.output(&attempt, stream, 0).await?)?)
 }
 
 /// Runs a task that must succeed; what it printed.
