@@ -369,7 +369,8 @@ async fn secret_reaches_a_command_and_nobody_else() -> Result<()> {
     let said = async |task: &str| {
         let run = site.api.run(task).await?;
         let ended = site.api.end(&run).await?;
-        let job = site.api.job(&run).await?;
+        let whole = |job: &Value| job["attempt"]["output_complete"] == true;
+        let job = site.api.job_until(&run, "told whole", whole).await?;
         ensure!(ended["state"] == "succeeded", "{ended} {job}");
         let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
         let output = site

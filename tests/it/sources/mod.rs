@@ -11,7 +11,7 @@ use steward_shared::failpoint::VARIABLE;
 use steward_tests::{Canary, Hub, OpenBao, Sshd, World, until};
 
 use super::ssh::{
-    add_with, explained, leases, over_ssh, printed, said, seconds, talkative, target,
+    add_with, explained, leases, over_ssh, printed_whole, said, seconds, talkative, target,
 };
 
 const PASSWORD: &str = "Amsel \"4\"/Drossel-ümlaut";
@@ -222,7 +222,7 @@ async fn story_certificate_from_openbao() -> Result<()> {
         let ended = api.end(&run).await?;
         let job = api.job(&run).await?;
         ensure!(ended["state"] == "succeeded", "{ended} {job}");
-        let shown = printed(&api, &run, "stdout").await?;
+        let shown = printed_whole(&api, &run, "stdout").await?;
         let (account, seen) = shown.split_once("\npublickey ").context("no certificate")?;
         ensure!(account == "root", "{account}");
         let attempt = job["attempt"]["id"].as_str().unwrap_or("none");

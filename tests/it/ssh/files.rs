@@ -11,7 +11,7 @@ use serde_json::Value;
 use steward_shared::job::Digest;
 use steward_tests::{Api, Hub, Relay, Sshd, Wish, World, until};
 
-use super::{key_login, over_ssh, printed, said, target, trusting};
+use super::{key_login, over_ssh, printed_whole, said, target, trusting};
 
 /// Bytes that look like any, with every byte among them.
 fn bytes(count: usize, mut seed: u64) -> Vec<u8> {
@@ -216,7 +216,7 @@ async fn files_that_are_not_carried() -> Result<()> {
     api.end(&run).await?;
     let job = api.job(&run).await?;
     ensure!(job["attempt"]["exit"]["code"] == 126, "{job}");
-    let said = printed(&api, &run, "stderr").await?;
+    let said = printed_whole(&api, &run, "stderr").await?;
     ensure!(said.contains("it is a directory"), "{said}");
     ensure!(
         api.list("artifacts").await?.len() == 1,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use steward_tests::{Api, Hub, Sshd, World};
 
 use super::ends::{all_die, pids};
-use super::{PASSWORD, add, key_login, leases, over_ssh, printed, said};
+use super::{PASSWORD, add, key_login, leases, over_ssh, printed_whole, said};
 
 /// A name that only the machine in between knows: nobody else finds what it stands for.
 const BEYOND: &str = "beyond.test";
@@ -92,7 +92,7 @@ async fn story_ssh_jump() -> Result<()> {
     let run = api.run("who").await?;
     api.end(&run).await?;
     ensure!(
-        printed(&api, &run, "stdout").await? == "root\n",
+        printed_whole(&api, &run, "stdout").await? == "root\n",
         "another account"
     );
     let job = api.job(&run).await?;

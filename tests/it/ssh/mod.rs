@@ -18,7 +18,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use steward_shared::logging::FILTER;
-use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World, until};
+use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World};
 
 const PASSWORD: &str = "Kanari \"9\"/Vogel-ümlaut";
 
@@ -91,16 +91,19 @@ async fn trusting(world: &World, hub: &Hub, extra: &str) -> Result<Sshd> {
     Sshd::start(world, "sshd", &extra).await
 }
 
-/// What a run's one job has printed, once the hub has all of it: that may be a moment after the end.
+/// What a run's one job has printed so far.
 pub(crate) async fn printed(api: &Api, run: &str, stream: &str) -> Result<String> {
-    let attempt = until("all of the output", async || {
-        let job = api.job(run).await?;
-        let is_whole = job.pointer("/attempt/output_complete") == Some(&Value::Bool(true));
-        let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
-        Ok(attempt.filter(|_| is_whole).map(str::to_owned))
-    })
-    .await?;
-    Ok(String::from_utf8(api.output(&attempt, stream, 0).await?)?)
+    let job = api.job(run).await?;
+    let attempt = job.pointer("/attempt/id").and_then(Value::as_str);
+    let attempt = attempt.context("no attempt")?;
+    Ok(String::from_utf8(api.output(attempt, stream, 0).await?)?)
+}
+
+/// All that a run has printed that has ended: the hub may have it a moment after the end.
+pub(crate) async fn printed_whole(api: &Api, run: &str, stream: &str) -> Result<String> {
+    let whole = |job: &Value| job.pointer("/attempt/output_complete") == Some(&Value::Bool(true));
+    api.job_until(run, "told whole", whole).await?;
+    printed(api, run, stream).await
 }
 
 /// Runs a task that must succeed; what it printed.
@@ -112,7 +115,7 @@ pub(crate) async fn said(api: &Api, task: &str) -> Result<String> {
         "{task}: {ended} {}",
         api.job(&run).await?
     );
-    printed(api, &run, "stdout").await
+    printed_whole(api, &run, "stdout").await
 }
 
 pub(crate) async fn leases(api: &Api) -> Result<BTreeMap<String, usize>> {
@@ -194,7 +197,7 @@ async fn story_ssh_certificate() -> Result<()> {
     let ended = api.end(&run).await?;
     let job = api.job(&run).await?;
     ensure!(ended["state"] == "succeeded", "{ended} {job}");
-    let shown = printed(&api, &run, "stdout").await?;
+    let shown = printed_whole(&api, &run, "stdout").await?;
     let (account, seen) = shown.split_once("\npublickey ").context("no certificate")?;
     ensure!(account == "root", "{account}");
     let said = explained(&world, seen)?;
@@ -271,11 +274,11 @@ async fn story_ssh_password_and_key() -> Result<()> {
             "{job}"
         );
         ensure!(
-            printed(&api, &run, "stdout").await? == "out\n",
+            printed_whole(&api, &run, "stdout").await? == "out\n",
             "standard output"
         );
         ensure!(
-            printed(&api, &run, "stderr").await? == "err\n",
+            printed_whole(&api, &run, "stderr").await? == "err\n",
             "standard error"
         );
     }
@@ -473,7 +476,7 @@ async fn leak(world: &World, hub: &Hub, key: &str) -> Result<()> {
         let run = api.run("leak").await?;
         api.end(&run).await?;
         fs::remove_file(&file)?;
-        let printed = printed(&api, &run, "stdout").await?;
+        let printed = printed_whole(&api, &run, "stdout").await?;
         ensure!(printed.starts_with("begin [masked] | "), "{printed}");
         ensure!(printed.ends_with(" end"), "{printed}");
         let job = api.job(&run).await?;

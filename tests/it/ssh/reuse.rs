@@ -9,7 +9,7 @@ use serde_json::Value;
 use steward_shared::logging::FILTER;
 use steward_tests::{Api, Canary, Hub, Sshd, World, until};
 
-use super::{PASSWORD, add, key_login, over_ssh, printed, said};
+use super::{PASSWORD, add, key_login, over_ssh, printed, printed_whole, said};
 
 /// The target, whose connections wait for so long.
 async fn kept(hub: &Hub, sshd: &Sshd, reuse: &str) -> Result<()> {
@@ -188,7 +188,7 @@ async fn ssh_cancel_leaves_others_on_the_connection_alone() -> Result<()> {
     std::fs::write(&file, "")?;
     ensure!(api.end(&waits).await?["state"] == "succeeded", "{waits}");
     ensure!(
-        printed(&api, &waits, "stdout").await? == "up\ndone\n",
+        printed_whole(&api, &waits, "stdout").await? == "up\ndone\n",
         "its output"
     );
     ensure!(sign_ins(&sshd) == 1, "{}", sshd.log());
