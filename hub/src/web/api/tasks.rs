@@ -218,15 +218,18 @@ pub(crate) async fn template(
     Path(wanted): Path<String>,
 ) -> Result<Json<Template>, Problem> {
     let (name, version) = named(wanted)?;
-    let row: Result<_, FlowError> = app
-        .flow
+    Ok(Json(look(&app, name, version).await?))
+}
+
+/// A template as it is shown: this version, or the newest.
+async fn look(app: &App, name: String, version: Option<u32>) -> Result<Template, FlowError> {
+    app.flow
         .store
         .read(move |tx| {
             let row = find_template(tx, &name, version)?;
             template_shown(tx, row)
         })
-        .await;
-    Ok(Json(row?))
+        .await
 }
 
 /// A template's name and its version, where one is named.
@@ -267,15 +270,7 @@ pub(crate) async fn add_template(
     Body(new, _): Body<Source>,
 ) -> Result<(StatusCode, Json<Template>), Problem> {
     let name = apply_one(&app, &caller, &new, Wanted::Template).await?;
-    let row: Result<_, FlowError> = app
-        .flow
-        .store
-        .read(move |tx| {
-            let row = find_template(tx, &name, None)?;
-            template_shown(tx, row)
-        })
-        .await;
-    Ok((StatusCode::CREATED, Json(row?)))
+    Ok((StatusCode::CREATED, Json(look(&app, name, None).await?)))
 }
 
 /// The tasks, in order of name.
