@@ -18,6 +18,28 @@ pub(crate) struct TemplateImport {
     pub out: Option<PathBuf>,
 }
 
+/// Targets from a list that is kept elsewhere.
+#[derive(Debug, Args)]
+pub(crate) struct TargetImport {
+    /// What kind of list it is
+    #[arg(long, value_enum)]
+    pub from: TargetOrigin,
+    /// The file, or - for standard input
+    pub file: PathBuf,
+    /// The site of the targets for which the list names none
+    #[arg(long)]
+    pub site: Option<String>,
+}
+
+/// A kind of list of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetOrigin {
+    /// An inventory of Ansible, INI or YAML
+    Ansible,
+    /// A table: target, address, and perhaps site, platform, port, host_keys, label:NAME
+    Csv,
+}
+
 /// A product whose templates can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TemplateOrigin {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use artifact::ArtifactVerb;
-pub(crate) use import::{TemplateImport, TemplateOrigin};
+pub(crate) use import::{TargetImport, TargetOrigin, TemplateImport, TemplateOrigin};
 pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
     AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,

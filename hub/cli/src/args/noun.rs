@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::import::TargetImport;
 use super::run::FollowArgs;
 use super::secret::SecretArgs;
 use super::source::CredentialArgs;
@@ -281,6 +282,9 @@ pub(crate) enum TargetVerb {
         #[arg(long, conflicts_with = "fingerprints")]
         all: bool,
     },
+    /// Make documents of targets from a list that is kept elsewhere, without a hub
+    #[command(after_help = IMPORT_HELP)]
+    Import(TargetImport),
     /// Have a bridge ask a target for its host keys; they are believed once they are confirmed
     Learn {
         /// The target
@@ -302,6 +306,12 @@ pub(crate) enum TargetVerb {
         target: String,
     },
 }
+
+const IMPORT_HELP: &str = "\
+What is printed is for `steward apply -f`; read it first. What cannot be taken over is said, and ends it with 1.
+Examples:
+  steward targets import --from csv machines.csv --site dmz-east > targets.yaml
+  steward targets import --from ansible inventory.ini --site dmz-east | steward apply -f -";
 
 /// `steward credentials`.
 #[derive(Debug, Subcommand)]

@@ -51,7 +51,7 @@ pub(crate) fn import(screen: &Screen, args: &TemplateImport) -> Result<Exit, Err
 }
 
 /// Says what became of the lines; the same for programs.
-fn remarks(screen: &Screen, file: &Path, imported: &Imported) -> Vec<serde_json::Value> {
+pub(super) fn remarks(screen: &Screen, file: &Path, imported: &Imported) -> Vec<serde_json::Value> {
     let shown = clean(&file.display().to_string());
     for remark in &imported.remarks {
         let place = match remark.line {

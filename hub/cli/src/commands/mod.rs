@@ -11,6 +11,7 @@ mod help;
 mod import;
 mod keys;
 mod login;
+mod machines;
 mod noun;
 mod resolve;
 mod rotation;
@@ -55,6 +56,9 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         }
         Command::Templates(crate::args::TemplateVerb::Import(args)) => {
             return import::import(screen, &args);
+        }
+        Command::Targets(crate::args::TargetVerb::Import(args)) => {
+            return machines::import(screen, &args);
         }
         Command::Apply(_)
         | Command::Artifacts(_)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Desk, body, noun, run};
+use super::{Desk, body, machines, noun, run};
 use crate::args::{FollowArgs, Format, NewTarget, Pair, TargetVerb};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -24,6 +24,7 @@ pub(crate) async fn targets(desk: &Desk<'_>, verb: TargetVerb) -> Result<Exit, E
             all,
         } => forget(desk, &target, fingerprints, all).await,
         TargetVerb::Add(new) => add(desk, *new).await,
+        TargetVerb::Import(args) => machines::import(desk.screen, &args),
         TargetVerb::Remove { target } => {
             desk.screen
                 .confirm(&format!("Remove {target} on {}?", desk.context.name))?;

@@ -1,19 +1,21 @@
-//! Templates of other products, made to templates of Steward: text in, YAML and a report out.
+//! What other products have, made to documents of Steward: text in, YAML and a report out.
 //!
 //! What cannot be converted with the same meaning is never left out in silence: it stands in the YAML as a key that
 //! no template may have, so that nobody can use it unseen.
 
+mod machines;
 mod senhasegura;
 mod tags;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use machines::{ansible, csv};
 pub(crate) use senhasegura::senhasegura;
 
-/// A template that was imported.
+/// What was imported.
 #[derive(Debug)]
 pub(crate) struct Imported {
-    /// Its name.
+    /// Its name, for people.
     pub name: String,
     /// Its YAML.
     pub yaml: String,
