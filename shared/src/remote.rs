@@ -11,8 +11,8 @@ use crate::job::{Digest, Job, JobFile};
 use crate::limits::{ARTIFACT_BYTES_MAX, FILE_MODE_MAX, TERMINAL_INTERRUPT};
 use crate::secret::Secret;
 use crate::template::{
-    Script, Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv, artifact,
-    carried_path, command_line, put_line,
+    PowerShell, Script, Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv,
+    artifact, carried_path, command_line, put_line,
 };
 
 /// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
@@ -32,6 +32,8 @@ pub struct Planned {
     pub stdin: Secret,
     /// Whether the command gets a terminal.
     pub terminal: bool,
+    /// Whether the session's standard input ends after it, and is no lifeline.
+    pub ends_input: bool,
     /// The file that it carries.
     pub carries: Carries,
     /// The dialogue that it is.
@@ -191,6 +193,7 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
             let text = Secret::new(text.clone().into_bytes());
             (interpreter.clone(), (false, Some(text)))
         }
+        StepKind::PowerShell(script) => return powershell((number, step), script, action, given),
         StepKind::Put { file, to, mode } => {
             return put((number, step), (file, to, *mode), given);
         }
@@ -242,6 +245,27 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
     })
 }
 
+fn powershell(
+    (number, step): (u16, &Step),
+    script: &PowerShell,
+    action: &Ssh,
+    given: &Given<'_>,
+) -> Result<Planned, String> {
+    if action.terminal || action.directory.is_some() || !action.environment.is_empty() {
+        let why = "PowerShell is given no terminal, no directory and no environment";
+        return Err(why.to_owned());
+    }
+    let named: Vec<&str> = given.named.iter().map(|one| one.name.as_str()).collect();
+    let input = script.input(given.names, (&named, given.secrets));
+    let input = input.map_err(|why| why.to_string())?;
+    Ok(Planned {
+        line: script.line(),
+        stdin: input.unwrap_or_else(|| Secret::new(Vec::new())),
+        ends_input: true,
+        ..bare(number, step)
+    })
+}
+
 fn put(
     (number, step): (u16, &Step),
     (file, to, mode): (&Word, &Word, u32),
@@ -287,6 +311,7 @@ fn bare(number: u16, step: &Step) -> Planned {
         line: String::new(),
         stdin: Secret::new(Vec::new()),
         terminal: false,
+        ends_input: false,
         carries: Carries::Nothing,
         dialogue: None,
         ok: step.ok.clone(),

@@ -19,6 +19,8 @@ mod faults;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod output;

@@ -199,7 +199,10 @@ fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
         let (way, word) = match &step.kind {
             StepKind::Put { .. } => (FileWay::Put, "put"),
             StepKind::Get { .. } => (FileWay::Get, "get"),
-            StepKind::Run { .. } | StepKind::Script { .. } | StepKind::Terminal(_) => continue,
+            StepKind::Run { .. }
+            | StepKind::Script { .. }
+            | StepKind::Terminal(_)
+            | StepKind::PowerShell(_) => continue,
         };
         if !section.files.contains(&way) {
             return Err(refused(

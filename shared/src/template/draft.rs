@@ -116,6 +116,13 @@ impl Draft {
             inputs: &inputs,
             secrets: &secrets,
             ok: &ok,
+            posix: [
+                ("environment", !self.environment.0.is_empty()),
+                ("directory", self.directory.is_some()),
+                ("terminal", terminal),
+            ]
+            .into_iter()
+            .find_map(|(key, given)| given.then_some(key)),
             used: BTreeSet::new(),
         };
         if self.steps.value.is_empty() {

@@ -200,7 +200,8 @@ impl Manifest {
                 StepKind::Put { to: path, .. } | StepKind::Get { from: path, .. } => {
                     errors.extend(self.check_path(path, &values));
                 }
-                StepKind::Script { .. } => {}
+                // Their values are data, whatever stands in them.
+                StepKind::Script { .. } | StepKind::PowerShell(_) => {}
                 StepKind::Terminal(dialogue) => {
                     errors.extend(self.check_dialogue(dialogue, &values));
                 }
@@ -492,7 +493,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a\n    script: b",
-            "line 4, column 5: a step has one of run, script, put, get and terminal",
+            "line 4, column 5: a step has one of run, script, powershell, put, get and terminal",
         ),
         (
             "steps:\n  - run: a | b",

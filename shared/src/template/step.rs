@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::dialogue::Dialogue;
+use super::powershell::PowerShell;
 use super::value::{Value, Values};
 use super::word::Word;
 
@@ -61,6 +62,8 @@ pub enum StepKind {
     /// A dialogue with the account's own shell, or with what the target has in its place, on a terminal; over SSH
     /// only.
     Terminal(Dialogue),
+    /// A constant script for PowerShell on the target, the inputs its data; over SSH only.
+    PowerShell(PowerShell),
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

@@ -12,6 +12,7 @@ use super::files::{GetDraft, PutDraft};
 use super::input::Input;
 use super::manifest::Executor;
 use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
+use super::powershell::{self, PowerShellDraft};
 use super::step::{Step, StepKind, When};
 use super::terminal::{Items, TerminalDraft};
 use super::word::{self, Word, split};
@@ -25,6 +26,7 @@ pub(super) struct StepDraft {
     script: Option<Spanned<Short<ScriptDraft>>>,
     put: Option<Spanned<PutDraft>>,
     get: Option<Spanned<GetDraft>>,
+    powershell: Option<Spanned<Short<PowerShellDraft>>>,
     terminal: Option<Spanned<Items>>,
     each_wait: Option<Spanned<String>>,
     enter: Option<Spanned<String>>,
@@ -58,6 +60,8 @@ pub(super) struct Scope<'a> {
     pub(super) secrets: &'a [String],
     /// Exit codes for steps without their own.
     pub(super) ok: &'a [i32],
+    /// The first key of the template that is for shells of POSIX only, where one is given.
+    pub(super) posix: Option<&'static str>,
     /// The inputs and secrets that have been named so far.
     pub(super) used: BTreeSet<String>,
 }
@@ -72,32 +76,40 @@ impl StepDraft {
         let is_judged = self.put.is_some() || self.get.is_some() || self.terminal.is_some();
         self.check_keys(is_judged)?;
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
-        let each = (self.run, self.script, self.put, self.get, self.terminal);
+        let each = (
+            self.run,
+            self.script,
+            self.powershell,
+            self.put,
+            self.get,
+            self.terminal,
+        );
         let kind = match each {
-            (Some(command), None, None, None, None) => {
+            (Some(command), None, None, None, None, None) => {
                 command_words(&command, self.stdin, when.as_ref(), scope)?
             }
-            (None, Some(script), None, None, None) => {
+            (None, Some(script), None, None, None, None) => {
                 if let Some(stdin) = self.stdin {
                     let message = "a script is its interpreter's stdin: leave out stdin";
                     return Err(TemplateError::at(stdin.referenced, message));
                 }
                 constant_script(script, scope)?
             }
-            (None, None, Some(put), None, None) => {
+            (None, None, Some(text), None, None, None) => powershell::step(text, scope)?,
+            (None, None, None, Some(put), None, None) => {
                 put.value.step(put.referenced, when.as_ref(), scope)?
             }
-            (None, None, None, Some(get), None) => {
+            (None, None, None, None, Some(get), None) => {
                 get.value.step(get.referenced, when.as_ref(), scope)?
             }
-            (None, None, None, None, Some(items)) => TerminalDraft {
+            (None, None, None, None, None, Some(items)) => TerminalDraft {
                 items,
                 each_wait: self.each_wait,
                 enter: self.enter,
             }
             .step(when.as_ref(), scope)?,
             _ => {
-                let message = "a step has one of run, script, put, get and terminal";
+                let message = "a step has one of run, script, powershell, put, get and terminal";
                 return Err(TemplateError::at(place, message));
             }
         };
@@ -305,7 +317,7 @@ fn constant_script(
 }
 
 /// The first thing in a script that would be a placeholder in a command.
-fn placeholder(text: &str) -> Option<&str> {
+pub(super) fn placeholder(text: &str) -> Option<&str> {
     text.split("{{").skip(1).find_map(|after| {
         let (inside, _) = after.split_once("}}")?;
         let name = inside.trim_matches([' ', '\t']);

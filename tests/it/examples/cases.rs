@@ -40,7 +40,7 @@ pub(crate) const ROTATED: [&str; 3] = [
 ];
 
 /// Templates that are not run by a test, and why.
-pub(crate) const NOT_RUN: [(&str, &str); 16] = [
+pub(crate) const NOT_RUN: [(&str, &str); 19] = [
     ("clock-check", NO_CLOCK),
     (
         "deliver-nginx-config",
@@ -66,9 +66,14 @@ pub(crate) const NOT_RUN: [(&str, &str); 16] = [
     ("start-service", NO_SYSTEMD),
     ("stop-service", NO_SYSTEMD),
     ("upgrade-package-dnf", DEBIAN),
+    ("windows-disk-free", NO_WINDOWS),
+    ("windows-restart-service", NO_WINDOWS),
+    ("windows-set-password", NO_WINDOWS),
 ];
 
 const NO_SYSTEMD: &str = "the machine of the test has no systemd of its own";
+
+const NO_WINDOWS: &str = "neither Windows nor PowerShell is among what the tests need";
 
 const NO_CLOCK: &str = "nothing keeps the clock of the test's machine";
 

@@ -17,7 +17,7 @@ use cases::{Case, NOT_RUN, PARTLY_RUN, ROTATED};
 use machine::Machine;
 
 /// The first tag of a template is its group; its heading in the list.
-const GROUPS: [&str; 13] = [
+const GROUPS: [&str; 14] = [
     "services",
     "users",
     "disks",
@@ -30,6 +30,7 @@ const GROUPS: [&str; 13] = [
     "files",
     "credentials",
     "system",
+    "windows",
     "demo",
 ];
 

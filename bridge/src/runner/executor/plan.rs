@@ -83,7 +83,7 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-const NOT_HERE: &str = "files are carried, and dialogues held, over SSH only";
+const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only";
 
 fn command(
     step: &Step,
@@ -103,9 +103,10 @@ fn command(
         StepKind::Script { interpreter, text } => {
             Ok((interpreter.clone(), Some(Secret::from(text.clone()))))
         }
-        StepKind::Put { .. } | StepKind::Get { .. } | StepKind::Terminal(_) => {
-            Err(NOT_HERE.to_owned())
-        }
+        StepKind::Put { .. }
+        | StepKind::Get { .. }
+        | StepKind::Terminal(_)
+        | StepKind::PowerShell(_) => Err(NOT_HERE.to_owned()),
     }
 }
 

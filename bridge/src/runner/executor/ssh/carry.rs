@@ -112,6 +112,9 @@ pub(super) async fn feed(
 ) {
     let Carries::Put(file) = planned.carries else {
         drop(write.data_bytes(planned.stdin.expose().to_vec()).await);
+        if planned.ends_input {
+            drop(write.eof().await);
+        }
         return;
     };
     let carried = async {
