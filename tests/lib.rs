@@ -14,7 +14,7 @@ pub mod rig;
 pub use rig::api::{Answer, Api};
 pub use rig::bridge::{Bridge, Wish};
 pub use rig::canary::Canary;
-pub use rig::documents::{run_of, script};
+pub use rig::documents::{rendered, run_of, script};
 pub use rig::entry::{ENTRIES, Entry};
 pub use rig::feed::{Event, Feed};
 pub use rig::hub::Hub;

@@ -11,6 +11,7 @@ use steward_shared::codec;
 use steward_shared::frame::Offer;
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
+use steward_shared::rendered::{Parts, Rendered};
 use steward_shared::time::{Clock, SystemClock};
 
 use crate::config::Config;
@@ -113,6 +114,10 @@ fn told(job: &Job) -> Vec<String> {
         let kind = login.kind.as_str();
         lines.push(format!("account: {}, by {kind}", quoted(&login.account)));
     }
+    lines.push(format!(
+        "rendered: sha256 {}",
+        Rendered::of(Parts::from(job)).sha256()
+    ));
     lines.push(format!(
         "asked for by {}, reason {}, ticket {}",
         quoted(&job.requester),

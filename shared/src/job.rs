@@ -145,6 +145,8 @@ pub struct Job {
     pub on_disconnect: OnDisconnect,
     /// What becomes of it when the bridge's spool is full.
     pub on_full: OnFull,
+    /// SHA-256 of what it was shown to be: [`Rendered`](crate::rendered::Rendered).
+    pub rendered: Digest,
     /// Who asked for it.
     pub requester: String,
     /// Why; empty when no reason was given.

@@ -25,12 +25,14 @@ pub mod credential;
 pub mod job;
 
 pub mod codec;
+pub mod merkle;
 pub mod remote;
 
 pub mod seal;
 pub mod sign;
 
 pub mod proof;
+pub mod rendered;
 
 pub mod file;
 pub mod trust;

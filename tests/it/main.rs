@@ -36,6 +36,8 @@ mod rotation;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]
+mod shown;
+#[cfg(test)]
 mod sources;
 mod ssh;
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Templates and tasks as YAML, for tests that need one quickly.
 
+use steward_shared::job::Job;
+use steward_shared::rendered::{Parts, Rendered};
+
 /// A template of one script, and a task that runs it on all targets of a site.
 ///
 /// `extra` is further lines of the template, such as `timeout: 1s`.
@@ -17,4 +20,10 @@ pub fn run_of(name: &str, site: &str, extra: &str, command: &str) -> String {
         "template: {name}\nexecutor: local\n{extra}\nsteps:\n  - run: {command}\n\
          ---\ntask: {name}\ntemplate: {name}\ntargets: {{ site: {site} }}\n---\n"
     )
+}
+
+/// A job that says of itself what it is: SHA-256 of what it does.
+pub fn rendered(job: Job) -> Job {
+    let rendered = Rendered::of(Parts::from(&job)).sha256();
+    Job { rendered, ..job }
 }

@@ -218,6 +218,7 @@ impl World {
             TASKS[self.dice.place(TASKS.len())]
         };
         let request = RunRequest {
+            rendered: None,
             task: task.to_owned(),
             inputs: std::collections::BTreeMap::new(),
             targets: targets.collect(),

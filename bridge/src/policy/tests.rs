@@ -474,6 +474,7 @@ pub(crate) fn job(action: Local) -> Job {
         },
         on_disconnect: OnDisconnect::Continue,
         on_full: OnFull::Block,
+        rendered: Digest([0; 32]),
         requester: "m.okafor".to_owned(),
         reason: String::new(),
         ticket: String::new(),

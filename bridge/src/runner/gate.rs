@@ -11,6 +11,7 @@ use steward_shared::id::{JournalId, LeaseId};
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::CLOCK_SKEW_MAX;
 use steward_shared::proof::Proof;
+use steward_shared::rendered::{Parts, Rendered};
 use steward_shared::sign::{Payload, SignError, Signed};
 use steward_shared::time::Timestamp;
 
@@ -152,6 +153,12 @@ pub fn admit(
         message: chain(error),
     })?;
     let admission = policy.admit(&job, proof.as_deref(), &facts.load, facts.now)?;
+    if Rendered::of(Parts::from(&job)).sha256() != job.rendered {
+        return Err(refusal(
+            "rendered",
+            "what the job would do is not what it was shown to be",
+        ));
+    }
     Ok(Admitted {
         job,
         proof,
@@ -322,6 +329,13 @@ mod tests {
     }
 
     #[test]
+    fn job_that_would_do_something_else_than_was_shown_is_refused() {
+        let gate = Gate::new();
+        gate.refuses("rendered", |job, _| job.rendered = Digest([7; 32]));
+        gate.refuses("rendered", |job, _| job.runtime_ms += 1);
+    }
+
+    #[test]
     fn job_out_of_its_window_is_refused_and_not_at_its_edges() {
         let gate = Gate::new();
         let moment = Duration::from_millis(1);
@@ -434,6 +448,7 @@ mod tests {
             let policy = policy(&text.replace("[\"*\"]", "[\"default\"]")).unwrap();
             let job = Job {
                 bridge_key: trust.key(),
+                rendered: Rendered::of(Parts::from(&job)).sha256(),
                 ..job
             };
             Self {

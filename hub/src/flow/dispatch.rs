@@ -5,30 +5,29 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::action::{ActionKind, TargetRef};
+use steward_shared::action::ActionKind;
 use steward_shared::codec;
-use steward_shared::credential::{JobSecret, Login};
 use steward_shared::failpoint;
 use steward_shared::frame::{self, ToBridge};
-use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId, TemplateId};
-use steward_shared::job::{Digest, Job, JobFile, JobLimits, OnDisconnect, OnFull, TemplateRef};
+use steward_shared::id::{AttemptId, BridgeId, CredentialId, RunId, SiteId};
+use steward_shared::job::{Job, OnDisconnect, OnFull};
 use steward_shared::limits::{CLOCK_SKEW_MAX, FRAME_BYTES_MAX, RECORD_HEADER_BYTES};
 use steward_shared::proof::Proof;
 use steward_shared::random::Random;
 use steward_shared::sign::Signed;
 use steward_shared::stop::Stop;
-use steward_shared::template::{Executor, Manifest, Values};
+use steward_shared::template::Executor;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::action::{Work, action};
 use super::bell::Bells;
-use super::documents::{canonical_of, manifest_of};
+use super::content::{Content, template_ref};
+use super::documents::manifest_of;
 use super::error::FlowError;
-use super::host_keys::LEARN;
 use super::roster::{Present, Roster};
 use super::rotation;
 use super::signatures::proof;
+use super::transition;
 use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
 use crate::model::run::RunState;
@@ -98,9 +97,9 @@ pub async fn offer_batch(flow: &Flow) -> Result<usize, FlowError> {
 /// A job that is offered once its transaction is on disk.
 #[derive(Debug)]
 pub(super) struct Offer {
-    bridge: BridgeId,
     run: RunId,
-    offer: frame::Offer,
+    /// To whom; nothing for a job that has ended instead.
+    to: Option<(BridgeId, frame::Offer)>,
 }
 
 /// What offers are made with, and to whom they may go.
@@ -173,11 +172,13 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn send(&self, offers: &[Offer]) {
         for offer in offers {
-            // A bridge that has gone meanwhile gets the offer again when it is back.
-            failpoint!("hub.offer.before");
-            let frame = ToBridge::Offer(offer.offer.clone());
-            self.roster.send(offer.bridge, frame);
-            failpoint!("hub.offer.after");
+            if let Some((bridge, offer)) = &offer.to {
+                // A bridge that has gone meanwhile gets the offer again when it is back.
+                failpoint!("hub.offer.before");
+                let frame = ToBridge::Offer(offer.clone());
+                self.roster.send(*bridge, frame);
+                failpoint!("hub.offer.after");
+            }
             self.runs.ring(offer.run);
         }
     }
@@ -203,16 +204,9 @@ struct Maker<'a> {
 /// What the jobs of a run share.
 struct Shared {
     run: RunRow,
-    template: TemplateRef,
-    manifest: Arc<Manifest>,
-    values: Values,
-    login: Option<Login>,
-    secrets: Vec<JobSecret>,
-    files: Vec<JobFile>,
+    content: Content,
     /// What the template's authors have signed.
     proof: Option<Box<Proof>>,
-    /// Whether its jobs may share a connection where their targets allow it.
-    shares: bool,
 }
 
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
@@ -243,10 +237,11 @@ fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(shared(tx, job.run)?),
             };
-            if shared.run.counts.active >= shared.run.at_once {
+            let run = &shared.run;
+            if run.counts.active >= run.at_once || run.has_failed_enough() {
                 continue;
             }
-            let kind = kind(shared.manifest.executor);
+            let kind = kind(shared.content.manifest.executor);
             // A bridge with a policy before one without, then the one with the fewest open attempts.
             let place = places
                 .iter_mut()
@@ -257,21 +252,28 @@ fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer
             let Some((open, bridge, present)) = place else {
                 continue;
             };
-            let signed = offer(tx, maker, shared, &job, *bridge, present)?;
+            let Some(signed) = offer(tx, maker, shared, &job, *bridge, present)? else {
+                transition::end_changed(tx, &job, &mut shared.run, maker.now)?;
+                offers.push(Offer {
+                    run: job.run,
+                    to: None,
+                });
+                continue;
+            };
             shared.run.counts.shift(JobState::Queued, JobState::Active);
             *open += 1;
+            let offer = frame::Offer {
+                job: signed,
+                proof: shared.proof.clone(),
+            };
             offers.push(Offer {
-                bridge: *bridge,
                 run: job.run,
-                offer: frame::Offer {
-                    job: signed,
-                    proof: shared.proof.clone(),
-                },
+                to: Some((*bridge, offer)),
             });
         }
     }
     for shared in runs.values() {
-        tx.change_run(shared.run.id, shared.run.state, &shared.run.counts, None)?;
+        transition::finish_run(tx, shared.run.id, &shared.run.counts, maker.now)?;
     }
     Ok(offers)
 }
@@ -301,29 +303,26 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
     // What a change of a credential proves is proven by a sign-in of its own.
     let shares = run.rotation.is_none() && shares(tx, run.credential)?;
     let proof = proof(tx, &template)?;
-    let sha256 = Digest::of(&canonical_of(&template, &manifest));
-    let template = TemplateRef {
-        id: TemplateId::from_bytes(*template.id.as_bytes()),
-        name: template.name,
-        version: template.version,
-        sha256,
-    };
-    Ok(Shared {
-        run,
-        template,
+    let content = Content {
+        project: run.project_name.clone(),
+        template: template_ref(&template, &manifest),
         manifest,
         values,
         login,
         secrets,
         files,
-        proof,
         shares,
+    };
+    Ok(Shared {
+        run,
+        content,
+        proof,
     })
 }
 
 /// Whether connections may be shared that are signed in with a credential: not where its value is another for each
 /// attempt, or may change elsewhere without anybody knowing it here.
-fn shares(tx: &mut Tx<'_>, login: Option<CredentialId>) -> Result<bool, FlowError> {
+pub(super) fn shares(tx: &mut Tx<'_>, login: Option<CredentialId>) -> Result<bool, FlowError> {
     let Some(id) = login else {
         return Ok(false);
     };
@@ -333,6 +332,7 @@ fn shares(tx: &mut Tx<'_>, login: Option<CredentialId>) -> Result<bool, FlowErro
     Ok(!credential.is_outside() && !rotation::after_use(&credential)?)
 }
 
+/// Offers a job, unless it would do something else than it was shown to.
 fn offer(
     tx: &mut Tx<'_>,
     maker: &Maker<'_>,
@@ -340,19 +340,20 @@ fn offer(
     row: &JobRow,
     bridge: BridgeId,
     present: &Present,
-) -> Result<Signed<Job>, FlowError> {
+) -> Result<Option<Signed<Job>>, FlowError> {
     let now = maker.now;
+    let (run, content) = (&shared.run, &shared.content);
+    let (target, action) = content.on(tx, row.target)?;
+    let rendered = content.rendered(&target, &action).sha256();
+    if row
+        .rendered
+        .as_ref()
+        .is_some_and(|shown| *shown != rendered.to_string())
+    {
+        return Ok(None);
+    }
     let attempt = AttemptId::from_bytes(maker.random.bytes());
     let (fence, seq) = (tx.next_fence()?, tx.next_seq(bridge)?);
-    let (name, address) = tx.target_shown(row.target)?;
-    let (run, manifest) = (&shared.run, &shared.manifest);
-    let work = Work {
-        learns: shared.template.name == LEARN,
-        manifest,
-        values: &shared.values,
-        shares: shared.shares,
-        project: &run.project_name,
-    };
     let job = Job {
         cluster: maker.vault.cluster(),
         run: run.id,
@@ -367,25 +368,18 @@ fn offer(
         issued_at: now,
         not_before: now.before(CLOCK_SKEW_MAX),
         not_after: run.expires_at,
-        runtime_ms: manifest.timeout_ms,
+        runtime_ms: content.manifest.timeout_ms,
         project: run.project_name.clone(),
-        template: shared.template.clone(),
-        target: TargetRef {
-            id: row.target,
-            name,
-            address,
-        },
-        login: shared.login.clone(),
-        secrets: shared.secrets.clone(),
-        action: action(tx, row.target, &work)?,
-        files: shared.files.clone(),
-        limits: JobLimits {
-            output_bytes: manifest.limits.output_bytes,
-            memory_bytes: manifest.limits.memory_bytes,
-            processes: manifest.limits.processes,
-        },
+        template: content.template.clone(),
+        target,
+        login: content.login.clone(),
+        secrets: content.secrets.clone(),
+        action,
+        files: content.files.clone(),
+        limits: content.limits(),
         on_disconnect: OnDisconnect::Continue,
         on_full: OnFull::Block,
+        rendered,
         requester: run.requester.clone(),
         reason: run.reason.clone(),
         ticket: run.ticket.clone(),
@@ -402,15 +396,16 @@ fn offer(
         seq,
         envelope: codec::encode(&signed, FRAME_BYTES_MAX)
             .map_err(crate::vault::VaultError::Codec)?,
-        runtime_ms: manifest.timeout_ms,
+        runtime_ms: job.runtime_ms,
         not_after: run.expires_at,
         // Every byte in a record of its own is the worst that an honest bridge can make of it.
         log_bytes_max: job.limits.output_bytes * (RECORD_HEADER_BYTES + 1),
+        rendered,
     };
     tx.add_attempt(&new, now)?;
     tx.change_job(row.id, JobState::Queued, JobState::Active, "", job.number)?;
     record(tx, &new, present, now)?;
-    Ok(signed)
+    Ok(Some(signed))
 }
 
 fn record(
@@ -422,6 +417,7 @@ fn record(
     let mut detail = serde_json::Map::new();
     detail.insert("state".to_owned(), json!("offered"));
     detail.insert("bridge".to_owned(), json!(present.name));
+    detail.insert("rendered".to_owned(), json!(new.rendered.to_string()));
     let event = Event {
         actor: "hub".to_owned(),
         action: "attempt.offered",

@@ -64,6 +64,14 @@ pub enum FlowError {
         /// The pattern.
         pattern: String,
     },
+    /// What the task would do is not what it was shown to be.
+    #[error(
+        "task \"{task}\" would do something else now than it was shown to: look at it again (--dry-run)"
+    )]
+    Changed {
+        /// The task.
+        task: String,
+    },
     /// The task matches no target.
     #[error("task \"{task}\" matches no target")]
     NoTargets {

@@ -220,7 +220,7 @@ fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<Run
     let mut detail = serde_json::Map::new();
     detail.insert("task".to_owned(), json!(LEARN));
     detail.insert("target".to_owned(), json!(target.name));
-    add(tx, &new, [(target.id, target.site)], detail, now)?;
+    add(tx, &new, [(target.id, target.site, None)], detail, now)?;
     find_run(tx, &new.id.to_string())
 }
 

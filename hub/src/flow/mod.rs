@@ -10,6 +10,7 @@ pub mod authorities;
 pub mod bell;
 pub mod bridges;
 mod certificate;
+mod content;
 pub mod credentials;
 pub mod databases;
 pub mod debts;
@@ -27,6 +28,7 @@ mod origin;
 pub mod outputs;
 mod own;
 pub mod presence;
+pub mod preview;
 pub mod reap;
 mod release;
 pub mod reseal;
@@ -41,6 +43,7 @@ pub mod tokens;
 pub mod transition;
 pub mod unseal;
 pub mod uses;
+mod wanted;
 
 use std::sync::Arc;
 

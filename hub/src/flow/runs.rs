@@ -8,21 +8,19 @@ use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
 use steward_shared::job::Digest;
-use steward_shared::template::{Manifest, Task};
+use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::artifacts;
-use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::memo::Memo;
-use super::targets::{find_target, has, selected, text};
 use super::transition::{self, Note};
-use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
+use super::wanted::{Wanted, as_shown, wanted};
+use crate::limits::{PAGE_MAX, START_WINDOW};
 use crate::model::attempt::AttemptEvent;
 use crate::model::job::JobState;
 use crate::model::run::{RunState, code};
-use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TargetRow, TaskRow, Tx};
+use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TaskRow, Tx};
 
 /// How many targets of a run are worked on at one time when nobody says.
 const AT_ONCE_DEFAULT: u32 = 100;
@@ -46,6 +44,8 @@ pub struct RunRequest {
     pub at_once: Option<u32>,
     /// The project.
     pub project: String,
+    /// The hash of what it was shown to be, where it must be that.
+    pub rendered: Option<Digest>,
 }
 
 /// A key under which a request may be repeated without being done twice.
@@ -209,13 +209,21 @@ pub fn task_of(row: &TaskRow) -> Result<Arc<Task>, FlowError> {
 pub(super) fn add(
     tx: &mut Tx<'_>,
     new: &NewRun,
-    targets: impl IntoIterator<Item = (TargetId, SiteId)>,
+    targets: impl IntoIterator<Item = (TargetId, SiteId, Option<Digest>)>,
     detail: serde_json::Map<String, serde_json::Value>,
     now: Timestamp,
 ) -> Result<(), FlowError> {
     tx.add_run(new, now)?;
-    for (position, (target, site)) in (0..).zip(targets) {
-        tx.add_job(JobId::by_time(), new.id, position, target, site)?;
+    for (position, (target, site, rendered)) in (0..).zip(targets) {
+        let rendered = rendered.map(|digest| digest.to_string());
+        let place = (target, site);
+        tx.add_job(
+            JobId::by_time(),
+            new.id,
+            position,
+            place,
+            rendered.as_deref(),
+        )?;
     }
     let event = Event {
         actor: new.requester.clone(),
@@ -264,48 +272,32 @@ fn create(
     request: &RunRequest,
     now: Timestamp,
 ) -> Result<RunRow, FlowError> {
-    let project = project(tx, &request.project)?;
-    let row = find_task(tx, &request.task)?;
-    let task = task_of(&row)?;
-    let template = tx
-        .template_by_id(row.template)?
-        .ok_or(StoreError::Corrupt {
-            table: "tasks",
-            column: "template",
-        })?;
-    let manifest = manifest_of(&template)?;
-    let values = task
-        .values(&manifest, &request.inputs)
-        .map_err(FlowError::Inputs)?;
-    let files = artifacts::wanted(tx, project.id, &manifest, &values)?;
-    let login = login_of(tx, &task, &manifest, &project.name)?;
-    let secrets = secrets_of(tx, &task, &project.name)?;
-    let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
-    check_rules(&task, &reason, &ticket)?;
-    let targets = choose(tx, &task, request)?;
-    let account = login.as_ref().map(|login| login.account.as_str());
-    for target in &targets {
-        is_for(&manifest, (&target.name, &target.address), account)?;
-    }
-    if request.at_once == Some(0) {
-        return Err(FlowError::invalid(
-            "at_once",
-            "at least one target at a time",
-        ));
-    }
+    let wanted = wanted(tx, request)?;
+    let shown = as_shown(tx, &wanted, request.rendered)?;
+    let Wanted {
+        project,
+        row,
+        task,
+        login,
+        secrets,
+        reason,
+        ticket,
+        targets,
+        content,
+    } = wanted;
     let allowed = task.rules.at_once.unwrap_or(u32::MAX);
     let new = NewRun {
         id: RunId::by_time(),
         code: free_code(tx)?,
         project: project.id,
         task: row.id,
-        template: template.id,
+        template: row.template,
         credential: login.map(|login| login.id),
         rotation: None,
         requester: user.to_owned(),
         reason,
         ticket,
-        inputs: serde_json::to_string(&values).map_err(|_| StoreError::Corrupt {
+        inputs: serde_json::to_string(&content.values).map_err(|_| StoreError::Corrupt {
             table: "runs",
             column: "inputs",
         })?,
@@ -320,78 +312,17 @@ fn create(
     let mut detail = serde_json::Map::new();
     detail.insert("task".to_owned(), json!(task.name));
     detail.insert("targets".to_owned(), json!(targets.len()));
-    let places = targets.iter().map(|target| (target.id, target.site));
+    if let Some(rendered) = request.rendered {
+        detail.insert("rendered".to_owned(), json!(rendered.to_string()));
+    }
+    let places = targets.iter().zip(shown);
+    let places = places.map(|(target, shown)| (target.id, target.site, shown));
     add(tx, &new, places, detail, now)?;
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
     }
-    tx.add_run_artifacts(new.id, &files)?;
+    tx.add_run_artifacts(new.id, &content.files)?;
     find_run(tx, &new.id.to_string())
-}
-
-/// Whether a template is for this target, by name and address, and for this account there.
-///
-/// # Errors
-/// [`FlowError::Invalid`].
-pub(super) fn is_for(
-    manifest: &Manifest,
-    (name, address): (&str, &str),
-    account: Option<&str>,
-) -> Result<(), FlowError> {
-    match manifest.only.refuses(name, address, account) {
-        None => Ok(()),
-        Some(why) => Err(FlowError::invalid("targets", format!("{name}: {why}"))),
-    }
-}
-
-fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {
-    if task.rules.reason_required && reason.is_empty() {
-        return Err(FlowError::ReasonRequired {
-            task: task.name.clone(),
-        });
-    }
-    match &task.rules.ticket {
-        Some(pattern) if !pattern.matches(ticket) => Err(FlowError::TicketRequired {
-            task: task.name.clone(),
-            pattern: pattern.as_str().to_owned(),
-        }),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// The targets of a run: those that the caller names, within those that the task selects.
-fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<TargetRow>, FlowError> {
-    let mut selected = selected(tx, &task.targets)?;
-    if !request.targets.is_empty() {
-        let mut named = Vec::new();
-        for name in &request.targets {
-            let target = find_target(tx, name)?;
-            if !selected.iter().any(|one| one.id == target.id) {
-                let message = format!(
-                    "target \"{}\" is not one of task \"{}\"",
-                    target.name, task.name
-                );
-                return Err(FlowError::invalid("targets", message));
-            }
-            if named.iter().all(|one: &TargetRow| one.id != target.id) {
-                named.push(target);
-            }
-        }
-        selected = named;
-    }
-    selected.retain(|target| has(target, &request.labels));
-    if selected.is_empty() {
-        return Err(FlowError::NoTargets {
-            task: task.name.clone(),
-        });
-    }
-    if selected.len() > RUN_TARGETS_MAX {
-        return Err(FlowError::invalid(
-            "targets",
-            format!("a run has at most {RUN_TARGETS_MAX} targets"),
-        ));
-    }
-    Ok(selected)
 }
 
 /// A code that no run has.
@@ -449,6 +380,7 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
         ticket: before.ticket.clone(),
         at_once: Some(before.at_once),
         project: before.project_name.clone(),
+        rendered: None,
     })
 }
 

@@ -2157,6 +2157,7 @@ pub(super) fn request_for(targets: &[&str]) -> RunRequest {
         ticket: String::new(),
         at_once: None,
         project: "default".to_owned(),
+        rendered: None,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{files, release, reuse};
 use crate::model::attempt::{AttemptEvent, AttemptState, Change};
 use crate::model::job::{ATTEMPTS_MAX, JobState};
 use crate::model::run::{Counts, RunState};
-use crate::store::{AttemptRow, Event, JobRow, StoreError, Tx};
+use crate::store::{AttemptRow, Event, JobRow, RunRow, StoreError, Tx};
 
 /// What is written beside a change.
 #[derive(Debug, Clone, Default)]
@@ -198,16 +198,12 @@ pub fn change_job(
     }
     // Also where this very job goes back to the queue: after so many failures nothing is begun.
     if run.stop_after > 0 && counts.failures() >= run.stop_after && counts.queued > 0 {
-        cancel_queued(
-            tx,
-            job.run,
-            &mut counts,
-            "the run stopped after its failures",
-            now,
-        )?;
+        cancel_queued(tx, job.run, &mut counts, STOPPED, now)?;
     }
     finish_run(tx, job.run, &counts, now)
 }
+
+const STOPPED: &str = "the run stopped after its failures";
 
 /// Ends every queued job of a run; the caller writes the counts.
 pub fn cancel_queued(
@@ -240,6 +236,31 @@ pub fn end_queued(
             record_job(tx, job, to, why, now)?;
         }
     }
+}
+
+/// Ends a queued job that would do something else than it was shown to, and the others where those were failures
+/// enough; the caller writes the counts.
+pub fn end_changed(
+    tx: &mut Tx<'_>,
+    job: &JobRow,
+    run: &mut RunRow,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let why =
+        "what it would do has changed since it was shown: look at it again, and ask for it again";
+    tx.change_job(
+        job.id,
+        JobState::Queued,
+        JobState::Failed,
+        why,
+        job.attempts,
+    )?;
+    run.counts.shift(JobState::Queued, JobState::Failed);
+    record_job(tx, job, JobState::Failed, why, now)?;
+    if run.has_failed_enough() {
+        cancel_queued(tx, run.id, &mut run.counts, STOPPED, now)?;
+    }
+    Ok(())
 }
 
 /// Writes a run's counts, and its end when no job is left.

@@ -2,6 +2,7 @@
 
 use rusqlite::Row;
 use steward_shared::id::{AttemptId, BridgeId, JobId, JournalId, RunId};
+use steward_shared::job::Digest;
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -62,6 +63,8 @@ pub struct AttemptRow {
     pub log_bytes_max: u64,
     /// Whether the log is whole and what the exit record says.
     pub output_complete: bool,
+    /// SHA-256 of what it does, hex; absent where it was offered before that was kept.
+    pub rendered: Option<String>,
 }
 
 /// A new attempt.
@@ -91,12 +94,14 @@ pub struct NewAttempt {
     pub not_after: Timestamp,
     /// The most bytes that its log may have.
     pub log_bytes_max: u64,
+    /// SHA-256 of what it does.
+    pub rendered: Digest,
 }
 
 const ATTEMPTS: &str = "SELECT a.id, a.job, a.run, a.number, a.fence, a.bridge, b.name AS bridge_name, a.journal,
         a.seq, a.state, a.unreachable, a.nonce, a.runtime_ms, a.not_after, a.offered_at, a.accepted_at,
         a.permitted_at, a.started_at, a.ended_at, a.settled, a.exit, a.refusal, a.resolution, a.log_bytes,
-        a.log_bytes_max, a.output_complete
+        a.log_bytes_max, a.output_complete, a.rendered
     FROM attempts a JOIN bridges b ON b.id = a.bridge";
 
 const OPEN: &str = "WHERE a.settled = 0
@@ -131,6 +136,7 @@ fn attempt(r: &Row<'_>) -> Result<AttemptRow, StoreError> {
         log_bytes: row::count(r, T, "log_bytes")?,
         log_bytes_max: row::count(r, T, "log_bytes_max")?,
         output_complete: row::get(r, T, "output_complete")?,
+        rendered: row::get(r, T, "rendered")?,
     })
 }
 
@@ -141,8 +147,8 @@ impl Tx<'_> {
             "add an attempt",
             "INSERT INTO attempts (id, job, run, number, fence, bridge, journal, seq, state, unreachable, envelope,
                                    runtime_ms, not_after, offered_at, settled, log_bytes, log_tail, output_complete,
-                                   log_bytes_max)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'offered', 0, ?9, ?10, ?11, ?12, 0, 0, x'', 0, ?13)",
+                                   log_bytes_max, rendered)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'offered', 0, ?9, ?10, ?11, ?12, 0, 0, x'', 0, ?13, ?14)",
             &[
                 &new.id.to_string(),
                 &new.job.to_string(),
@@ -157,6 +163,7 @@ impl Tx<'_> {
                 &row::kept(new.not_after),
                 &row::kept(now),
                 &row::number(new.log_bytes_max),
+                &new.rendered.to_string(),
             ],
         )
     }

@@ -30,6 +30,8 @@ pub struct JobRow {
     pub why: String,
     /// How many attempts it has had.
     pub attempts: u32,
+    /// SHA-256 of what it was shown to be, hex; absent where nobody has looked.
+    pub rendered: Option<String>,
 }
 
 const JOBS: &str = "SELECT j.*, s.name AS site_name FROM jobs j JOIN sites s ON s.id = j.site";
@@ -60,6 +62,7 @@ fn job(r: &Row<'_>) -> Result<JobRow, StoreError> {
         state: row::parsed(r, T, "state")?,
         why: row::get(r, T, "why")?,
         attempts: row::count(r, T, "attempts")?,
+        rendered: row::get(r, T, "rendered")?,
     })
 }
 
@@ -70,19 +73,20 @@ impl Tx<'_> {
         id: JobId,
         run: RunId,
         position: u32,
-        target: TargetId,
-        site: SiteId,
+        (target, site): (TargetId, SiteId),
+        rendered: Option<&str>,
     ) -> Result<(), StoreError> {
         self.execute_one(
             "add a job",
-            "INSERT INTO jobs (id, run, position, target, site, state, why, attempts)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'queued', '', 0)",
+            "INSERT INTO jobs (id, run, position, target, site, state, why, attempts, rendered)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'queued', '', 0, ?6)",
             &[
                 &id.to_string(),
                 &run.to_string(),
                 &position,
                 &target.to_string(),
                 &site.to_string(),
+                &rendered,
             ],
         )
     }

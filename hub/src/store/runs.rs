@@ -56,6 +56,13 @@ pub struct RunRow {
     pub counts: Counts,
 }
 
+impl RunRow {
+    /// Whether so many of its jobs have failed that no more are begun.
+    pub const fn has_failed_enough(&self) -> bool {
+        self.stop_after > 0 && self.counts.failures() >= self.stop_after
+    }
+}
+
 /// A new run.
 #[derive(Debug, Clone)]
 pub struct NewRun {

@@ -442,7 +442,7 @@ async fn begin<F: Future>(mut future: Pin<&mut F>) {
 fn add_attempt(tx: &mut Tx<'_>, id: AttemptId) -> Result<(), StoreError> {
     let (site, target, run) = add_run(tx)?;
     let (job, bridge) = (JobId::by_time(), BridgeId::by_time());
-    tx.add_job(job, run, 0, target, site)?;
+    tx.add_job(job, run, 0, (target, site), None)?;
     let new = NewBridge {
         id: bridge,
         site,
@@ -467,6 +467,7 @@ fn add_attempt(tx: &mut Tx<'_>, id: AttemptId) -> Result<(), StoreError> {
         envelope: Vec::new(),
         runtime_ms: 1,
         not_after: NOW,
+        rendered: Digest::of(b""),
     };
     tx.add_attempt(&new, NOW)
 }

@@ -270,6 +270,10 @@ impl From<FlowError> for Problem {
                 let params = json!({ "task": task, "pattern": pattern });
                 Self::unprocessable("ticket-required", "Ticket required", detail, params)
             }
+            FlowError::Changed { task } => {
+                let params = json!({ "task": task });
+                Self::unprocessable("changed", "Changed since it was shown", detail, params)
+            }
             FlowError::NoTargets { task } => {
                 Self::unprocessable("no-targets", "No targets", detail, json!({ "task": task }))
             }

@@ -12,6 +12,7 @@ mod draft;
 mod environment;
 mod expected;
 mod files;
+mod filled;
 mod input;
 mod kind;
 mod machine;

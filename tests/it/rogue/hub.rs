@@ -26,7 +26,7 @@ use steward_shared::secret::Secret;
 use steward_shared::sign::{Payload, Signed, SigningKey, Verifier};
 use steward_shared::template::{Step, StepKind};
 use steward_shared::time::{Clock, SystemClock};
-use steward_tests::{Bridge, Hub};
+use steward_tests::{Bridge, Hub, rendered};
 
 /// The rogue, connected to a real bridge.
 pub(super) struct Rogue {
@@ -131,7 +131,7 @@ impl Rogue {
             ok: vec![0],
             timeout_ms: 0,
         };
-        Job {
+        rendered(Job {
             cluster: self.hello.cluster,
             run: RunId::by_time(),
             job: JobId::by_time(),
@@ -175,10 +175,11 @@ impl Rogue {
             },
             on_disconnect: OnDisconnect::Continue,
             on_full: OnFull::Block,
+            rendered: Digest::of(b""),
             requester: "nobody".to_owned(),
             reason: String::new(),
             ticket: String::new(),
-        }
+        })
     }
 
     pub(super) fn sign<T: Payload>(&self, message: &T) -> Result<Signed<T>> {

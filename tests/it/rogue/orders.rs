@@ -183,6 +183,20 @@ fn foreign_jobs(rogue: &mut Rogue, marker: &str) -> Vec<(&'static str, Job)> {
                 ..good()
             },
         ),
+        (
+            "rendered",
+            Job {
+                rendered: Digest([1; 32]),
+                ..good()
+            },
+        ),
+        (
+            "rendered",
+            Job {
+                runtime_ms: 1,
+                ..good()
+            },
+        ),
     ]
 }
 

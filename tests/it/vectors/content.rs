@@ -26,6 +26,7 @@ use steward_shared::sign::{SigningKey, pae};
 use steward_shared::template::{Piece, Step, StepKind, Value, Values, When, Word};
 use steward_shared::time::Timestamp;
 use steward_shared::trust::{TrustDocument, TrustMark};
+use steward_tests::rendered;
 
 /// 2026-11-22T01:56:17.042Z
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_312_577_042);
@@ -162,7 +163,7 @@ pub(super) fn values() -> Values {
 
 /// A job with everything that a job can have.
 pub(super) fn job() -> Result<Job> {
-    Ok(Job {
+    Ok(rendered(Job {
         cluster: CLUSTER,
         run: RunId::from_bytes(counted(0x60)),
         job: JOB,
@@ -209,10 +210,11 @@ pub(super) fn job() -> Result<Job> {
         },
         on_disconnect: OnDisconnect::StopAfter(600_000),
         on_full: OnFull::Kill,
+        rendered: Digest([0; 32]),
         requester: text("alice"),
         reason: text("the disk is nearly full"),
         ticket: text("OPS-17"),
-    })
+    }))
 }
 
 /// A job with as little as a job can have.
@@ -227,7 +229,7 @@ pub(super) fn plain_job() -> Result<Job> {
         ok: vec![0],
         timeout_ms: 0,
     };
-    Ok(Job {
+    Ok(rendered(Job {
         number: 1,
         seq: 1,
         login: None,
@@ -249,7 +251,7 @@ pub(super) fn plain_job() -> Result<Job> {
         reason: String::new(),
         ticket: String::new(),
         ..full
-    })
+    }))
 }
 
 pub(super) const CHALLENGE: Challenge = Challenge {

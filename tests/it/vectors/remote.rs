@@ -12,6 +12,7 @@ use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::template::{
     Act, ActKind, Alternative, Dialogue, Enter, Expected, Piece, Step, StepKind, Word,
 };
+use steward_tests::rendered;
 
 use super::content::{
     BRIDGE, CLUSTER, CREDENTIAL, PERMIT, counted, job, plain_job, steps, text, values,
@@ -20,7 +21,7 @@ use super::content::{
 /// A job on another machine, with an account there.
 pub(super) fn remote_job() -> Result<Job> {
     let full = job()?;
-    Ok(Job {
+    Ok(rendered(Job {
         login: Some(Login {
             credential: CREDENTIAL,
             name: text("db-root"),
@@ -68,7 +69,7 @@ pub(super) fn remote_job() -> Result<Job> {
         }),
         files: vec![FILE],
         ..full
-    })
+    }))
 }
 
 const FILE: JobFile = JobFile {
@@ -155,10 +156,10 @@ fn dialogue_step() -> Vec<Step> {
 
 /// A job that asks a target for its host keys.
 pub(super) fn looking_job() -> Result<Job> {
-    Ok(Job {
+    Ok(rendered(Job {
         action: Action::HostKeys(HostKeys { port: 2222 }),
         ..plain_job()?
-    })
+    }))
 }
 
 /// The keys of an attempt; a certificate is asked for.

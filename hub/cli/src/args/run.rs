@@ -40,6 +40,12 @@ pub(crate) struct RunArgs {
     /// The project of the task, if it is not `default`
     #[arg(long)]
     pub project: Option<String>,
+    /// Show what would be done on each target, secrets left blank, and start nothing
+    #[arg(long, conflicts_with_all = ["rendered", "FollowArgs"])]
+    pub dry_run: bool,
+    /// Run only what a dry run has shown under this hash, and nothing else
+    #[arg(long, value_name = "SHA256")]
+    pub rendered: Option<String>,
     /// How it is followed.
     #[command(flatten)]
     pub follow: FollowArgs,
@@ -79,5 +85,6 @@ const EXAMPLES: &str = "\
 Examples:
   steward run system-info
   steward run restart-service -t nas-1,nas-2 -i service=rsync --reason CHG0012345
+  steward run restart-service -t nas-1 -i service=rsync --dry-run
   steward run patch-level -l role=backup --group
   echo '{\"count\": 5}' | steward run count-lines --inputs - --detach";

@@ -13,6 +13,7 @@ mod keys;
 mod login;
 mod machines;
 mod noun;
+mod preview;
 mod resolve;
 mod rotation;
 mod run;

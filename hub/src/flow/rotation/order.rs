@@ -12,7 +12,8 @@ use super::super::credentials::{find_credential, opened};
 use super::super::documents::{find_template, manifest_of};
 use super::super::error::FlowError;
 use super::super::own::Own;
-use super::super::runs::{add, free_code, is_for};
+use super::super::runs::{add, free_code};
+use super::super::wanted::is_for;
 use super::means;
 use super::step::{Stage, others_tried};
 use crate::limits::ROTATION_STEP_WITHIN;
@@ -217,7 +218,13 @@ fn run(
     ] {
         detail.insert(name.to_owned(), json!(value));
     }
-    add(tx, &new, [(place.target, place.site)], detail, stage.now)?;
+    add(
+        tx,
+        &new,
+        [(place.target, place.site, None)],
+        detail,
+        stage.now,
+    )?;
     tx.add_run_credential(new.id, "", login.0.id, login.1)?;
     for name in &manifest.secrets {
         let version = if name == NEW {

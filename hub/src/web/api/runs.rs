@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use steward_shared::id::JobId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::shown::{self, Job, Run, WholeJob};
 use super::targets::default_project;
 use crate::flow::error::FlowError;
+use crate::flow::preview::PreviewJob;
 use crate::flow::runs::{RunRequest, find_run};
 use crate::model::job::JobState;
 use crate::web::caller::{App, Caller};
@@ -48,6 +49,47 @@ pub struct NewRun {
     at_once: Option<u32>,
     #[serde(default = "default_project")]
     project: String,
+    /// The hash of a preview: the run is made only where it would do just that, and each job runs only as that.
+    rendered: Option<String>,
+}
+
+impl NewRun {
+    fn request(self) -> Result<RunRequest, Problem> {
+        let digest = |text: String| {
+            let wrong = |_| Problem::malformed("rendered: expected a SHA-256 in lower-case hex");
+            text.parse().map_err(wrong)
+        };
+        Ok(RunRequest {
+            task: self.task,
+            inputs: self.inputs,
+            targets: self.targets,
+            labels: self.labels,
+            reason: self.reason,
+            ticket: self.ticket,
+            at_once: self.at_once,
+            project: self.project,
+            rendered: self.rendered.map(digest).transpose()?,
+        })
+    }
+}
+
+/// What a run would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PreviewShown {
+    /// The hash of all of it.
+    sha256: String,
+    /// Each job, in the order of the run.
+    jobs: Vec<PreviewJobShown>,
+}
+
+/// What one of its jobs would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PreviewJobShown {
+    target: String,
+    /// The hash of it.
+    sha256: String,
+    /// What it is the hash of: its JSON without spaces, after a label; null after the first hundred.
+    rendered: Option<serde_json::Value>,
 }
 
 /// What to repeat.
@@ -105,18 +147,29 @@ pub(crate) async fn create(
     caller: Caller,
     Body(new, once): Body<NewRun>,
 ) -> Result<(StatusCode, Json<Run>), Problem> {
-    let request = RunRequest {
-        task: new.task,
-        inputs: new.inputs,
-        targets: new.targets,
-        labels: new.labels,
-        reason: new.reason,
-        ticket: new.ticket,
-        at_once: new.at_once,
-        project: new.project,
-    };
+    let request = new.request()?;
     let row = app.flow.create_run(&caller.user, request, once).await?;
     Ok((StatusCode::CREATED, Json(shown::run(row))))
+}
+
+/// Shows what a run would do on each of its targets, secrets left blank. Nothing is started, and nothing written.
+#[utoipa::path(post, path = "/api/v1/runs/preview", request_body = NewRun, responses((status = 200, body = PreviewShown)))]
+pub(crate) async fn preview(
+    State(app): State<App>,
+    Body(new, _): Body<NewRun>,
+) -> Result<Json<PreviewShown>, Problem> {
+    let preview = app.flow.preview(new.request()?).await?;
+    let shown = |job: PreviewJob| PreviewJobShown {
+        target: job.target,
+        sha256: job.sha256.to_string(),
+        rendered: job
+            .rendered
+            .and_then(|rendered| serde_json::to_value(rendered).ok()),
+    };
+    Ok(Json(PreviewShown {
+        sha256: preview.sha256.to_string(),
+        jobs: preview.jobs.into_iter().map(shown).collect(),
+    }))
 }
 
 /// Asks a run to stop: what has not started never does, what runs is told to end.

@@ -88,6 +88,8 @@ pub struct Attempt {
     refusal: Option<serde_json::Value>,
     /// What an unknown attempt was found to be: `{by, outcome, reason, at}`.
     resolution: Option<serde_json::Value>,
+    /// SHA-256 of what it does, as it is shown before.
+    rendered: Option<String>,
 }
 
 /// The bridge of an attempt.
@@ -257,6 +259,7 @@ pub(crate) fn attempt(row: &AttemptRow) -> Attempt {
         exit: exit_of(row).map(exit),
         refusal: parsed(row.refusal.as_deref()),
         resolution: parsed(row.resolution.as_deref()),
+        rendered: row.rendered.clone(),
     }
 }
 

@@ -75,6 +75,7 @@ use crate::web::api::{
         artifacts::remove_artifact,
         runs::runs,
         runs::create,
+        runs::preview,
         runs::run,
         runs::cancel,
         runs::rerun,

@@ -363,6 +363,7 @@ fn table(app: App) -> Table {
         )
         .route("GET", "/api/v1/runs", P::RunsRead, runs::runs)
         .route("POST", "/api/v1/runs", P::RunsWrite, runs::create)
+        .route("POST", "/api/v1/runs/preview", P::RunsWrite, runs::preview)
         .route("GET", "/api/v1/runs/{run}", P::RunsRead, runs::run)
         .route(
             "POST",

@@ -14,7 +14,7 @@ use steward_shared::frame::{Offer, ReceiptEvent, Refusal, ToBridge};
 use steward_shared::job::{Digest, Job, JobLimits};
 use steward_shared::proof::Proof;
 use steward_shared::template::{Manifest, Value};
-use steward_tests::{Bridge, Hub, Wish, World};
+use steward_tests::{Bridge, Hub, Wish, World, rendered};
 
 use self::deviations::DEVIATIONS;
 use super::hub::{Rogue, encoded};
@@ -264,6 +264,7 @@ impl Stolen<'_> {
 }
 
 async fn offer(rogue: &mut Rogue, (job, proof): Attack) -> Result<Job> {
+    let job = rendered(job);
     let offer = Offer {
         job: rogue.sign(&job)?,
         proof: proof.map(Box::new),

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use steward_bridge::policy::Account;
 use steward_shared::frame::{ReceiptEvent, ToBridge};
 use steward_shared::job::Job;
-use steward_tests::{Bridge, Hub, Wish, World, run_of};
+use steward_tests::{Bridge, Hub, Wish, World, rendered, run_of};
 
 use self::jobs::{Change, JOBS, local, run, ssh};
 use super::hub::{Rogue, encoded};
@@ -101,6 +101,7 @@ async fn refused(rogue: &mut Rogue, change: Change) -> Result<(String, String)> 
     let mut job = rogue.job("");
     look(&mut job);
     change(&mut job);
+    let job = rendered(job);
     let offer = encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?;
     rogue.offer(&offer).await?;
     let event = rogue.receipt(job.attempt).await?;
@@ -113,6 +114,7 @@ async fn refused(rogue: &mut Rogue, change: Change) -> Result<(String, String)> 
 async fn runs(rogue: &mut Rogue) -> Result<()> {
     let mut job = rogue.job("");
     look(&mut job);
+    let job = rendered(job);
     let offer = encoded(&ToBridge::Offer(rogue.sign(&job)?.into()))?;
     rogue.offer(&offer).await?;
     rogue.carry_through(&job).await
