@@ -22,6 +22,7 @@ pub mod hello;
 pub mod host_keys;
 pub mod intake;
 pub mod keys;
+mod making;
 mod memo;
 mod origin;
 pub mod outputs;
@@ -37,8 +38,10 @@ pub mod runs;
 mod signatures;
 pub mod sources;
 pub mod targets;
+pub mod templates;
 pub mod tokens;
 pub mod transition;
+pub mod trials;
 pub mod unseal;
 pub mod uses;
 

@@ -3,29 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
 use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
 use steward_shared::job::Digest;
-use steward_shared::template::{Manifest, Task};
+use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
-use super::artifacts;
-use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
+use super::making::create;
 use super::memo::Memo;
-use super::targets::{find_target, has, selected, text};
 use super::transition::{self, Note};
-use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
+use crate::limits::PAGE_MAX;
 use crate::model::attempt::AttemptEvent;
 use crate::model::job::JobState;
 use crate::model::run::{RunState, code};
-use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TargetRow, TaskRow, Tx};
-
-/// How many targets of a run are worked on at one time when nobody says.
-const AT_ONCE_DEFAULT: u32 = 100;
+use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TaskRow, Tx};
 
 /// What somebody wants to have done.
 #[derive(Debug, Clone)]
@@ -69,10 +63,21 @@ impl Flow {
         once: Option<Once>,
     ) -> Result<RunRow, FlowError> {
         let (user, now) = (user.to_owned(), self.now());
+        self.make_run(move |tx| {
+            once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))
+        })
+        .await
+    }
+
+    /// Makes a run, and offers what can be offered at once in the same transaction.
+    pub(super) async fn make_run(
+        &self,
+        make: impl FnOnce(&mut Tx<'_>) -> Result<RunRow, FlowError> + Send + 'static,
+    ) -> Result<RunRow, FlowError> {
         let offering = self.offering();
         let sender = self.sender();
         let body = move |tx: &mut Tx<'_>| {
-            let run = once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))?;
+            let run = make(tx)?;
             let offers = offering.offer_now(tx, &run)?;
             Ok::<_, FlowError>((run, offers))
         };
@@ -105,6 +110,11 @@ impl Flow {
                     let before = find_run(tx, &name)?;
                     if before.rotation.is_some() {
                         let why = "it is a step of a change of a credential: change that again";
+                        return Err(FlowError::invalid("run", why));
+                    }
+                    if before.task_name.contains(' ') {
+                        let why =
+                            "it is a test of a template, or the hub's own: ask for that again";
                         return Err(FlowError::invalid("run", why));
                     }
                     let request = again(tx, &before, failed)?;
@@ -256,142 +266,6 @@ pub(super) fn once_only(
         now,
     )?;
     Ok(run)
-}
-
-fn create(
-    tx: &mut Tx<'_>,
-    user: &str,
-    request: &RunRequest,
-    now: Timestamp,
-) -> Result<RunRow, FlowError> {
-    let project = project(tx, &request.project)?;
-    let row = find_task(tx, &request.task)?;
-    let task = task_of(&row)?;
-    let template = tx
-        .template_by_id(row.template)?
-        .ok_or(StoreError::Corrupt {
-            table: "tasks",
-            column: "template",
-        })?;
-    let manifest = manifest_of(&template)?;
-    let values = task
-        .values(&manifest, &request.inputs)
-        .map_err(FlowError::Inputs)?;
-    let files = artifacts::wanted(tx, project.id, &manifest, &values)?;
-    let login = login_of(tx, &task, &manifest, &project.name)?;
-    let secrets = secrets_of(tx, &task, &project.name)?;
-    let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
-    check_rules(&task, &reason, &ticket)?;
-    let targets = choose(tx, &task, request)?;
-    let account = login.as_ref().map(|login| login.account.as_str());
-    for target in &targets {
-        is_for(&manifest, (&target.name, &target.address), account)?;
-    }
-    if request.at_once == Some(0) {
-        return Err(FlowError::invalid(
-            "at_once",
-            "at least one target at a time",
-        ));
-    }
-    let allowed = task.rules.at_once.unwrap_or(u32::MAX);
-    let new = NewRun {
-        id: RunId::by_time(),
-        code: free_code(tx)?,
-        project: project.id,
-        task: row.id,
-        template: template.id,
-        credential: login.map(|login| login.id),
-        rotation: None,
-        requester: user.to_owned(),
-        reason,
-        ticket,
-        inputs: serde_json::to_string(&values).map_err(|_| StoreError::Corrupt {
-            table: "runs",
-            column: "inputs",
-        })?,
-        at_once: request
-            .at_once
-            .unwrap_or_else(|| AT_ONCE_DEFAULT.min(allowed))
-            .min(allowed),
-        stop_after: task.rules.stop_after.unwrap_or(0),
-        expires_at: now.after(START_WINDOW),
-        total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
-    };
-    let mut detail = serde_json::Map::new();
-    detail.insert("task".to_owned(), json!(task.name));
-    detail.insert("targets".to_owned(), json!(targets.len()));
-    let places = targets.iter().map(|target| (target.id, target.site));
-    add(tx, &new, places, detail, now)?;
-    for (name, credential) in &secrets {
-        tx.add_run_credential(new.id, name, credential.id, 0)?;
-    }
-    tx.add_run_artifacts(new.id, &files)?;
-    find_run(tx, &new.id.to_string())
-}
-
-/// Whether a template is for this target, by name and address, and for this account there.
-///
-/// # Errors
-/// [`FlowError::Invalid`].
-pub(super) fn is_for(
-    manifest: &Manifest,
-    (name, address): (&str, &str),
-    account: Option<&str>,
-) -> Result<(), FlowError> {
-    match manifest.only.refuses(name, address, account) {
-        None => Ok(()),
-        Some(why) => Err(FlowError::invalid("targets", format!("{name}: {why}"))),
-    }
-}
-
-fn check_rules(task: &Task, reason: &str, ticket: &str) -> Result<(), FlowError> {
-    if task.rules.reason_required && reason.is_empty() {
-        return Err(FlowError::ReasonRequired {
-            task: task.name.clone(),
-        });
-    }
-    match &task.rules.ticket {
-        Some(pattern) if !pattern.matches(ticket) => Err(FlowError::TicketRequired {
-            task: task.name.clone(),
-            pattern: pattern.as_str().to_owned(),
-        }),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// The targets of a run: those that the caller names, within those that the task selects.
-fn choose(tx: &mut Tx<'_>, task: &Task, request: &RunRequest) -> Result<Vec<TargetRow>, FlowError> {
-    let mut selected = selected(tx, &task.targets)?;
-    if !request.targets.is_empty() {
-        let mut named = Vec::new();
-        for name in &request.targets {
-            let target = find_target(tx, name)?;
-            if !selected.iter().any(|one| one.id == target.id) {
-                let message = format!(
-                    "target \"{}\" is not one of task \"{}\"",
-                    target.name, task.name
-                );
-                return Err(FlowError::invalid("targets", message));
-            }
-            if named.iter().all(|one: &TargetRow| one.id != target.id) {
-                named.push(target);
-            }
-        }
-        selected = named;
-    }
-    selected.retain(|target| has(target, &request.labels));
-    if selected.is_empty() {
-        return Err(FlowError::NoTargets {
-            task: task.name.clone(),
-        });
-    }
-    if selected.len() > RUN_TARGETS_MAX {
-        return Err(FlowError::invalid(
-            "targets",
-            format!("a run has at most {RUN_TARGETS_MAX} targets"),
-        ));
-    }
-    Ok(selected)
 }
 
 /// A code that no run has.

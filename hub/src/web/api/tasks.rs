@@ -27,6 +27,12 @@ pub struct Template {
     help: Option<String>,
     executor: &'static str,
     sha256: String,
+    /// `draft`, `published` or `retired`.
+    state: &'static str,
+    /// What its author said of it.
+    comment: String,
+    /// Why it is retired.
+    retired_because: Option<String>,
     /// Who has signed it.
     signatures: Vec<TemplateSignature>,
     source: String,
@@ -118,7 +124,11 @@ pub struct AppliedDocument {
     change: &'static str,
 }
 
-fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowError> {
+/// A template version as it is shown.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowError> {
     let manifest = manifest_of(&row)?;
     let signatures = tx.template_signatures(row.id)?.into_iter();
     let signatures = signatures.map(|one| TemplateSignature {
@@ -137,6 +147,9 @@ fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowErr
         title: manifest.title.clone(),
         help: manifest.help.clone(),
         sha256: row.sha256,
+        state: row.state.as_str(),
+        comment: row.comment,
+        retired_because: row.retired_because,
         signatures: signatures.collect(),
         source: row.source,
         author: row.author,
@@ -191,7 +204,7 @@ fn task_shown(tx: &mut Tx<'_>, row: TaskRow) -> Result<Task, FlowError> {
     })
 }
 
-/// The newest version of each template, in order of name.
+/// Each template, in order of name: its newest version that is published, or its newest where none is.
 #[utoipa::path(get, path = "/api/v1/templates", params(Part), responses((status = 200, body = List<Template>)))]
 pub(crate) async fn templates(
     State(app): State<App>,
@@ -211,7 +224,7 @@ pub(crate) async fn templates(
     })))
 }
 
-/// One template: `name` for the newest version, `name@3` for that one.
+/// One template: `name` for the newest version that is published, `name@3` for that one.
 #[utoipa::path(get, path = "/api/v1/templates/{template}", params(("template" = String, Path,)), responses((status = 200, body = Template)))]
 pub(crate) async fn template(
     State(app): State<App>,
@@ -221,7 +234,7 @@ pub(crate) async fn template(
     Ok(Json(look(&app, name, version).await?))
 }
 
-/// A template as it is shown: this version, or the newest.
+/// A template as it is shown: this version, or the newest that is published.
 async fn look(app: &App, name: String, version: Option<u32>) -> Result<Template, FlowError> {
     app.flow
         .store
@@ -233,7 +246,7 @@ async fn look(app: &App, name: String, version: Option<u32>) -> Result<Template,
 }
 
 /// A template's name and its version, where one is named.
-fn named(wanted: String) -> Result<(String, Option<u32>), FlowError> {
+pub(super) fn named(wanted: String) -> Result<(String, Option<u32>), FlowError> {
     match wanted.split_once('@') {
         None => Ok((wanted, None)),
         Some((name, version)) => {
@@ -260,17 +273,6 @@ pub(crate) async fn sign_template(
         .await?;
     let shown: Result<_, FlowError> = app.flow.store.read(move |tx| template_shown(tx, row)).await;
     Ok((StatusCode::CREATED, Json(shown?)))
-}
-
-/// Publishes a template: a new version, unless it says what the newest says already.
-#[utoipa::path(post, path = "/api/v1/templates", request_body = Source, responses((status = 201, body = Template)))]
-pub(crate) async fn add_template(
-    State(app): State<App>,
-    caller: Caller,
-    Body(new, _): Body<Source>,
-) -> Result<(StatusCode, Json<Template>), Problem> {
-    let name = apply_one(&app, &caller, &new, Wanted::Template).await?;
-    Ok((StatusCode::CREATED, Json(look(&app, name, None).await?)))
 }
 
 /// The tasks, in order of name.
