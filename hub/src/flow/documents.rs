@@ -117,7 +117,11 @@ fn check_kinds(documents: &[Document], wanted: Wanted) -> Result<(), FlowError> 
     }
 }
 
-fn apply(
+/// Takes over one document, with its audit record.
+///
+/// # Errors
+/// [`FlowError`] says what is wrong with it.
+pub(super) fn apply(
     tx: &mut Tx<'_>,
     vault: &Vault,
     author: &Author,

@@ -28,6 +28,7 @@ mod origin;
 pub mod outputs;
 mod own;
 pub mod presence;
+pub mod preview;
 pub mod reap;
 mod release;
 pub mod reseal;

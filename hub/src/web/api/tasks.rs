@@ -8,7 +8,7 @@ use steward_shared::template::TaskTargets;
 use utoipa::ToSchema;
 
 use super::targets::default_project;
-use crate::flow::documents::{Wanted, find_template, manifest_of};
+use crate::flow::documents::{Applied, Wanted, find_template, manifest_of};
 use crate::flow::error::FlowError;
 use crate::flow::runs::{find_task, task_of};
 use crate::store::{StoreError, TaskRow, TemplateRow, Tx};
@@ -110,6 +110,19 @@ pub struct Source {
     project: String,
 }
 
+/// Documents to take over.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDocuments {
+    /// The YAML.
+    source: String,
+    /// Says what would be done, and does nothing.
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default = "default_project")]
+    project: String,
+}
+
 /// What the documents of a file did.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Documents {
@@ -122,6 +135,24 @@ pub struct AppliedDocument {
     kind: &'static str,
     name: String,
     change: &'static str,
+    /// What the hub has of it, as text; only of what would be done, where it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    /// What it would have, as text; only of what would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+}
+
+impl AppliedDocument {
+    fn done(one: Applied) -> Self {
+        Self {
+            kind: one.kind,
+            name: one.name,
+            change: one.change.as_str(),
+            before: None,
+            after: None,
+        }
+    }
 }
 
 /// A template version as it is shown.
@@ -321,25 +352,33 @@ pub(crate) async fn add_task(
     Ok((StatusCode::CREATED, task(State(app), Path(name)).await?))
 }
 
-/// Takes over every document of a file, or none.
-#[utoipa::path(post, path = "/api/v1/documents", request_body = Source, responses((status = 200, body = Documents)))]
+/// Takes over every document of a file, or none; or says what that would do.
+#[utoipa::path(post, path = "/api/v1/documents", request_body = NewDocuments, responses((status = 200, body = Documents)))]
 pub(crate) async fn documents(
     State(app): State<App>,
     caller: Caller,
-    Body(new, _): Body<Source>,
+    Body(new, _): Body<NewDocuments>,
 ) -> Result<Json<Documents>, Problem> {
+    if new.dry_run {
+        let previews = app
+            .flow
+            .preview_documents(&caller.user, &new.project, &new.source)
+            .await?;
+        let applied = previews
+            .into_iter()
+            .map(|one| AppliedDocument {
+                before: one.before,
+                after: one.after,
+                ..AppliedDocument::done(one.applied)
+            })
+            .collect();
+        return Ok(Json(Documents { applied }));
+    }
     let applied = app
         .flow
         .apply_documents(&caller.user, &new.project, &new.source, Wanted::Any)
         .await?;
-    let applied = applied
-        .into_iter()
-        .map(|one| AppliedDocument {
-            kind: one.kind,
-            name: one.name,
-            change: one.change.as_str(),
-        })
-        .collect();
+    let applied = applied.into_iter().map(AppliedDocument::done).collect();
     Ok(Json(Documents { applied }))
 }
 
