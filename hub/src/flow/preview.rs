@@ -94,9 +94,10 @@ fn named(document: &Document) -> (&'static str, String) {
 fn text(tx: &mut Tx<'_>, kind: &str, name: &str) -> Result<Option<String>, FlowError> {
     Ok(match kind {
         "credential" => tx.credential(name)?.map(|row| row.source),
-        "site" => tx
-            .site(name)?
-            .map(|row| format!("site: {}\ntitle: {}\n", row.name, row.title)),
+        "site" => tx.site(name)?.map(|row| match row.title.as_str() {
+            "" => format!("site: {}\n", row.name),
+            title => format!("site: {}\ntitle: {title}\n", row.name),
+        }),
         "target" => match tx.target(name)? {
             None => None,
             Some(row) => {
