@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::import::TemplateImport;
 use super::noun::ListArgs;
@@ -77,14 +77,15 @@ Examples:
 
 /// A template to try.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("how").required(true).args(["recorded", "live"]))]
 pub(crate) struct TestTemplate {
     #[command(flatten)]
     pub template: TemplateFile,
     /// Recordings of what a machine did, to compare with
-    #[arg(long, value_name = "RECORDING", num_args = 1.., required_unless_present = "live")]
+    #[arg(long, value_name = "RECORDING", num_args = 1..)]
     pub recorded: Vec<PathBuf>,
     /// Run it once on this target
-    #[arg(long, value_name = "TARGET", conflicts_with = "recorded")]
+    #[arg(long, value_name = "TARGET")]
     pub live: Option<String>,
     /// A value for an input
     #[arg(long, value_name = "KEY=VALUE", requires = "live")]

@@ -50,6 +50,10 @@ pub(crate) fn changes(before: &Value, after: &Value) -> Vec<Change> {
             "secrets" => all.extend(secrets(old, new)),
             "steps" => all.extend(steps(old, new)),
             "timeout_ms" => all.push(timeout(old, new)),
+            "retry_safe" | "terminal" => all.push(Change {
+                allows_more: *new == Value::Bool(true),
+                text: instead(&key, new, old),
+            }),
             _ => all.push(Change::more(instead(&key, new, old))),
         }
     }

@@ -282,6 +282,10 @@ limits: { output: 1MiB }
             let told = told(&BEFORE.replacen(from, to, 1));
             assert_eq!(told, [(false, says.to_owned())], "{from} → {to}");
         }
+        let safe = BEFORE.replace("executor: ssh", "executor: ssh\nretry_safe: true");
+        let told = Comparison::of(&side("restart@1", &safe), &side("restart@2", BEFORE)).changes;
+        let says = "retry_safe: false instead of true".to_owned();
+        assert_eq!(told, [Change::other(says)]);
     }
 
     #[test]
