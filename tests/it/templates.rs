@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use steward_tests::{Hub, World};
@@ -37,6 +39,15 @@ async fn versions(hub: &Hub) -> Result<Vec<String>> {
         format!("{} {state}", at(one, "/version"))
     });
     Ok(said.collect())
+}
+
+/// What the audit log says of templates, in order.
+async fn actions(hub: &Hub) -> Result<Vec<String>> {
+    let events = hub.api()?.list("events?limit=1000").await?;
+    let of_template = events
+        .iter()
+        .filter_map(|event| at(event, "/action").as_str()?.strip_prefix("template."));
+    Ok(of_template.map(str::to_owned).collect())
 }
 
 /// A file is tried on a target without being published: its run is shown and ends the client as it ends, no list of
@@ -153,21 +164,78 @@ async fn templates_are_compared_published_and_retired() -> Result<()> {
         .await?
         .succeeded()?;
     ensure!(hub.cli(&run).await?.succeeded()?.stdout == "hello eve\n");
-    let events = hub.api()?.list("events?limit=1000").await?;
-    let of_template = events
-        .iter()
-        .filter_map(|event| at(event, "/action").as_str())
-        .filter(|action| action.starts_with("template."));
-    let of_template: Vec<&str> = of_template.collect();
+    let wanted = ["published", "published", "retired", "published"];
+    ensure!(actions(&hub).await? == wanted, "the audit log");
+    world.passed().await
+}
+
+/// A draft is signed before it is published, and keeps its signatures; a template is tested against a recording
+/// without any hub, and a file is looked at before it is applied.
+#[tokio::test]
+async fn templates_are_signed_as_drafts_and_looked_at_before_they_are_applied() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    hub.site("dmz", &["web-1"]).await?;
+    let (file, key) = (world.at("greet.yaml"), world.at("key"));
+    let text = source("echo \"hello $word\"");
+    fs::write(&file, &text)?;
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f", &key])
+        .output()?;
+    ensure!(made.status.success(), "{made:?}");
+    let sign = ["templates", "sign", &file, "--key", &key];
+    hub.cli(&sign).await?.exited(5)?;
+    hub.cli(&["templates", "publish", &file, "--draft"])
+        .await?
+        .succeeded()?;
+    hub.cli(&sign).await?.succeeded()?;
+    hub.cli(&["templates", "publish", &file])
+        .await?
+        .succeeded()?;
+    let shown = hub.api()?.object("templates/greet/versions").await?;
+    let first = at(&shown, "/items/0");
     ensure!(
-        of_template
-            == [
-                "template.published",
-                "template.published",
-                "template.retired",
-                "template.published"
-            ],
-        "{of_template:?}"
+        first["state"] == "published" && first["signatures"] == 1,
+        "{shown}"
     );
+
+    let recording = world.at("recording.yaml");
+    let steps = "steps:\n  - run: /bin/sh -s\n    variables: { word: ada, code: 3 }\n    exit: 3\nends: failed\n";
+    let recorded = format!("test: a failure\nwith: {{ word: ada, code: 3 }}\n{steps}");
+    fs::write(&recording, &recorded)?;
+    let test = ["templates", "test", &file, "--recorded", &recording];
+    hub.cli(&test).await?.succeeded()?;
+    fs::write(
+        &recording,
+        recorded.replace("code: 3 }\n    exit", "code: 4 }\n    exit"),
+    )?;
+    let differs = hub.cli(&test).await?.exited(1)?;
+    ensure!(
+        differs.stdout.contains("the variable code is 3"),
+        "{differs:?}"
+    );
+    fs::write(&recording, recorded.replace("exit: 3", "exits: 3"))?;
+    hub.cli(&test)
+        .await?
+        .exited(2)?
+        .says(&["recording.yaml:6:5: "])?;
+
+    let documents = format!("{}{TASK}", text.replace("hello", "good day"));
+    fs::write(&file, documents)?;
+    let look = ["apply", "-f", &file, "--dry-run"];
+    let shown = hub
+        .cli(&look)
+        .await?
+        .succeeded()?
+        .says(&["nothing was saved"])?;
+    for part in [
+        "template  greet  updated\ntask      greet  created\n",
+        "-      echo \"hello $word\"\n+      echo \"good day $word\"\n",
+        "--- nothing\n+++ task/greet\n",
+    ] {
+        ensure!(shown.stdout.contains(part), "{part} is not in {shown:?}");
+    }
+    ensure!(versions(&hub).await? == ["1 published"], "it was saved");
+    ensure!(hub.api()?.list("tasks").await?.is_empty(), "it was saved");
     world.passed().await
 }
