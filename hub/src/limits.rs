@@ -13,7 +13,7 @@ pub const RUN_TARGETS_MAX: usize = 100_000;
 pub const OFFER_BATCH: usize = 256;
 
 /// Jobs of a run that is only looked at that are shown whole.
-pub const PREVIEW_WHOLE_MAX: usize = 100;
+pub const DRY_RUN_WHOLE_MAX: usize = 100;
 
 /// Jobs of a run that are offered in the very transaction that makes it, when it has no more.
 pub const OFFERED_AT_ONCE: u32 = 8;

@@ -43,4 +43,6 @@ mod ssh;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]
+mod templates;
+#[cfg(test)]
 mod vectors;

@@ -4,6 +4,7 @@ mod args;
 mod bug;
 mod client;
 mod commands;
+mod compare;
 mod contexts;
 mod dev;
 mod error;
@@ -13,6 +14,7 @@ mod follow;
 mod import;
 mod output;
 mod program;
+mod rehearsal;
 
 use std::process::ExitCode;
 

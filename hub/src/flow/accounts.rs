@@ -9,6 +9,7 @@ use super::documents::{Applied, Applying, Author, find_template, manifest_of};
 use super::error::FlowError;
 use super::rotation::check_template;
 use super::targets::selected;
+use super::templates::check_published;
 use crate::limits::ROTATION_ANCESTORS_MAX;
 use crate::store::{CredentialRow, ProjectRow, Tx};
 use crate::vault::Vault;
@@ -102,6 +103,7 @@ fn check(tx: &mut Tx<'_>, row: &CredentialRow, rotation: &Rotation) -> Result<()
     }
     for TemplateName { name, version } in [&rotation.template].into_iter().chain(&rotation.finish) {
         let template = find_template(tx, name, *version)?;
+        check_published(&template)?;
         check_template(&*manifest_of(&template)?)?;
     }
     Ok(())

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use steward_shared::hex;
-use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId, TemplateId};
+use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId};
 use steward_shared::job::Digest;
 use steward_shared::template::{
     Document, Executor, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
@@ -15,6 +14,7 @@ use super::credentials::find_credential;
 use super::error::FlowError;
 use super::memo::Memo;
 use super::targets::{self, NewTarget};
+use super::templates::{self, Saving, check_published};
 use super::{Flow, accounts};
 use crate::store::{
     CredentialRow, Event, ProjectRow, SiteRow, StoreError, TaskRow, TemplateRow, Tx,
@@ -63,8 +63,6 @@ pub enum Wanted {
     Site,
     /// One task.
     Task,
-    /// One template.
-    Template,
 }
 
 impl Flow {
@@ -106,9 +104,8 @@ fn check_kinds(documents: &[Document], wanted: Wanted) -> Result<(), FlowError> 
         ([], _) => return Err(FlowError::invalid("source", "the document is empty")),
         (_, Wanted::Any)
         | ([Document::Site(_)], Wanted::Site)
-        | ([Document::Task { .. }], Wanted::Task)
-        | ([Document::Template { .. }], Wanted::Template) => true,
-        (_, Wanted::Site | Wanted::Task | Wanted::Template) => false,
+        | ([Document::Task { .. }], Wanted::Task) => true,
+        (_, Wanted::Site | Wanted::Task) => false,
     };
     if fits {
         Ok(())
@@ -120,7 +117,11 @@ fn check_kinds(documents: &[Document], wanted: Wanted) -> Result<(), FlowError> 
     }
 }
 
-fn apply(
+/// Takes over one document, with its audit record.
+///
+/// # Errors
+/// [`FlowError`] says what is wrong with it.
+pub(super) fn apply(
     tx: &mut Tx<'_>,
     vault: &Vault,
     author: &Author,
@@ -135,7 +136,8 @@ fn apply(
         Document::Target(target) => put_target(tx, author, &project, target)?,
         Document::Task { task, source } => put_task(tx, author, project.id, &task, source)?,
         Document::Template { manifest, source } => {
-            put_template(tx, author, project.id, &manifest, source)?
+            let saving = Saving::default();
+            templates::put(tx, author, project.id, &manifest, source, &saving)?.0
         }
     };
     if applied.change != Applying::Unchanged {
@@ -236,50 +238,6 @@ fn put_target(
     })
 }
 
-fn put_template(
-    tx: &mut Tx<'_>,
-    author: &Author,
-    project: ProjectId,
-    manifest: &Manifest,
-    source: String,
-) -> Result<Applied, FlowError> {
-    let sha256 = hex::encode(&manifest.sha256());
-    let newest = tx.template(&manifest.name, None)?;
-    if newest
-        .as_ref()
-        .is_some_and(|newest| newest.sha256 == sha256)
-    {
-        return Ok(Applied {
-            kind: "template",
-            name: manifest.name.clone(),
-            change: Applying::Unchanged,
-        });
-    }
-    let version = newest.as_ref().map_or(1, |newest| newest.version + 1);
-    tx.add_template(&TemplateRow {
-        id: TemplateId::by_time(),
-        project,
-        project_name: author.project.clone(),
-        name: manifest.name.clone(),
-        version,
-        source,
-        manifest: Some(canonical_text(manifest)?),
-        sha256,
-        author: author.user.clone(),
-        created_at: author.now,
-    })?;
-    let change = if version == 1 {
-        Applying::Created
-    } else {
-        Applying::Updated
-    };
-    Ok(Applied {
-        kind: "template",
-        name: manifest.name.clone(),
-        change,
-    })
-}
-
 fn put_task(
     tx: &mut Tx<'_>,
     author: &Author,
@@ -301,6 +259,7 @@ fn put_task(
         Some(_) => Applying::Updated,
     };
     if change != Applying::Unchanged {
+        check_published(&template)?;
         tx.put_task(&TaskRow {
             id: before.map_or_else(TaskId::by_time, |before| before.id),
             project,
@@ -380,10 +339,11 @@ pub fn secrets_of(
     Ok(all)
 }
 
-/// A template by name and version, or an error that knows what might have been meant.
+/// A template by name: this version, whatever its state, or the newest that is published; else an error that knows
+/// what might have been meant.
 ///
 /// # Errors
-/// [`FlowError::NotFound`].
+/// [`FlowError::NotFound`]; [`FlowError::Conflict`] where no version is published.
 pub fn find_template(
     tx: &mut Tx<'_>,
     name: &str,
@@ -391,6 +351,13 @@ pub fn find_template(
 ) -> Result<TemplateRow, FlowError> {
     if let Some(template) = tx.template(name, version)? {
         return Ok(template);
+    }
+    if version.is_none() && tx.newest_template(name)?.is_some() {
+        return Err(FlowError::Conflict {
+            kind: "template",
+            name: name.to_owned(),
+            problem: "has no version that is published",
+        });
     }
     let all = tx.templates("", crate::limits::PAGE_MAX)?;
     let similar =

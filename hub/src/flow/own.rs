@@ -8,6 +8,7 @@ use steward_shared::time::Timestamp;
 
 use super::documents::canonical_text;
 use super::error::FlowError;
+use crate::model::template::TemplateState;
 use crate::store::{TaskRow, TemplateRow, Tx};
 
 /// Something of the hub's own.
@@ -41,6 +42,9 @@ impl Own<'_> {
             source: source.to_owned(),
             manifest: Some(canonical_text(&manifest)?),
             sha256,
+            state: TemplateState::Published,
+            comment: String::new(),
+            retired_because: None,
             author: AUTHOR.to_owned(),
             created_at: self.now,
         };

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
 use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
@@ -13,17 +12,14 @@ use steward_shared::time::Timestamp;
 
 use super::Flow;
 use super::error::FlowError;
+use super::making::create;
 use super::memo::Memo;
 use super::transition::{self, Note};
-use super::wanted::{Wanted, as_shown, wanted};
-use crate::limits::{PAGE_MAX, START_WINDOW};
+use crate::limits::PAGE_MAX;
 use crate::model::attempt::AttemptEvent;
 use crate::model::job::JobState;
 use crate::model::run::{RunState, code};
 use crate::store::{Event, NewRun, Remembered, RunRow, StoreError, TaskRow, Tx};
-
-/// How many targets of a run are worked on at one time when nobody says.
-const AT_ONCE_DEFAULT: u32 = 100;
 
 /// What somebody wants to have done.
 #[derive(Debug, Clone)]
@@ -69,10 +65,21 @@ impl Flow {
         once: Option<Once>,
     ) -> Result<RunRow, FlowError> {
         let (user, now) = (user.to_owned(), self.now());
+        self.make_run(move |tx| {
+            once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))
+        })
+        .await
+    }
+
+    /// Makes a run, and offers what can be offered at once in the same transaction.
+    pub(super) async fn make_run(
+        &self,
+        make: impl FnOnce(&mut Tx<'_>) -> Result<RunRow, FlowError> + Send + 'static,
+    ) -> Result<RunRow, FlowError> {
         let offering = self.offering();
         let sender = self.sender();
         let body = move |tx: &mut Tx<'_>| {
-            let run = once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))?;
+            let run = make(tx)?;
             let offers = offering.offer_now(tx, &run)?;
             Ok::<_, FlowError>((run, offers))
         };
@@ -105,6 +112,11 @@ impl Flow {
                     let before = find_run(tx, &name)?;
                     if before.rotation.is_some() {
                         let why = "it is a step of a change of a credential: change that again";
+                        return Err(FlowError::invalid("run", why));
+                    }
+                    if before.task_name.contains(' ') {
+                        let why =
+                            "it is a test of a template, or the hub's own: ask for that again";
                         return Err(FlowError::invalid("run", why));
                     }
                     let request = again(tx, &before, failed)?;
@@ -264,65 +276,6 @@ pub(super) fn once_only(
         now,
     )?;
     Ok(run)
-}
-
-fn create(
-    tx: &mut Tx<'_>,
-    user: &str,
-    request: &RunRequest,
-    now: Timestamp,
-) -> Result<RunRow, FlowError> {
-    let wanted = wanted(tx, request)?;
-    let shown = as_shown(tx, &wanted, request.rendered)?;
-    let Wanted {
-        project,
-        row,
-        task,
-        login,
-        secrets,
-        reason,
-        ticket,
-        targets,
-        content,
-    } = wanted;
-    let allowed = task.rules.at_once.unwrap_or(u32::MAX);
-    let new = NewRun {
-        id: RunId::by_time(),
-        code: free_code(tx)?,
-        project: project.id,
-        task: row.id,
-        template: row.template,
-        credential: login.map(|login| login.id),
-        rotation: None,
-        requester: user.to_owned(),
-        reason,
-        ticket,
-        inputs: serde_json::to_string(&content.values).map_err(|_| StoreError::Corrupt {
-            table: "runs",
-            column: "inputs",
-        })?,
-        at_once: request
-            .at_once
-            .unwrap_or_else(|| AT_ONCE_DEFAULT.min(allowed))
-            .min(allowed),
-        stop_after: task.rules.stop_after.unwrap_or(0),
-        expires_at: now.after(START_WINDOW),
-        total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
-    };
-    let mut detail = serde_json::Map::new();
-    detail.insert("task".to_owned(), json!(task.name));
-    detail.insert("targets".to_owned(), json!(targets.len()));
-    if let Some(rendered) = request.rendered {
-        detail.insert("rendered".to_owned(), json!(rendered.to_string()));
-    }
-    let places = targets.iter().zip(shown);
-    let places = places.map(|(target, shown)| (target.id, target.site, shown));
-    add(tx, &new, places, detail, now)?;
-    for (name, credential) in &secrets {
-        tx.add_run_credential(new.id, name, credential.id, 0)?;
-    }
-    tx.add_run_artifacts(new.id, &content.files)?;
-    find_run(tx, &new.id.to_string())
 }
 
 /// A code that no run has.

@@ -11,3 +11,4 @@ pub mod permission;
 pub mod rotation;
 pub mod run;
 pub mod sealed;
+pub mod template;

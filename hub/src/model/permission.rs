@@ -52,7 +52,7 @@ pub enum Permission {
     TargetsWrite,
     /// See tasks and templates.
     TasksRead,
-    /// Publish templates, make tasks.
+    /// Save, publish and retire templates, make tasks.
     TasksWrite,
     /// Open the vault.
     VaultWrite,

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 15] = [
+const MIGRATIONS: [(&str, &str); 16] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -64,6 +64,10 @@ const MIGRATIONS: [(&str, &str); 15] = [
     (
         "rendered",
         include_str!("../../migrations/sqlite/0015_rendered.sql"),
+    ),
+    (
+        "template_states",
+        include_str!("../../migrations/sqlite/0016_template_states.sql"),
     ),
 ];
 

@@ -1,10 +1,11 @@
-//! Templates, which never change once published, and the tasks that bind them.
+//! Templates, whose versions never change but in their state, and the tasks that bind them.
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, TaskId, TemplateId};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
+use crate::model::template::TemplateState;
 
 /// One version of a template.
 #[derive(Debug, Clone)]
@@ -25,10 +26,23 @@ pub struct TemplateRow {
     pub manifest: Option<String>,
     /// SHA-256 of its canonical form, hex.
     pub sha256: String,
-    /// Who published it.
+    /// How far its life has got.
+    pub state: TemplateState,
+    /// What its author said of it; may be empty.
+    pub comment: String,
+    /// Why it is retired; absent where it is not.
+    pub retired_because: Option<String>,
+    /// Who saved it.
     pub author: String,
     /// When.
     pub created_at: Timestamp,
+}
+
+impl TemplateRow {
+    /// Its name and version, as tasks pin it: `NAME@VERSION`.
+    pub fn pinned(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
 }
 
 /// A signature of a template version.
@@ -81,6 +95,9 @@ fn template(r: &Row<'_>) -> Result<TemplateRow, StoreError> {
         source: row::get(r, T, "source")?,
         manifest: row::get(r, T, "manifest")?,
         sha256: row::get(r, T, "sha256")?,
+        state: row::parsed(r, T, "state")?,
+        comment: row::get(r, T, "comment")?,
+        retired_because: row::get(r, T, "retired_because")?,
         author: row::get(r, T, "author")?,
         created_at: row::instant(r, T, "created_at")?,
     })
@@ -115,8 +132,9 @@ impl Tx<'_> {
     pub fn add_template(&mut self, template: &TemplateRow) -> Result<(), StoreError> {
         self.execute_one(
             "add a template",
-            "INSERT INTO templates (id, project, name, version, source, manifest, sha256, author, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO templates (id, project, name, version, source, manifest, sha256, author, created_at, state,
+                 comment, retired_because)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             &[
                 &template.id.to_string(),
                 &template.project.to_string(),
@@ -127,6 +145,23 @@ impl Tx<'_> {
                 &template.sha256,
                 &template.author,
                 &row::kept(template.created_at),
+                &template.state.as_str(),
+                &template.comment,
+                &template.retired_because,
+            ],
+        )
+    }
+
+    /// Puts a template version into the state that the row says, with its words.
+    pub fn change_template(&mut self, template: &TemplateRow) -> Result<(), StoreError> {
+        self.execute_one(
+            "change a template",
+            "UPDATE templates SET state = ?2, comment = ?3, retired_because = ?4 WHERE id = ?1",
+            &[
+                &template.id.to_string(),
+                &template.state.as_str(),
+                &template.comment,
+                &template.retired_because,
             ],
         )
     }
@@ -176,23 +211,58 @@ impl Tx<'_> {
         )
     }
 
-    /// A template by name: this version, or the newest.
+    /// A template by name: this version, whatever its state, or the newest that is published.
     pub fn template(
         &mut self,
         name: &str,
         version: Option<u32>,
     ) -> Result<Option<TemplateRow>, StoreError> {
         let sql = format!(
-            "{TEMPLATES} WHERE t.name = ?1 AND (?2 IS NULL OR t.version = ?2) ORDER BY t.version DESC LIMIT 1"
+            "{TEMPLATES} WHERE t.name = ?1
+               AND CASE WHEN ?2 IS NULL THEN t.state = 'published' ELSE t.version = ?2 END
+             ORDER BY t.version DESC LIMIT 1"
         );
         self.one("find a template", &sql, &[&name, &version], template)
     }
 
-    /// The newest version of each template in order of name, without the hub's own, whose names have a space.
+    /// The newest version of a template, whatever its state.
+    pub fn newest_template(&mut self, name: &str) -> Result<Option<TemplateRow>, StoreError> {
+        let sql = format!("{TEMPLATES} WHERE t.name = ?1 ORDER BY t.version DESC LIMIT 1");
+        self.one("find a template", &sql, &[&name], template)
+    }
+
+    /// The newest version of a template with this canonical form, by its SHA-256, whatever its state.
+    pub fn template_that_is(
+        &mut self,
+        name: &str,
+        sha256: &str,
+    ) -> Result<Option<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name = ?1 AND t.sha256 = ?2 ORDER BY t.version DESC LIMIT 1"
+        );
+        self.one("find a template", &sql, &[&name, &sha256], template)
+    }
+
+    /// The versions of a template before one, the newest first.
+    pub fn template_versions(
+        &mut self,
+        name: &str,
+        before: u32,
+        limit: u32,
+    ) -> Result<Vec<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name = ?1 AND t.version < ?2 ORDER BY t.version DESC LIMIT ?3"
+        );
+        self.rows("list versions", &sql, &[&name, &before, &limit], template)
+    }
+
+    /// Each template in order of name, without the hub's own, whose names have a space: its newest version that is
+    /// published, or its newest where none is.
     pub fn templates(&mut self, after: &str, limit: u32) -> Result<Vec<TemplateRow>, StoreError> {
         let sql = format!(
             "{TEMPLATES} WHERE t.name > ?1 AND t.name NOT LIKE '% %'
-               AND t.version = (SELECT max(n.version) FROM templates n WHERE n.name = t.name)
+               AND t.version = (SELECT n.version FROM templates n WHERE n.name = t.name
+                   ORDER BY n.state = 'published' DESC, n.version DESC LIMIT 1)
              ORDER BY t.name LIMIT ?2"
         );
         self.rows("list templates", &sql, &[&after, &limit], template)

@@ -18,6 +18,7 @@ use steward_shared::time::Timestamp;
 
 use super::*;
 use crate::model::attempt::AttemptState;
+use crate::model::template::TemplateState;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
 
@@ -536,6 +537,9 @@ fn add_task(tx: &mut Tx<'_>, project: ProjectId) -> Result<(TaskId, TemplateId),
         source: name(),
         manifest: None,
         sha256: name(),
+        state: TemplateState::Published,
+        comment: String::new(),
+        retired_because: None,
         author: name(),
         created_at: NOW,
     };

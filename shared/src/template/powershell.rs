@@ -43,6 +43,16 @@ pub enum PowerShellProgram {
     Pwsh,
 }
 
+impl PowerShellProgram {
+    /// What it is called in a command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PowerShell => "powershell",
+            Self::Pwsh => "pwsh",
+        }
+    }
+}
+
 /// What goes before the text. It ends with 126 before the text begins where not all values have come.
 const PRELUDE: &str = "\
 $ErrorActionPreference='Stop';$ProgressPreference='SilentlyContinue'
@@ -58,10 +68,7 @@ if($n -ne 0){exit 126}
 impl PowerShell {
     /// The command line that runs it: it is the same whatever the values are.
     pub fn line(&self) -> String {
-        let program = match self.program {
-            PowerShellProgram::PowerShell => "powershell",
-            PowerShellProgram::Pwsh => "pwsh",
-        };
+        let program = self.program.as_str();
         let units = PRELUDE.encode_utf16().chain(self.text.encode_utf16());
         let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
         let encoded = STANDARD.encode(bytes);

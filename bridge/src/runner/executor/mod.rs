@@ -25,6 +25,7 @@ use steward_shared::job::{Digest, Found, Job, Outcome};
 use super::spool::SpoolError;
 use crate::policy::Admission;
 
+pub use dialogue::Dialogue;
 pub use halt::{Halt, Halted, StopReason};
 pub use local::LocalExecutor;
 pub use output::{Output, OutputError};

@@ -18,14 +18,18 @@ pub(crate) use artifact::ArtifactVerb;
 pub(crate) use import::{TargetImport, TargetOrigin, TemplateImport, TemplateOrigin};
 pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
-    AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb, ListArgs,
-    NewTarget, OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb, TaskVerb,
+    ApplyArgs, AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb,
+    ListArgs, NewTarget, OutcomeWord, ProjectVerb, RunVerb, SiteVerb, StreamWord, TargetVerb,
+    TaskVerb,
 };
 pub(crate) use run::{FollowArgs, RunArgs};
 pub(crate) use secret::{SecretArgs, VaultVerb};
 pub(crate) use source::{CredentialArgs, DatabaseArgs, SourceVerb};
-pub(crate) use template::{SignTemplate, TemplateFile, TemplateVerb};
-pub(crate) use value::Pair;
+pub(crate) use template::{
+    DiffTemplates, PublishTemplate, RetireTemplate, SignTemplate, TemplateFile, TemplateVerb,
+    TestTemplate,
+};
+pub(crate) use value::{Pair, duration};
 
 /// Runs tasks across segmented networks, through a Steward hub.
 #[derive(Debug, Parser)]
@@ -132,7 +136,7 @@ pub(crate) enum Command {
     #[command(alias = "project", subcommand)]
     Projects(ProjectVerb),
     /// Create or update what a file of many documents says, all or none
-    Apply(DocumentFile),
+    Apply(ApplyArgs),
     /// Whether secrets can be used
     #[command(subcommand)]
     Vault(VaultVerb),

@@ -36,6 +36,17 @@ pub(crate) struct DocumentFile {
     pub project: Option<String>,
 }
 
+/// `steward apply`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ApplyArgs {
+    /// What is applied.
+    #[command(flatten)]
+    pub document: DocumentFile,
+    /// Say what would be created and changed, with the difference, and save nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `steward context`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextVerb {

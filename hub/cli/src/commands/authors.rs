@@ -43,25 +43,12 @@ pub(crate) fn sign_into_file(screen: &Screen, args: &SignTemplate) -> Result<Exi
 /// Signs a template, or takes a signature that was made before, and gives it to the hub.
 pub(crate) async fn sign(desk: &Desk<'_>, args: &SignTemplate) -> Result<Exit, Error> {
     let manifest = named(&args.template)?;
-    let canonical = manifest.canonical();
-    let shown = desk.client.get(&["templates", &manifest.name], &[]).await?;
-    let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default();
-    if text("sha256") != Digest::of(&canonical).to_string() {
-        return Err(Error::usage(format!(
-            "the newest version of {} at the hub is another one than the file's: publish the file first, or sign the \
-             file that was published",
-            manifest.name
-        )));
-    }
+    let version = at_hub(desk, &manifest).await?;
     let signature = match (&args.signature, &args.key) {
         (Some(file), _) => document::read(file)?,
         (None, Some(key)) => signed(key, &manifest)?,
         (None, None) => return Err(Error::usage("--key or --signature is needed".to_owned())),
     };
-    let version = shown.get("version").and_then(Value::as_u64);
-    let version = version.ok_or(Error::Garbled {
-        expected: "a template",
-    })?;
     let place = format!("{}@{version}", manifest.name);
     let path = ["templates", &place, "signatures"];
     let kept = desk
@@ -69,6 +56,28 @@ pub(crate) async fn sign(desk: &Desk<'_>, args: &SignTemplate) -> Result<Exit, E
         .post(&path, &body(&[("signature", json!(signature))]))
         .await?;
     desk.show(&noun::TEMPLATE, &kept)
+}
+
+/// The newest version at the hub that is what the file says, a draft too.
+async fn at_hub(desk: &Desk<'_>, manifest: &Manifest) -> Result<u64, Error> {
+    let sha256 = Digest::of(&manifest.canonical()).to_string();
+    let path = ["templates", manifest.name.as_str(), "versions"];
+    let page = desk
+        .client
+        .get(&path, &[("limit", VERSIONS_MAX.to_owned())])
+        .await?;
+    let items = page.get("items").and_then(Value::as_array);
+    let items = items.ok_or(Error::Garbled { expected: "a list" })?;
+    let is_it = |one: &&Value| one.get("sha256").and_then(Value::as_str) == Some(&sha256);
+    let found = items.iter().find(is_it);
+    let version = found.and_then(|one| one.get("version")?.as_u64());
+    version.ok_or_else(|| {
+        Error::usage(format!(
+            "no version of {} at the hub is what the file says: publish the file first, as a draft if it is to be \
+             signed before it is used, or sign the file that was published",
+            manifest.name
+        ))
+    })
 }
 
 /// The one template of a file, or the one of that name.
@@ -124,3 +133,6 @@ fn signed(key: &Path, manifest: &Manifest) -> Result<String, Error> {
         ))),
     }
 }
+
+/// As many as the hub lists at a time.
+const VERSIONS_MAX: &str = "1000";

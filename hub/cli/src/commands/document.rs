@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::noun::Noun;
 use super::{Desk, body};
-use crate::args::{DocumentFile, Format};
+use crate::args::{ApplyArgs, DocumentFile, Format};
+use crate::compare::{shown, unified};
 use crate::error::{Error, unreadable};
 use crate::exit::Exit;
 use crate::output::{Column, list};
@@ -24,8 +25,12 @@ pub(crate) async fn create(
 }
 
 /// Creates or updates what a file says, all or none.
-pub(crate) async fn apply(desk: &Desk<'_>, file: &DocumentFile) -> Result<Exit, Error> {
-    let answer = desk.client.post(&["documents"], &source(file)?).await?;
+pub(crate) async fn apply(desk: &Desk<'_>, args: &ApplyArgs) -> Result<Exit, Error> {
+    let mut wish = source(&args.document)?;
+    if let (true, Some(wish)) = (args.dry_run, wish.as_object_mut()) {
+        wish.insert("dry_run".to_owned(), json!(true));
+    }
+    let answer = desk.client.post(&["documents"], &wish).await?;
     let applied = answer
         .get("applied")
         .and_then(Value::as_array)
@@ -36,6 +41,12 @@ pub(crate) async fn apply(desk: &Desk<'_>, file: &DocumentFile) -> Result<Exit, 
             let header = desk.screen.stdout_tty;
             desk.screen
                 .print(&list(&APPLIED, &applied, header, desk.now))?;
+            if args.dry_run {
+                for one in &applied {
+                    desk.screen.print(&difference(desk, one))?;
+                }
+                desk.screen.note("nothing was saved");
+            }
         }
         Format::Json => desk.screen.json(&answer)?,
         Format::Jsonl => {
@@ -52,6 +63,20 @@ pub(crate) async fn apply(desk: &Desk<'_>, file: &DocumentFile) -> Result<Exit, 
         }
     }
     Ok(Exit::Done)
+}
+
+/// How one object would differ, if it would.
+fn difference(desk: &Desk<'_>, one: &Value) -> String {
+    let part = |name| one.get(name).and_then(Value::as_str).unwrap_or_default();
+    let title = format!("{}/{}", part("kind"), part("name"));
+    let from = match one.get("before") {
+        Some(_) => title.clone(),
+        None => "nothing".to_owned(),
+    };
+    match unified((&from, part("before")), (&title, part("after"))) {
+        diff if diff.is_empty() => diff,
+        diff => format!("\n{}", shown(&diff, desk.screen.stdout_tty)),
+    }
 }
 
 /// The text of a file, or of standard input.

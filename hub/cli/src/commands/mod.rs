@@ -23,6 +23,8 @@ mod sources;
 mod status;
 mod targets;
 mod templates;
+mod trial;
+mod versions;
 
 use serde_json::{Map, Value, json};
 use steward_shared::time::{Clock, SystemClock, Timestamp};
@@ -54,6 +56,9 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         }
         Command::Templates(crate::args::TemplateVerb::Sign(args)) if args.out.is_some() => {
             return authors::sign_into_file(screen, &args);
+        }
+        Command::Templates(crate::args::TemplateVerb::Test(args)) if args.live.is_none() => {
+            return trial::recorded(screen, &args);
         }
         Command::Templates(crate::args::TemplateVerb::Import(args)) => {
             return import::import(screen, &args);
@@ -89,7 +94,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
 /// Does what needs a hub.
 async fn ask(desk: &Desk<'_>, command: Command) -> Result<Exit, Error> {
     match command {
-        Command::Apply(file) => document::apply(desk, &file).await,
+        Command::Apply(args) => document::apply(desk, &args).await,
         Command::Artifacts(verb) => artifacts::artifacts(desk, verb).await,
         Command::Attempts(verb) => attempts::attempts(desk, verb).await,
         Command::Bridges(verb) => bridges::bridges(desk, verb).await,

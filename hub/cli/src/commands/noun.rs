@@ -223,11 +223,22 @@ pub(crate) const VAULT_LOOK: Noun = Noun {
 pub(crate) const TEMPLATE: Noun = Noun {
     path: "templates",
     name: "/name",
-    columns: columns!["NAME" "/name", "VERSION" "/version", "EXECUTOR" "/executor",
-        "AUTHOR" "/author", "CREATED" "/created_at", "TITLE" "/title"],
+    columns: columns!["NAME" "/name", "VERSION" "/version", "STATE" "/state",
+        "EXECUTOR" "/executor", "AUTHOR" "/author", "CREATED" "/created_at", "TITLE" "/title"],
     details: columns!["NAME" "/name", "VERSION" "/version", "TITLE" "/title", "HELP" "/help",
+        "STATE" "/state", "COMMENT" "/comment", "RETIRED BECAUSE" "/retired_because",
         "PROJECT" "/project", "EXECUTOR" "/executor", "AUTHOR" "/author",
         "SHA256" "/sha256", "CREATED" "/created_at", "ID" "/id"],
+};
+
+/// A version in the list of a template's.
+pub(crate) const VERSION: Noun = Noun {
+    path: "versions",
+    name: "/version",
+    columns: columns!["VERSION" "/version", "STATE" "/state", "SIGNATURES" "/signatures",
+        "AUTHOR" "/author", "CREATED" "/created_at", "SHA256" "/sha256", "COMMENT" "/comment",
+        "RETIRED BECAUSE" "/retired_because"],
+    details: &[],
 };
 
 /// A task.

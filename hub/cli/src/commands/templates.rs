@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use steward_shared::template::{Document, parse_documents};
 
-use super::{Desk, authors, document, noun};
+use super::{Desk, authors, document, noun, trial, versions};
 use crate::args::TemplateVerb;
+use crate::compare::shown;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Screen;
@@ -14,12 +15,18 @@ use crate::output::Screen;
 /// Lists, shows and publishes templates.
 pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exit, Error> {
     match verb {
+        TemplateVerb::Diff(args) => versions::diff(desk, &args).await,
         TemplateVerb::Import(args) => super::import::import(desk.screen, &args),
         TemplateVerb::Lint { file } => lint(desk.screen, &file),
         TemplateVerb::Manifest(file) => authors::manifest(desk.screen, &file),
         TemplateVerb::Sign(args) => authors::sign(desk, &args).await,
         TemplateVerb::List(args) => desk.list(&noun::TEMPLATE, &args).await,
-        TemplateVerb::Publish(file) => document::create(desk, &noun::TEMPLATE, &file).await,
+        TemplateVerb::Publish(args) => versions::publish(desk, &args).await,
+        TemplateVerb::Retire(args) => versions::retire(desk, &args).await,
+        TemplateVerb::Test(args) => trial::live(desk, &args).await,
+        TemplateVerb::Versions { template, list } => {
+            versions::versions(desk, &template, &list).await
+        }
         TemplateVerb::Show {
             template,
             source: false,
@@ -34,14 +41,7 @@ pub(crate) async fn templates(desk: &Desk<'_>, verb: TemplateVerb) -> Result<Exi
                 expected: "a template",
             })?;
             // YAML is text; whatever else it holds must not steer a terminal.
-            let source = if desk.screen.stdout_tty {
-                source
-                    .lines()
-                    .map(|line| crate::output::clean(line) + "\n")
-                    .collect()
-            } else {
-                source.to_owned()
-            };
+            let source = shown(source, desk.screen.stdout_tty);
             desk.screen.print(&source)?;
             Ok(Exit::Done)
         }

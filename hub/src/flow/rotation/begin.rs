@@ -9,8 +9,10 @@ use steward_shared::template::Rotation;
 use steward_shared::time::Timestamp;
 
 use super::super::credentials::seal;
+use super::super::documents::find_template;
 use super::super::error::FlowError;
 use super::super::targets::selected;
+use super::super::templates::check_published;
 use super::means;
 use crate::limits::{CREDENTIAL_VALUES_MAX, ROTATION_TARGETS_MAX};
 use crate::model::rotation::{Phase, Purpose, Trust};
@@ -68,6 +70,9 @@ pub(super) fn begin(
     }
     let (version, first) = match (rotation.purpose, means::rotation(document.as_deref())) {
         (Purpose::Change, Some(how)) => {
+            if let Some(why) = unpublished(tx, how)? {
+                return Ok(Begun::Never(why));
+            }
             let version = propose(tx, vault, credential, rotation, how, now)?;
             (version, Phase::Wait)
         }
@@ -96,6 +101,21 @@ pub(super) fn begin(
     )?;
     let begun = tx.rotation(&rotation.id.to_string())?;
     Ok(begun.map_or(Begun::NotYet, Begun::Now))
+}
+
+/// Why its templates cannot be run; nothing where they can.
+fn unpublished(tx: &mut Tx<'_>, how: &Rotation) -> Result<Option<String>, FlowError> {
+    for named in [&how.template].into_iter().chain(&how.finish) {
+        let found = find_template(tx, &named.name, named.version);
+        match found.and_then(|template| check_published(&template)) {
+            Ok(()) => {}
+            Err(error @ (FlowError::NotFound { .. } | FlowError::Conflict { .. })) => {
+                return Ok(Some(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the new value and keeps it beside the old ones; its version.

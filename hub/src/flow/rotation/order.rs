@@ -11,9 +11,9 @@ use steward_shared::template::{Executor, Manifest, Rotation, SIGN_IN, TemplateNa
 use super::super::credentials::{find_credential, opened};
 use super::super::documents::{find_template, manifest_of};
 use super::super::error::FlowError;
+use super::super::making::is_for;
 use super::super::own::Own;
 use super::super::runs::{add, free_code};
-use super::super::wanted::is_for;
 use super::means;
 use super::step::{Stage, others_tried};
 use crate::limits::ROTATION_STEP_WITHIN;
@@ -134,8 +134,14 @@ fn login(
     }
 }
 
+/// What was published when the rotation began may be retired since: it goes on.
 fn template_of(tx: &mut Tx<'_>, named: &TemplateName) -> Result<TemplateRow, FlowError> {
-    find_template(tx, &named.name, named.version)
+    match find_template(tx, &named.name, named.version) {
+        Err(FlowError::Conflict { .. }) => tx
+            .newest_template(&named.name)?
+            .ok_or_else(|| FlowError::missing("template", &named.name)),
+        found => found,
+    }
 }
 
 /// Whether a template can change values: over SSH, with no secrets but the new and the old value.

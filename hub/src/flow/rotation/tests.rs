@@ -150,6 +150,23 @@ async fn jumped(hub: &Bench) -> Vec<u8> {
     value
 }
 
+#[tokio::test]
+async fn change_by_a_retired_template_never_begins_and_one_that_has_begun_goes_on() {
+    let hub = changing("{ names: [one] }").await;
+    let change = hub.flow.rotate_credential(USER, NAME).await.unwrap();
+    rotate_once(&hub.flow).await.unwrap();
+    let retired = hub.flow.retire_template(USER, ("change", 1), "too slow");
+    retired.await.unwrap();
+    assert_eq!(step(&hub, Told::Succeeded).await, 1);
+    assert_eq!(step(&hub, Told::Succeeded).await, 2);
+    assert_eq!(ended(&hub, &change).await.verdict, Verdict::Succeeded);
+    let change = hub.flow.rotate_credential(USER, NAME).await.unwrap();
+    let refused = ended(&hub, &change).await;
+    assert_eq!(refused.verdict, Verdict::Failed);
+    let why = refused.why;
+    assert!(why.ends_with("has no version that is published"), "{why}");
+}
+
 const NAME: &str = "deploy";
 
 const FIRST: &[u8] = b"first Password 1";

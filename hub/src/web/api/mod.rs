@@ -15,3 +15,4 @@ pub mod shown;
 pub mod sources;
 pub mod targets;
 pub mod tasks;
+pub mod templates;

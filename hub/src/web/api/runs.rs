@@ -16,8 +16,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::shown::{self, Job, Run, WholeJob};
 use super::targets::default_project;
+use crate::flow::dry_run::DryRunJob;
 use crate::flow::error::FlowError;
-use crate::flow::preview::PreviewJob;
 use crate::flow::runs::{RunRequest, find_run};
 use crate::model::job::JobState;
 use crate::web::caller::{App, Caller};
@@ -158,8 +158,8 @@ pub(crate) async fn preview(
     State(app): State<App>,
     Body(new, _): Body<NewRun>,
 ) -> Result<Json<PreviewShown>, Problem> {
-    let preview = app.flow.preview(new.request()?).await?;
-    let shown = |job: PreviewJob| PreviewJobShown {
+    let preview = app.flow.dry_run(new.request()?).await?;
+    let shown = |job: DryRunJob| PreviewJobShown {
         target: job.target,
         sha256: job.sha256.to_string(),
         rendered: job

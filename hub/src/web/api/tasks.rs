@@ -8,7 +8,7 @@ use steward_shared::template::TaskTargets;
 use utoipa::ToSchema;
 
 use super::targets::default_project;
-use crate::flow::documents::{Wanted, find_template, manifest_of};
+use crate::flow::documents::{Applied, Wanted, find_template, manifest_of};
 use crate::flow::error::FlowError;
 use crate::flow::runs::{find_task, task_of};
 use crate::store::{StoreError, TaskRow, TemplateRow, Tx};
@@ -27,6 +27,12 @@ pub struct Template {
     help: Option<String>,
     executor: &'static str,
     sha256: String,
+    /// `draft`, `published` or `retired`.
+    state: &'static str,
+    /// What its author said of it.
+    comment: String,
+    /// Why it is retired.
+    retired_because: Option<String>,
     /// Who has signed it.
     signatures: Vec<TemplateSignature>,
     source: String,
@@ -104,6 +110,19 @@ pub struct Source {
     project: String,
 }
 
+/// Documents to take over.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDocuments {
+    /// The YAML.
+    source: String,
+    /// Says what would be done, and does nothing.
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default = "default_project")]
+    project: String,
+}
+
 /// What the documents of a file did.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Documents {
@@ -116,9 +135,31 @@ pub struct AppliedDocument {
     kind: &'static str,
     name: String,
     change: &'static str,
+    /// What the hub has of it, as text; only of what would be done, where it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    /// What it would have, as text; only of what would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
 }
 
-fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowError> {
+impl AppliedDocument {
+    fn done(one: Applied) -> Self {
+        Self {
+            kind: one.kind,
+            name: one.name,
+            change: one.change.as_str(),
+            before: None,
+            after: None,
+        }
+    }
+}
+
+/// A template version as it is shown.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowError> {
     let manifest = manifest_of(&row)?;
     let signatures = tx.template_signatures(row.id)?.into_iter();
     let signatures = signatures.map(|one| TemplateSignature {
@@ -137,6 +178,9 @@ fn template_shown(tx: &mut Tx<'_>, row: TemplateRow) -> Result<Template, FlowErr
         title: manifest.title.clone(),
         help: manifest.help.clone(),
         sha256: row.sha256,
+        state: row.state.as_str(),
+        comment: row.comment,
+        retired_because: row.retired_because,
         signatures: signatures.collect(),
         source: row.source,
         author: row.author,
@@ -191,7 +235,7 @@ fn task_shown(tx: &mut Tx<'_>, row: TaskRow) -> Result<Task, FlowError> {
     })
 }
 
-/// The newest version of each template, in order of name.
+/// Each template, in order of name: its newest version that is published, or its newest where none is.
 #[utoipa::path(get, path = "/api/v1/templates", params(Part), responses((status = 200, body = List<Template>)))]
 pub(crate) async fn templates(
     State(app): State<App>,
@@ -211,7 +255,7 @@ pub(crate) async fn templates(
     })))
 }
 
-/// One template: `name` for the newest version, `name@3` for that one.
+/// One template: `name` for the newest version that is published, `name@3` for that one.
 #[utoipa::path(get, path = "/api/v1/templates/{template}", params(("template" = String, Path,)), responses((status = 200, body = Template)))]
 pub(crate) async fn template(
     State(app): State<App>,
@@ -221,7 +265,7 @@ pub(crate) async fn template(
     Ok(Json(look(&app, name, version).await?))
 }
 
-/// A template as it is shown: this version, or the newest.
+/// A template as it is shown: this version, or the newest that is published.
 async fn look(app: &App, name: String, version: Option<u32>) -> Result<Template, FlowError> {
     app.flow
         .store
@@ -233,7 +277,7 @@ async fn look(app: &App, name: String, version: Option<u32>) -> Result<Template,
 }
 
 /// A template's name and its version, where one is named.
-fn named(wanted: String) -> Result<(String, Option<u32>), FlowError> {
+pub(super) fn named(wanted: String) -> Result<(String, Option<u32>), FlowError> {
     match wanted.split_once('@') {
         None => Ok((wanted, None)),
         Some((name, version)) => {
@@ -260,17 +304,6 @@ pub(crate) async fn sign_template(
         .await?;
     let shown: Result<_, FlowError> = app.flow.store.read(move |tx| template_shown(tx, row)).await;
     Ok((StatusCode::CREATED, Json(shown?)))
-}
-
-/// Publishes a template: a new version, unless it says what the newest says already.
-#[utoipa::path(post, path = "/api/v1/templates", request_body = Source, responses((status = 201, body = Template)))]
-pub(crate) async fn add_template(
-    State(app): State<App>,
-    caller: Caller,
-    Body(new, _): Body<Source>,
-) -> Result<(StatusCode, Json<Template>), Problem> {
-    let name = apply_one(&app, &caller, &new, Wanted::Template).await?;
-    Ok((StatusCode::CREATED, Json(look(&app, name, None).await?)))
 }
 
 /// The tasks, in order of name.
@@ -319,25 +352,33 @@ pub(crate) async fn add_task(
     Ok((StatusCode::CREATED, task(State(app), Path(name)).await?))
 }
 
-/// Takes over every document of a file, or none.
-#[utoipa::path(post, path = "/api/v1/documents", request_body = Source, responses((status = 200, body = Documents)))]
+/// Takes over every document of a file, or none; or says what that would do.
+#[utoipa::path(post, path = "/api/v1/documents", request_body = NewDocuments, responses((status = 200, body = Documents)))]
 pub(crate) async fn documents(
     State(app): State<App>,
     caller: Caller,
-    Body(new, _): Body<Source>,
+    Body(new, _): Body<NewDocuments>,
 ) -> Result<Json<Documents>, Problem> {
+    if new.dry_run {
+        let previews = app
+            .flow
+            .preview_documents(&caller.user, &new.project, &new.source)
+            .await?;
+        let applied = previews
+            .into_iter()
+            .map(|one| AppliedDocument {
+                before: one.before,
+                after: one.after,
+                ..AppliedDocument::done(one.applied)
+            })
+            .collect();
+        return Ok(Json(Documents { applied }));
+    }
     let applied = app
         .flow
         .apply_documents(&caller.user, &new.project, &new.source, Wanted::Any)
         .await?;
-    let applied = applied
-        .into_iter()
-        .map(|one| AppliedDocument {
-            kind: one.kind,
-            name: one.name,
-            change: one.change.as_str(),
-        })
-        .collect();
+    let applied = applied.into_iter().map(AppliedDocument::done).collect();
     Ok(Json(Documents { applied }))
 }
 

@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use super::Route;
 use crate::web::api::{
     artifacts, attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations,
-    runs, sources, targets, tasks,
+    runs, sources, targets, tasks, templates,
 };
 
 #[derive(OpenApi)]
@@ -61,9 +61,13 @@ use crate::web::api::{
         keys::keys,
         keys::rotate,
         tasks::templates,
-        tasks::add_template,
+        templates::add_template,
         tasks::template,
         tasks::sign_template,
+        templates::versions,
+        templates::publish,
+        templates::retire,
+        templates::test,
         tasks::tasks,
         tasks::add_task,
         tasks::task,

@@ -19,7 +19,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::described::description;
 use super::api::{
     artifacts, attempts, bridges, credentials, events, host_keys, keys, live, metrics, rotations,
-    runs, sources, targets, tasks,
+    runs, sources, targets, tasks, templates,
 };
 use super::caller::{App, authorize};
 use super::problem::Problem;
@@ -313,7 +313,7 @@ fn table(app: App) -> Table {
             "POST",
             "/api/v1/templates",
             P::TasksWrite,
-            tasks::add_template,
+            templates::add_template,
         )
         .route(
             "GET",
@@ -326,6 +326,30 @@ fn table(app: App) -> Table {
             "/api/v1/templates/{template}/signatures",
             P::TasksWrite,
             tasks::sign_template,
+        )
+        .route(
+            "GET",
+            "/api/v1/templates/{template}/versions",
+            P::TasksRead,
+            templates::versions,
+        )
+        .route(
+            "POST",
+            "/api/v1/templates/{template}/publish",
+            P::TasksWrite,
+            templates::publish,
+        )
+        .route(
+            "POST",
+            "/api/v1/templates/{template}/retire",
+            P::TasksWrite,
+            templates::retire,
+        )
+        .route(
+            "POST",
+            "/api/v1/templates/{template}/test",
+            P::TasksWrite,
+            templates::test,
         )
         .route("GET", "/api/v1/tasks", P::TasksRead, tasks::tasks)
         .route("POST", "/api/v1/tasks", P::TasksWrite, tasks::add_task)

@@ -20,9 +20,9 @@ use crate::limits::{
 };
 use shown::Shown;
 
-/// A dialogue that is held.
+/// A dialogue that is held. Times are how long it has been going on.
 #[derive(Debug)]
-pub(super) struct Dialogue<'a> {
+pub struct Dialogue<'a> {
     script: &'a Script,
     /// The turn it is at; the number of all is the end.
     at: usize,
@@ -61,7 +61,7 @@ impl Fresh {
 
 impl<'a> Dialogue<'a> {
     /// One that begins.
-    pub(super) fn new(script: &'a Script) -> Self {
+    pub fn new(script: &'a Script) -> Self {
         Self {
             script,
             at: 0,
@@ -75,8 +75,8 @@ impl<'a> Dialogue<'a> {
         }
     }
 
-    /// The terminal has shown this.
-    pub(super) fn push(&mut self, mut bytes: &[u8], now: Duration) {
+    /// The terminal has shown this. No more than the last `DIALOGUE_HEARD_BYTES` are remembered.
+    pub fn push(&mut self, mut bytes: &[u8], now: Duration) {
         // What is due at this time was due before this was shown.
         self.advance(now);
         while !bytes.is_empty() && self.end.is_none() {
@@ -102,23 +102,23 @@ impl<'a> Dialogue<'a> {
     }
 
     /// The session has ended: nothing more is shown, and nothing can be typed.
-    pub(super) fn close(&mut self, now: Duration) {
+    pub fn close(&mut self, now: Duration) {
         self.closed = true;
         self.advance(now);
     }
 
     /// The next bytes that are to be sent.
-    pub(super) fn typed(&mut self) -> Option<&'a Secret> {
+    pub fn typed(&mut self) -> Option<&'a Secret> {
         self.due.pop_front()
     }
 
-    /// How it has ended, once it has.
-    pub(super) fn end(&self) -> Option<&Result<(), String>> {
+    /// How it has ended, once it has: with success, or why not, for people.
+    pub fn end(&self) -> Option<&Result<(), String>> {
         self.end.as_ref()
     }
 
     /// Goes on as far as it can; until when there is nothing to do. `None` when it has ended.
-    pub(super) fn advance(&mut self, now: Duration) -> Option<Duration> {
+    pub fn advance(&mut self, now: Duration) -> Option<Duration> {
         while self.end.is_none() {
             let Some(turn) = self.script.turns.get(self.at) else {
                 if let Some(until) = self.left(now) {

@@ -1,40 +1,62 @@
-//! What somebody wants to have done, held against the task: for who looks first, and for who asks for it.
+//! Making a run: what was asked for is held against its task, and its targets are chosen; for who looks first, and for
+//! who asks for it.
 
-use std::sync::Arc;
-
+use serde_json::json;
 use steward_shared::credential::JobSecret;
+use steward_shared::id::{RunId, TaskId};
 use steward_shared::job::Digest;
 use steward_shared::merkle;
 use steward_shared::template::{Manifest, Task};
+use steward_shared::time::Timestamp;
 
 use super::artifacts;
 use super::content::{Content, template_ref};
 use super::dispatch::shares;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
-use super::runs::{RunRequest, find_task, task_of};
+use super::runs::{RunRequest, add, find_run, find_task, free_code, task_of};
 use super::targets::{find_target, has, selected, text};
-use crate::limits::RUN_TARGETS_MAX;
-use crate::store::{CredentialRow, ProjectRow, StoreError, TargetRow, TaskRow, Tx};
+use super::templates::check_published;
+use crate::limits::{RUN_TARGETS_MAX, START_WINDOW};
+use crate::store::{
+    CredentialRow, NewRun, ProjectRow, RunRow, StoreError, TargetRow, TemplateRow, Tx,
+};
+
+/// How many targets of a run are worked on at one time when nobody says.
+const AT_ONCE_DEFAULT: u32 = 100;
+
+/// What a run is made of.
+#[derive(Debug)]
+pub(super) struct Bound<'a> {
+    /// The project.
+    pub project: &'a ProjectRow,
+    /// The task's row.
+    pub id: TaskId,
+    /// What the task says.
+    pub task: &'a Task,
+    /// The template version that it pins.
+    pub template: &'a TemplateRow,
+}
 
 /// What a request comes to: everything of a run but the run.
 pub(super) struct Wanted {
-    pub(super) project: ProjectRow,
-    pub(super) row: TaskRow,
-    pub(super) task: Arc<Task>,
-    pub(super) login: Option<CredentialRow>,
-    pub(super) secrets: Vec<(String, CredentialRow)>,
-    pub(super) reason: String,
-    pub(super) ticket: String,
+    login: Option<CredentialRow>,
+    secrets: Vec<(String, CredentialRow)>,
+    reason: String,
+    ticket: String,
     pub(super) targets: Vec<TargetRow>,
     pub(super) content: Content,
 }
 
-/// Holds a request against its task.
+/// Does something with a request and the task that it names.
 ///
 /// # Errors
-/// [`FlowError`] when it does not fit.
-pub(super) fn wanted(tx: &mut Tx<'_>, request: &RunRequest) -> Result<Wanted, FlowError> {
+/// [`FlowError`] when there is no such task, or its template is retired.
+pub(super) fn with_task<T>(
+    tx: &mut Tx<'_>,
+    request: &RunRequest,
+    then: impl FnOnce(&mut Tx<'_>, &Bound<'_>) -> Result<T, FlowError>,
+) -> Result<T, FlowError> {
     let project = project(tx, &request.project)?;
     let row = find_task(tx, &request.task)?;
     let task = task_of(&row)?;
@@ -44,16 +66,52 @@ pub(super) fn wanted(tx: &mut Tx<'_>, request: &RunRequest) -> Result<Wanted, Fl
             table: "tasks",
             column: "template",
         })?;
-    let manifest = manifest_of(&template)?;
+    check_published(&template)?;
+    let bound = Bound {
+        project: &project,
+        id: row.id,
+        task: &task,
+        template: &template,
+    };
+    then(tx, &bound)
+}
+
+/// Makes a run of a task.
+///
+/// # Errors
+/// [`FlowError`] when the request does not fit the task.
+pub(super) fn create(
+    tx: &mut Tx<'_>,
+    user: &str,
+    request: &RunRequest,
+    now: Timestamp,
+) -> Result<RunRow, FlowError> {
+    with_task(tx, request, |tx, bound| {
+        let code = free_code(tx)?;
+        start(tx, (user, code), request, bound, now)
+    })
+}
+
+/// Holds a request against what is bound.
+///
+/// # Errors
+/// [`FlowError`] when it does not fit.
+pub(super) fn wanted(
+    tx: &mut Tx<'_>,
+    request: &RunRequest,
+    bound: &Bound<'_>,
+) -> Result<Wanted, FlowError> {
+    let (project, task) = (bound.project, bound.task);
+    let manifest = manifest_of(bound.template)?;
     let values = task
         .values(&manifest, &request.inputs)
         .map_err(FlowError::Inputs)?;
     let files = artifacts::wanted(tx, project.id, &manifest, &values)?;
-    let login = login_of(tx, &task, &manifest, &project.name)?;
-    let secrets = secrets_of(tx, &task, &project.name)?;
+    let login = login_of(tx, task, &manifest, &project.name)?;
+    let secrets = secrets_of(tx, task, &project.name)?;
     let (reason, ticket) = (text(&request.reason)?, text(&request.ticket)?);
-    check_rules(&task, &reason, &ticket)?;
-    let targets = choose(tx, &task, request)?;
+    check_rules(task, &reason, &ticket)?;
+    let targets = choose(tx, task, request)?;
     let account = login.as_ref().map(|login| login.account.as_str());
     for target in &targets {
         is_for(&manifest, (&target.name, &target.address), account)?;
@@ -64,26 +122,21 @@ pub(super) fn wanted(tx: &mut Tx<'_>, request: &RunRequest) -> Result<Wanted, Fl
             "at least one target at a time",
         ));
     }
-    let shown = |id| tx.credential_shown(id);
+    let id = login.as_ref().map(|login| login.id);
     let content = Content {
         project: project.name.clone(),
-        template: template_ref(&template, &manifest),
+        template: template_ref(bound.template, &manifest),
         manifest,
         values,
-        login: login
-            .as_ref()
-            .map(|login| login.id)
-            .map(shown)
-            .transpose()?
-            .flatten(),
+        login: match id {
+            Some(id) => tx.credential_shown(id)?,
+            None => None,
+        },
         secrets: secrets.iter().map(secret_shown).collect(),
         files,
-        shares: shares(tx, login.as_ref().map(|login| login.id))?,
+        shares: shares(tx, id)?,
     };
     Ok(Wanted {
-        project,
-        row,
-        task,
         login,
         secrets,
         reason,
@@ -103,9 +156,9 @@ fn secret_shown((name, credential): &(String, CredentialRow)) -> JobSecret {
 }
 
 /// What the jobs of a run were shown to be, if that is what they still are.
-pub(super) fn as_shown(
+fn as_shown(
     tx: &mut Tx<'_>,
-    wanted: &Wanted,
+    (task, wanted): (&Task, &Wanted),
     shown: Option<Digest>,
 ) -> Result<Vec<Option<Digest>>, FlowError> {
     let Some(shown) = shown else {
@@ -120,9 +173,71 @@ pub(super) fn as_shown(
         Ok(each.into_iter().map(Some).collect())
     } else {
         Err(FlowError::Changed {
-            task: wanted.task.name.clone(),
+            task: task.name.clone(),
         })
     }
+}
+
+/// Makes a run of what is bound already, with this code.
+///
+/// # Errors
+/// [`FlowError`] when the request does not fit it.
+pub(super) fn start(
+    tx: &mut Tx<'_>,
+    (user, code): (&str, String),
+    request: &RunRequest,
+    bound: &Bound<'_>,
+    now: Timestamp,
+) -> Result<RunRow, FlowError> {
+    let task = bound.task;
+    let wanted = wanted(tx, request, bound)?;
+    let shown = as_shown(tx, (task, &wanted), request.rendered)?;
+    let Wanted {
+        login,
+        secrets,
+        reason,
+        ticket,
+        targets,
+        content,
+    } = wanted;
+    let allowed = task.rules.at_once.unwrap_or(u32::MAX);
+    let new = NewRun {
+        id: RunId::by_time(),
+        code,
+        project: bound.project.id,
+        task: bound.id,
+        template: bound.template.id,
+        credential: login.map(|login| login.id),
+        rotation: None,
+        requester: user.to_owned(),
+        reason,
+        ticket,
+        inputs: serde_json::to_string(&content.values).map_err(|_| StoreError::Corrupt {
+            table: "runs",
+            column: "inputs",
+        })?,
+        at_once: request
+            .at_once
+            .unwrap_or_else(|| AT_ONCE_DEFAULT.min(allowed))
+            .min(allowed),
+        stop_after: task.rules.stop_after.unwrap_or(0),
+        expires_at: now.after(START_WINDOW),
+        total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+    };
+    let mut detail = serde_json::Map::new();
+    detail.insert("task".to_owned(), json!(task.name));
+    detail.insert("targets".to_owned(), json!(targets.len()));
+    if let Some(rendered) = request.rendered {
+        detail.insert("rendered".to_owned(), json!(rendered.to_string()));
+    }
+    let places = targets.iter().zip(shown);
+    let places = places.map(|(target, shown)| (target.id, target.site, shown));
+    add(tx, &new, places, detail, now)?;
+    for (name, credential) in &secrets {
+        tx.add_run_credential(new.id, name, credential.id, 0)?;
+    }
+    tx.add_run_artifacts(new.id, &content.files)?;
+    find_run(tx, &new.id.to_string())
 }
 
 /// Whether a template is for this target, by name and address, and for this account there.
