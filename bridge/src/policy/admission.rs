@@ -129,11 +129,14 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
             }
             interpreter.first().cloned().unwrap_or_default()
         }
-        StepKind::Put { .. } | StepKind::Get { .. } | StepKind::Terminal(_) => {
+        StepKind::Put { .. }
+        | StepKind::Get { .. }
+        | StepKind::Terminal(_)
+        | StepKind::Sql { .. } => {
             return Err(refused(
                 CLAUSE,
                 "",
-                "is a file or a dialogue, and both are over SSH only",
+                "is a file, a dialogue or a statement, and those are for other machines only",
             ));
         }
     };

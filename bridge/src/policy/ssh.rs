@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for TargetRule {
 }
 
 impl TargetRule {
-    fn covers(&self, address: &str, port: u16) -> bool {
+    pub(super) fn covers(&self, address: &str, port: u16) -> bool {
         if self.port.is_some_and(|own| own != port) {
             return false;
         }
@@ -199,7 +199,10 @@ fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
         let (way, word) = match &step.kind {
             StepKind::Put { .. } => (FileWay::Put, "put"),
             StepKind::Get { .. } => (FileWay::Get, "get"),
-            StepKind::Run { .. } | StepKind::Script { .. } | StepKind::Terminal(_) => continue,
+            StepKind::Run { .. }
+            | StepKind::Script { .. }
+            | StepKind::Terminal(_)
+            | StepKind::Sql { .. } => continue,
         };
         if !section.files.contains(&way) {
             return Err(refused(

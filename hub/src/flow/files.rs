@@ -145,7 +145,8 @@ fn getting(job: &Job, step: u16) -> Option<(&str, u64)> {
         StepKind::Run { .. }
         | StepKind::Script { .. }
         | StepKind::Put { .. }
-        | StepKind::Terminal(_) => None,
+        | StepKind::Terminal(_)
+        | StepKind::Sql { .. } => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::artifacts;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::memo::Memo;
-use super::targets::{find_target, has, selected, text};
+use super::targets::{find_target, has, has_database, selected, text};
 use super::transition::{self, Note};
 use crate::limits::{PAGE_MAX, RUN_TARGETS_MAX, START_WINDOW};
 use crate::model::attempt::AttemptEvent;
@@ -286,6 +286,7 @@ fn create(
     let account = login.as_ref().map(|login| login.account.as_str());
     for target in &targets {
         is_for(&manifest, (&target.name, &target.address), account)?;
+        has_database(&manifest, target)?;
     }
     if request.at_once == Some(0) {
         return Err(FlowError::invalid(

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 14] = [
+const MIGRATIONS: [(&str, &str); 15] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -60,6 +60,10 @@ const MIGRATIONS: [(&str, &str); 14] = [
     (
         "template_signatures",
         include_str!("../../migrations/sqlite/0014_template_signatures.sql"),
+    ),
+    (
+        "target_databases",
+        include_str!("../../migrations/sqlite/0015_target_databases.sql"),
     ),
 ];
 

@@ -25,7 +25,7 @@ impl Secrets {
     }
 
     /// What stands for this name; `None` where it is no secret's.
-    fn find(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn find(&self, name: &str) -> Option<&[u8]> {
         match account_of(name) {
             Some(secret) => self.0.get(secret).map(|(account, _)| account.as_bytes()),
             None => self.0.get(name).map(|(_, value)| value.expose()),

@@ -61,6 +61,13 @@ pub enum StepKind {
     /// A dialogue with the account's own shell, or with what the target has in its place, on a terminal; over SSH
     /// only.
     Terminal(Dialogue),
+    /// One statement for the target's database.
+    Sql {
+        /// The statement; each placeholder is a parameter of it, as [`prepared`](super::prepared) makes them.
+        statement: Word,
+        /// The most rows that it may return or change; no bound when absent.
+        rows_max: Option<u64>,
+    },
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

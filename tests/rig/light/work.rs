@@ -74,7 +74,8 @@ async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
             StepKind::Script { .. }
             | StepKind::Put { .. }
             | StepKind::Get { .. }
-            | StepKind::Terminal(_) => {
+            | StepKind::Terminal(_)
+            | StepKind::Sql { .. } => {
                 bail!("a light bridge executes commands only")
             }
         };

@@ -83,7 +83,8 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-const NOT_HERE: &str = "files are carried, and dialogues held, over SSH only";
+const NOT_HERE: &str =
+    "files are carried, and dialogues held, over SSH only, and statements are for a database";
 
 fn command(
     step: &Step,
@@ -103,9 +104,10 @@ fn command(
         StepKind::Script { interpreter, text } => {
             Ok((interpreter.clone(), Some(Secret::from(text.clone()))))
         }
-        StepKind::Put { .. } | StepKind::Get { .. } | StepKind::Terminal(_) => {
-            Err(NOT_HERE.to_owned())
-        }
+        StepKind::Put { .. }
+        | StepKind::Get { .. }
+        | StepKind::Terminal(_)
+        | StepKind::Sql { .. } => Err(NOT_HERE.to_owned()),
     }
 }
 
