@@ -35,6 +35,8 @@ mod rotation;
 mod scale;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod sql;
 mod ssh;
 #[cfg(test)]
 mod targets;
