@@ -116,6 +116,27 @@ pub const MASKED_LINE_BYTES_MIN: usize = 8;
 /// After a command's end: how long a target may be silent before it has said that there is no more output.
 pub const SSH_DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a database may take to be reached, and to show its certificate.
+pub const SQL_CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a database may take to let an account in.
+pub const SQL_SIGN_IN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a database may take to hear that a statement is to end.
+pub const SQL_CANCEL_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the word on a transaction is waited for whose end has been asked for, once its job is to end.
+pub const SQL_COMMIT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a statement is waited for beyond its own timeout, at which the database ends it.
+pub const SQL_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of one message of a database: a row is one.
+pub const SQL_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long the mark of an attempt whose transaction was to be committed is kept after its end.
+pub const SQL_MARK_BEYOND_END: Duration = Duration::from_secs(10 * 60);
+
 /// How long the death of a killed tree is waited for.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::Login;
 use crate::id::TargetId;
 use crate::limits::{TARGET_ADDRESS_BYTES_MAX, TARGET_NAME_BYTES_MAX};
-use crate::template::{Step, Values};
+use crate::template::{Step, Tls, Values};
 
 /// The work of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Action {
     Ssh(Ssh),
     /// Which host keys the target shows, over SSH: nobody signs in, and nothing is run there.
     HostKeys(HostKeys),
+    /// Statements on the target's database.
+    Sql(Sql),
 }
 
 /// The kinds of [`Action`], as a bridge advertises them and a policy names them.
@@ -28,6 +30,8 @@ pub enum ActionKind {
     Local,
     /// [`Action::Ssh`] and [`Action::HostKeys`].
     Ssh,
+    /// [`Action::Sql`].
+    Sql,
 }
 
 /// Commands on the bridge's own machine.
@@ -139,12 +143,39 @@ pub struct HostKeys {
     pub port: u16,
 }
 
+/// Statements on the target's database (PostgreSQL), as the job's login: all of them in one transaction, which ends
+/// with the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sql {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The values of the inputs that the steps name.
+    pub values: Values,
+    /// The database.
+    pub database: Database,
+    /// Whether the transaction only reads.
+    pub read_only: bool,
+}
+
+/// A database, and how its server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// The TCP port.
+    pub port: u16,
+    /// Its name; empty where it is not on record.
+    pub name: String,
+    /// Whether the server proves who it is, by the address of the target.
+    pub tls: Tls,
+    /// The authorities under which its certificate is believed, PEM.
+    pub authorities: Vec<String>,
+}
+
 impl Action {
     /// The target in between, where there is one.
     pub fn jump(&self) -> Option<&Jump> {
         match self {
             Self::Ssh(ssh) => ssh.jump.as_deref(),
-            Self::Local(_) | Self::HostKeys(_) => None,
+            Self::Local(_) | Self::HostKeys(_) | Self::Sql(_) => None,
         }
     }
 
@@ -153,6 +184,7 @@ impl Action {
         match self {
             Self::Local(_) => ActionKind::Local,
             Self::Ssh(_) | Self::HostKeys(_) => ActionKind::Ssh,
+            Self::Sql(_) => ActionKind::Sql,
         }
     }
 }
@@ -163,6 +195,7 @@ impl ActionKind {
         match self {
             Self::Local => "local",
             Self::Ssh => "ssh",
+            Self::Sql => "sql",
         }
     }
 }

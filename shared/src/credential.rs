@@ -69,6 +69,14 @@ impl CredentialKind {
             Self::Token | Self::SshAuthority | Self::Database => false,
         }
     }
+
+    /// Whether an account of a database is proven by it.
+    pub const fn signs_in_to_databases(self) -> bool {
+        match self {
+            Self::Password | Self::Database => true,
+            Self::SshKey | Self::SshCertificate | Self::Token | Self::SshAuthority => false,
+        }
+    }
 }
 
 impl fmt::Display for CredentialKind {

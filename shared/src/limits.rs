@@ -183,6 +183,15 @@ pub const TYPED_BYTES_MAX: usize = 4000;
 /// no more than what small systems can count.
 pub const DIALOGUE_TERMINAL: u32 = 500;
 
+/// Authorities for the certificate of one database.
+pub const SQL_AUTHORITIES_MAX: usize = 4;
+
+/// Bytes of the certificate of an authority, PEM.
+pub const SQL_AUTHORITY_BYTES_MAX: usize = 4096;
+
+/// Bytes of a name in PostgreSQL.
+pub const SQL_NAME_BYTES_MAX: usize = 63;
+
 /// On a target: from the polite request to end to the kill.
 pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
 

@@ -89,6 +89,8 @@ impl Proof {
 /// # Errors
 /// The first [`Deviation`].
 pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
+    // A database has neither.
+    let (no_variables, nowhere) = (BTreeMap::new(), None);
     let (executor, asked) = match &job.action {
         Action::Local(local) => {
             same("user", &local.run_as, &manifest.run_as)?;
@@ -104,6 +106,11 @@ pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
             same("terminals", &ssh.terminal, &manifest.terminal)?;
             let asked = (&ssh.steps, &ssh.values, &ssh.environment, &ssh.directory);
             (Executor::Ssh, asked)
+        }
+        Action::Sql(sql) => {
+            same("right to write", &sql.read_only, &manifest.read_only)?;
+            let asked = (&sql.steps, &sql.values, &no_variables, &nowhere);
+            (Executor::Sql, asked)
         }
         Action::HostKeys(_) => return Err(Deviation::Differs("steps")),
     };

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Local, Ssh, TargetRef};
+use crate::action::{Action, Local, Sql, Ssh, TargetRef};
 use crate::credential::{JobSecret, Login};
 use crate::job::{Digest, Hasher, Job, JobFile, JobLimits, TemplateRef};
 use crate::template::{Step, Value, Values};
@@ -129,6 +129,14 @@ fn filled(action: &Action, target: &TargetRef) -> (Vec<u16>, Action) {
             };
             (numbers, Action::Ssh(ssh))
         }
+        Action::Sql(sql) => {
+            let (numbers, steps) = running(&sql.steps, &sql.values, target);
+            let sql = Sql {
+                steps,
+                ..sql.clone()
+            };
+            (numbers, Action::Sql(sql))
+        }
         Action::HostKeys(_) => (Vec::new(), action.clone()),
     }
 }
@@ -234,7 +242,7 @@ mod tests {
         fn ssh(&mut self) -> &mut Ssh {
             match &mut self.action {
                 Action::Ssh(ssh) => ssh,
-                Action::Local(_) | Action::HostKeys(_) => panic!("not over SSH"),
+                Action::Local(_) | Action::HostKeys(_) | Action::Sql(_) => panic!("not over SSH"),
             }
         }
     }

@@ -39,6 +39,8 @@ mod scale;
 mod shown;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod sql;
 mod ssh;
 #[cfg(test)]
 mod targets;

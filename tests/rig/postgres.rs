@@ -85,6 +85,39 @@ impl Postgres {
         self.port
     }
 
+    /// Has it show a certificate for 127.0.0.1; that of the authority that has signed it, PEM.
+    ///
+    /// # Errors
+    /// When there is no OpenSSL, or it does not take it.
+    pub async fn with_tls(&self) -> Result<String> {
+        let script = "set -e; cd \"$0\"; \
+            openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority; \
+            openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=server; \
+            printf 'subjectAltName=IP:127.0.0.1' > names; \
+            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \
+                    -out server.crt; \
+            chown postgres server.key server.crt; chmod 600 server.key";
+        let made = Command::new("sh")
+            .args(["-c", script])
+            .arg(&self.folder)
+            .output()?;
+        ensure!(made.status.success(), "{made:?}");
+        for (name, file) in [
+            ("ssl_key_file", "server.key"),
+            ("ssl_cert_file", "server.crt"),
+        ] {
+            let file = self.folder.join(file);
+            self.sql(&format!("ALTER SYSTEM SET {name} = '{}'", file.display()))?;
+        }
+        self.sql("ALTER SYSTEM SET ssl = on")?;
+        self.sql("SELECT pg_reload_conf()")?;
+        until("PostgreSQL has TLS", async || {
+            Ok((self.sql("SHOW ssl")? == "on").then_some(()))
+        })
+        .await?;
+        Ok(fs::read_to_string(self.folder.join("ca.pem"))?)
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -96,6 +129,14 @@ impl Postgres {
     /// # Errors
     /// When one fails.
     pub fn sql(&self, statements: &str) -> Result<String> {
+        self.sql_in("postgres", statements)
+    }
+
+    /// As [`Postgres::sql`], in another database.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn sql_in(&self, database: &str, statements: &str) -> Result<String> {
         let output = Command::new(binary("psql")?)
             .args([
                 "-X",
@@ -109,7 +150,8 @@ impl Postgres {
                 "-h",
             ])
             .arg(&self.folder)
-            .args(["-p", &self.port.to_string(), "-c", statements])
+            .args(["-p", &self.port.to_string(), "-d", database])
+            .args(["-c", statements])
             .stdin(Stdio::null())
             .output()?;
         ensure!(output.status.success(), "{statements}: {output:?}");

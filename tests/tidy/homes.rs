@@ -7,7 +7,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["hub/src/web/"]),
     ("bincode", &["shared/src/codec.rs"]),
     ("object_store", &["hub/src/store/"]),
-    ("postgres_protocol", &["hub/src/outside/postgres"]),
+    (
+        "postgres_protocol",
+        &[
+            "hub/src/outside/postgres",
+            "bridge/src/runner/executor/sql/",
+        ],
+    ),
     ("quinn", &["hub/src/link", "bridge/src/link"]),
     ("rcgen", &["certs/src/"]),
     ("region", &["shared/src/pages.rs"]),

@@ -132,11 +132,12 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
         StepKind::Put { .. }
         | StepKind::Get { .. }
         | StepKind::Terminal(_)
-        | StepKind::PowerShell(_) => {
+        | StepKind::PowerShell(_)
+        | StepKind::Sql { .. } => {
             return Err(refused(
                 CLAUSE,
                 "",
-                "is a file, a dialogue or PowerShell, and all of them are over SSH only",
+                "is a file, a dialogue, PowerShell or a statement, and those are for other machines only",
             ));
         }
     };

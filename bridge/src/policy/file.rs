@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) projects: Vec<String>,
     pub(super) local: Option<LocalSection>,
     pub(super) ssh: Option<SshSection>,
+    pub(super) sql: Option<SqlSection>,
     pub(super) templates: Option<TemplatesSection>,
 }
 
@@ -77,6 +78,22 @@ pub(super) struct SshSection {
     pub(super) jumps: Vec<TargetRule>,
     #[serde(default)]
     pub(super) files: Vec<FileWay>,
+}
+
+/// The section `[sql]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SqlSection {
+    pub(super) targets: Vec<TargetRule>,
+    pub(super) databases: Vec<String>,
+    pub(super) credentials: Vec<CredentialKind>,
+    pub(super) accounts: Vec<String>,
+    #[serde(default)]
+    pub(super) secrets: bool,
+    #[serde(default)]
+    pub(super) plain: bool,
+    #[serde(default)]
+    pub(super) read_only: bool,
 }
 
 /// Which way files may be carried.

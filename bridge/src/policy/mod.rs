@@ -11,6 +11,7 @@ mod file;
 mod hours;
 mod program;
 mod sentences;
+mod sql;
 mod ssh;
 mod starter;
 mod templates;
@@ -200,6 +201,7 @@ impl Policy {
         let place = match &job.action {
             Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
+            Action::Sql(action) => sql::admit(file.sql.as_ref(), job, action)?,
             Action::HostKeys(action) => ssh::admit_look(file.ssh.as_ref(), job, action.port)?,
         };
         Ok(Admission {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use steward_certs::signature::Signer;
 
 use super::Policy;
-use super::file::{File, FileWay, LocalSection, SshSection};
+use super::file::{File, FileWay, LocalSection, SqlSection, SshSection};
 
 impl Policy {
     /// What it allows and what it forbids, a sentence each.
@@ -33,9 +33,15 @@ impl Policy {
             Some(section) if kinds.contains(&"local") => local(section, &mut all),
             Some(_) | None => all.push("Nothing is run on this machine.".to_owned()),
         }
-        match &file.ssh {
-            Some(section) if kinds.contains(&"ssh") => ssh(section, &mut all),
-            Some(_) | None => all.push("No other machine is reached.".to_owned()),
+        let over_ssh = file.ssh.as_ref().filter(|_| kinds.contains(&"ssh"));
+        let on_databases = file.sql.as_ref().filter(|_| kinds.contains(&"sql"));
+        match (over_ssh, on_databases) {
+            (None, None) => all.push("No other machine is reached.".to_owned()),
+            (None, Some(_)) => all.push("No other machine is reached over SSH.".to_owned()),
+            (Some(section), _) => ssh(section, &mut all),
+        }
+        if let Some(section) = on_databases {
+            sql(section, &mut all);
         }
         all
     }
@@ -137,6 +143,46 @@ fn ssh(section: &SshSection, all: &mut Vec<String>) {
     let way = |way| section.files.contains(&way);
     all.push(may("They may put files there", way(FileWay::Put)));
     all.push(may("They may bring files from there", way(FileWay::Get)));
+}
+
+fn sql(section: &SqlSection, all: &mut Vec<String>) {
+    let targets: Vec<_> = section.targets.iter().map(ToString::to_string).collect();
+    all.push(listed("For databases they reach", &targets, "machines", ""));
+    all.push(listed(
+        "There they use",
+        &section.databases,
+        "databases",
+        "",
+    ));
+    let kinds: Vec<_> = section
+        .credentials
+        .iter()
+        .map(|kind| kind.as_str().to_owned())
+        .collect();
+    all.push(listed(
+        "Databases let them in with",
+        &kinds,
+        "credentials",
+        "",
+    ));
+    all.push(listed(
+        "Databases let them in as",
+        &section.accounts,
+        "accounts",
+        "",
+    ));
+    all.push(may(
+        "Their statements may be given secrets",
+        section.secrets,
+    ));
+    all.push(may(
+        "They may reach databases without TLS, beyond this machine",
+        section.plain,
+    ));
+    all.push(may(
+        "They may change what is in databases",
+        !section.read_only,
+    ));
 }
 
 /// `Jobs of a, b are taken.`, `Jobs of all projects are taken.`, `Jobs of no projects are taken.`

@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for TargetRule {
 }
 
 impl TargetRule {
-    fn covers(&self, address: &str, port: u16) -> bool {
+    pub(super) fn covers(&self, address: &str, port: u16) -> bool {
         if self.port.is_some_and(|own| own != port) {
             return false;
         }
@@ -202,7 +202,8 @@ fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
             StepKind::Run { .. }
             | StepKind::Script { .. }
             | StepKind::Terminal(_)
-            | StepKind::PowerShell(_) => continue,
+            | StepKind::PowerShell(_)
+            | StepKind::Sql { .. } => continue,
         };
         if !section.files.contains(&way) {
             return Err(refused(

@@ -38,7 +38,7 @@ pub(super) fn dev(user: &str) -> String {
     format!(
         "# For a throw-away bridge on one's own machine: everything, as one user.
 version = 1
-executors = [\"local\", \"ssh\"]
+executors = [\"local\", \"ssh\", \"sql\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 60000
 concurrent = 64
@@ -62,6 +62,13 @@ secrets = true
 terminal = true
 jumps = [\"*:*\"]
 files = [\"put\", \"get\"]
+
+[sql]
+targets = [\"*:*\"]
+databases = [\"*\"]
+credentials = [\"password\", \"database\"]
+accounts = [\"*\"]
+secrets = true
 "
     )
 }

@@ -57,7 +57,7 @@ use crate::limits::{
 use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
-use executor::{Executors, LocalExecutor, SshExecutor};
+use executor::{Executors, LocalExecutor, SqlExecutor, SshExecutor};
 use files::Files;
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
@@ -440,11 +440,14 @@ fn executors(
         move |source| RunnerError::Executor { path, source }
     };
     let (work, marks) = (folder.join("work"), folder.join("remote"));
+    let commits = folder.join("commits");
     let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
     let ssh = SshExecutor::open(&marks, closing, files).map_err(failed(&marks))?;
+    let sql = SqlExecutor::open(&commits).map_err(failed(&commits))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
-        .with(ActionKind::Ssh, ssh))
+        .with(ActionKind::Ssh, ssh)
+        .with(ActionKind::Sql, sql))
 }
 
 /// Makes sure that nobody else has the journal in this folder.

@@ -1,9 +1,11 @@
 //! What a job does: its template's steps, and how its target is reached.
 
-use steward_shared::action::{Action, HostKeys, Jump, Local, Server, Ssh, TargetRef};
+use steward_shared::action::{
+    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef,
+};
 use steward_shared::credential::Login;
 use steward_shared::id::TargetId;
-use steward_shared::template::{Executor, Manifest, SshTarget, Values, Way};
+use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, Tls, Values, Way};
 
 use crate::store::{StoreError, Tx};
 
@@ -58,7 +60,29 @@ pub(super) fn action(
                 jump,
             })
         }
+        Executor::Sql => Action::Sql(Sql {
+            steps: manifest.steps.clone(),
+            values: values.clone(),
+            database: database(tx.target_sql(target)?),
+            read_only: manifest.read_only,
+        }),
     })
+}
+
+/// A database that is not there any more has no name, and the bridge refuses the job.
+fn database(sql: Option<SqlTarget>) -> Database {
+    let sql = sql.unwrap_or(SqlTarget {
+        port: 0,
+        database: String::new(),
+        tls: Tls::Verify,
+        authorities: Vec::new(),
+    });
+    Database {
+        port: sql.port,
+        name: sql.database,
+        tls: sql.tls,
+        authorities: sql.authorities,
+    }
 }
 
 fn server(ssh: SshTarget) -> Server {

@@ -435,5 +435,6 @@ const fn kind(executor: Executor) -> ActionKind {
     match executor {
         Executor::Local => ActionKind::Local,
         Executor::Ssh => ActionKind::Ssh,
+        Executor::Sql => ActionKind::Sql,
     }
 }

@@ -133,7 +133,7 @@ pub(super) fn apply(
             accounts::put(tx, vault, author, &project, &credential, &source)?
         }
         Document::Site(site) => put_site(tx, author, &project, &site)?,
-        Document::Target(target) => put_target(tx, author, &project, target)?,
+        Document::Target(target) => put_target(tx, author, &project, *target)?,
         Document::Task { task, source } => put_task(tx, author, project.id, &task, source)?,
         Document::Template { manifest, source } => {
             let saving = Saving::default();
@@ -208,6 +208,7 @@ fn put_target(
         platform: target.platform,
         labels: target.labels,
         ssh: target.ssh,
+        sql: target.sql,
     };
     let mut row = targets::row(tx, project, new, TargetId::by_time(), author.now)?;
     let name = row.name.clone();
@@ -221,7 +222,8 @@ fn put_target(
                 && before.address == row.address
                 && before.platform == row.platform
                 && before.labels == row.labels
-                && before.ssh == row.ssh;
+                && before.ssh == row.ssh
+                && before.sql == row.sql;
             row.id = before.id;
             if same {
                 Applying::Unchanged
@@ -297,15 +299,24 @@ pub fn login_of(
         (Some(_), Executor::Local) => {
             refused("a task on the bridge's own machine has no login".to_owned())
         }
-        (Some(name), Executor::Ssh) => {
+        (None, Executor::Sql) => refused(
+            "a task on a database says whose account it uses: login: { credential: NAME }"
+                .to_owned(),
+        ),
+        (Some(name), executor @ (Executor::Ssh | Executor::Sql)) => {
             let credential = find_credential(tx, name)?;
             if credential.project_name != project {
                 return Err(FlowError::missing("credential", name));
             }
-            if !credential.kind.signs_in_over_ssh() {
-                let kind = credential.kind;
+            let kind = credential.kind;
+            let (signs_in, place) = if executor == Executor::Sql {
+                (kind.signs_in_to_databases(), " to a database")
+            } else {
+                (kind.signs_in_over_ssh(), "")
+            };
+            if !signs_in {
                 return refused(format!(
-                    "{name} is of the kind {kind}, and nobody signs in with that"
+                    "{name} is of the kind {kind}, and nobody signs in{place} with that"
                 ));
             }
             Ok(Some(credential))

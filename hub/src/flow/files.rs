@@ -146,7 +146,8 @@ fn getting(job: &Job, step: u16) -> Option<(&str, u64)> {
         | StepKind::Script { .. }
         | StepKind::Put { .. }
         | StepKind::Terminal(_)
-        | StepKind::PowerShell(_) => None,
+        | StepKind::PowerShell(_)
+        | StepKind::Sql { .. } => None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Projects, sites and targets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
+use steward_certs::tls::outside_config;
 use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::{SshTarget, TaskTargets, Way};
-use steward_shared::time::Timestamp;
+use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, TaskTargets, Tls, Way};
+use steward_shared::time::{Clock, SystemClock, Timestamp};
 
 use super::Flow;
 use super::credentials::find_credential;
@@ -31,6 +33,8 @@ pub struct NewTarget {
     pub labels: BTreeMap<String, String>,
     /// How it is reached over SSH.
     pub ssh: SshTarget,
+    /// Its database, where it has one.
+    pub sql: Option<SqlTarget>,
 }
 
 impl Flow {
@@ -204,6 +208,9 @@ pub fn row(
         Some(asked) => Some(Box::new(way(tx, project, &target, &asked)?)),
         None => None,
     };
+    if let Some(sql) = &new.sql {
+        believable(sql)?;
+    }
     Ok(TargetRow {
         id,
         project: project.id,
@@ -215,8 +222,38 @@ pub fn row(
         platform,
         labels: new.labels,
         ssh,
+        sql: new.sql,
         created_at: now,
     })
+}
+
+/// Whether a server can be known by the authorities that are named for it.
+fn believable(sql: &SqlTarget) -> Result<(), FlowError> {
+    sql.check()
+        .map_err(|rule| FlowError::invalid("sql.authorities", rule))?;
+    if sql.tls == Tls::Verify {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        outside_config(&sql.authorities.concat(), clock).map_err(|_| {
+            let rule = "one of them is no certificate of an authority, PEM";
+            FlowError::invalid("sql.authorities", rule)
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether a target has what a template is for.
+///
+/// # Errors
+/// [`FlowError::Invalid`] where a template has statements and the target no database.
+pub(super) fn has_database(manifest: &Manifest, target: &TargetRow) -> Result<(), FlowError> {
+    if manifest.executor == Executor::Sql && target.sql.is_none() {
+        let why = format!(
+            "{} has no database: name it in the target's document, sql: {{ database: NAME, … }}",
+            target.name
+        );
+        return Err(FlowError::invalid("targets", why));
+    }
+    Ok(())
 }
 
 /// The way to a target through another one, where it can be gone: that is there, and is reached by itself.

@@ -1082,6 +1082,7 @@ async fn batch_of_offers_is_bounded_and_shared_by_the_sites() {
                 platform: None,
                 labels: BTreeMap::from([("many".to_owned(), "x".to_owned())]),
                 ssh: SshTarget::default(),
+                sql: None,
             };
             hub.flow.add_target(USER, "default", target).await.unwrap();
         }

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 16] = [
+const MIGRATIONS: [(&str, &str); 17] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -68,6 +68,10 @@ const MIGRATIONS: [(&str, &str); 16] = [
     (
         "template_states",
         include_str!("../../migrations/sqlite/0016_template_states.sql"),
+    ),
+    (
+        "target_databases",
+        include_str!("../../migrations/sqlite/0017_target_databases.sql"),
     ),
 ];
 

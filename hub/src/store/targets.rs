@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::SshTarget;
+use steward_shared::template::{SqlTarget, SshTarget};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -32,6 +32,8 @@ pub struct TargetRow {
     pub labels: BTreeMap<String, String>,
     /// How it is reached over SSH.
     pub ssh: SshTarget,
+    /// Its database, where it has one.
+    pub sql: Option<SqlTarget>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -57,6 +59,7 @@ fn target(r: &Row<'_>) -> Result<TargetRow, StoreError> {
             column: "labels",
         })?,
         ssh: ssh(r)?,
+        sql: sql(r)?,
         created_at: row::instant(r, T, "created_at")?,
     })
 }
@@ -66,8 +69,8 @@ impl Tx<'_> {
     pub fn add_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "add a target",
-            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh, sql)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             &[
                 &target.id.to_string(),
                 &target.project.to_string(),
@@ -78,6 +81,7 @@ impl Tx<'_> {
                 &labels(target)?,
                 &row::kept(target.created_at),
                 &ssh_text(target)?,
+                &sql_text(target)?,
             ],
         )
     }
@@ -86,7 +90,7 @@ impl Tx<'_> {
     pub fn change_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "change a target",
-            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6
+            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6, sql = ?7
              WHERE id = ?1",
             &[
                 &target.id.to_string(),
@@ -95,6 +99,7 @@ impl Tx<'_> {
                 &target.platform,
                 &labels(target)?,
                 &ssh_text(target)?,
+                &sql_text(target)?,
             ],
         )
     }
@@ -169,6 +174,16 @@ impl Tx<'_> {
         })
     }
 
+    /// The database of a target, also of one that was removed.
+    pub fn target_sql(&mut self, id: TargetId) -> Result<Option<SqlTarget>, StoreError> {
+        let asked = "SELECT sql FROM targets WHERE id = ?1";
+        let found = self.one("find a target", asked, &[&id.to_string()], sql)?;
+        found.ok_or(StoreError::Corrupt {
+            table: "jobs",
+            column: "target",
+        })
+    }
+
     /// The name and address of a target, also of one that was removed.
     pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
         const T: &str = "targets";
@@ -200,6 +215,23 @@ fn ssh_text(target: &TargetRow) -> Result<String, StoreError> {
     serde_json::to_string(&target.ssh).map_err(|_| StoreError::Corrupt {
         table: "targets",
         column: "ssh",
+    })
+}
+
+fn sql(r: &Row<'_>) -> Result<Option<SqlTarget>, StoreError> {
+    let text: Option<String> = row::get(r, "targets", "sql")?;
+    let read = text.map(|text| serde_json::from_str(&text)).transpose();
+    read.map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "sql",
+    })
+}
+
+fn sql_text(target: &TargetRow) -> Result<Option<String>, StoreError> {
+    let written = target.sql.as_ref().map(serde_json::to_string).transpose();
+    written.map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "sql",
     })
 }
 

@@ -502,6 +502,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         platform: name(),
         labels: std::collections::BTreeMap::new(),
         ssh: SshTarget::default(),
+        sql: None,
         created_at: NOW,
     };
     tx.add_target(&new)?;

@@ -27,7 +27,7 @@ pub enum Document {
     /// `site:`.
     Site(SiteDocument),
     /// `target:`.
-    Target(TargetDocument),
+    Target(Box<TargetDocument>),
     /// `task:`.
     Task {
         /// What it says.
@@ -144,7 +144,7 @@ fn document(source: &str) -> Result<Option<Document>, TemplateError> {
             source: source.to_owned(),
         },
         "site" => Document::Site(SiteDocument::parse(source)?),
-        "target" => Document::Target(TargetDocument::parse(source)?),
+        "target" => Document::Target(Box::new(TargetDocument::parse(source)?)),
         "task" => Document::Task {
             task: Box::new(Task::parse(source)?),
             source: source.to_owned(),

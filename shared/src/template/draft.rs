@@ -51,6 +51,7 @@ pub(super) struct Draft {
     terminal: Option<Spanned<bool>>,
     #[serde(default)]
     retry_safe: bool,
+    read_only: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -63,7 +64,7 @@ struct LimitsDraft {
 
 impl Draft {
     /// What only the bridge's own machine can do is refused for another one.
-    fn local_only(&self) -> Result<(), TemplateError> {
+    fn local_only(&self, executor: Executor) -> Result<(), TemplateError> {
         let memory = self.limits.memory.as_ref().map(|given| given.referenced);
         let processes = self.limits.processes.as_ref().map(|given| given.referenced);
         let run_as = self.run_as.as_ref().map(|given| given.referenced);
@@ -73,8 +74,39 @@ impl Draft {
             ("limits.processes", processes),
         ] {
             if let Some(place) = place {
-                let message =
-                    format!("{name} is for the executor local; over SSH the task's login decides");
+                let elsewhere = match executor {
+                    Executor::Local => return Ok(()),
+                    Executor::Ssh => "over SSH",
+                    Executor::Sql => "on a database",
+                };
+                let message = format!(
+                    "{name} is for the executor local; {elsewhere} the task's login decides"
+                );
+                return Err(TemplateError::at(place, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a database has nothing of is refused for it, and what only a database has for others.
+    fn of_database(&self, executor: Executor) -> Result<(), TemplateError> {
+        if executor != Executor::Sql {
+            return match &self.read_only {
+                Some(given) if given.value => {
+                    let message = "read_only is for the executor sql";
+                    Err(TemplateError::at(given.referenced, message))
+                }
+                Some(_) | None => Ok(()),
+            };
+        }
+        let variable = self.environment.0.first();
+        for (name, place) in [
+            ("environment", variable.map(|(name, _)| name.referenced)),
+            ("directory", self.directory.as_ref().map(|d| d.referenced)),
+            ("ok", self.ok.as_ref().map(|ok| ok.referenced)),
+        ] {
+            if let Some(place) = place {
+                let message = format!("{name} is for commands: a database has none");
                 return Err(TemplateError::at(place, message));
             }
         }
@@ -84,7 +116,7 @@ impl Draft {
     /// Whether its commands get a terminal.
     fn has_terminal(&self, executor: Executor) -> Result<bool, TemplateError> {
         match &self.terminal {
-            Some(terminal) if terminal.value && executor == Executor::Local => {
+            Some(terminal) if terminal.value && executor != Executor::Ssh => {
                 let message = "a terminal is for the executor ssh";
                 Err(TemplateError::at(terminal.referenced, message))
             }
@@ -96,9 +128,8 @@ impl Draft {
     /// The manifest, or the first thing that is wrong.
     pub(super) fn manifest(self) -> Result<Manifest, TemplateError> {
         let executor = executor(&self.executor)?;
-        if executor == Executor::Ssh {
-            self.local_only()?;
-        }
+        self.local_only(executor)?;
+        self.of_database(executor)?;
         let terminal = self.has_terminal(executor)?;
         let name = object_name(self.template)?;
         let places: Vec<_> = self
@@ -167,6 +198,7 @@ impl Draft {
                 .transpose()?,
             terminal,
             retry_safe: self.retry_safe,
+            read_only: self.read_only.is_some_and(|given| given.value),
             inputs,
             secrets,
             steps,
@@ -328,19 +360,20 @@ pub(super) fn input_name(name: Spanned<String>) -> Result<String, TemplateError>
 }
 
 fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {
-    let later = ["telnet", "http", "sql", "file"];
+    let later = ["telnet", "http", "file"];
     match name.value.as_str() {
         "local" => Ok(Executor::Local),
         "ssh" => Ok(Executor::Ssh),
+        "sql" => Ok(Executor::Sql),
         known if later.contains(&known) || known.starts_with("plugin/") => {
             let message = format!(
-                "the executor \"{}\" is not supported by this version, only local and ssh are",
+                "the executor \"{}\" is not supported by this version, only local, ssh and sql are",
                 shown(known)
             );
             Err(TemplateError::at(name.referenced, message))
         }
         unknown => {
-            let hint = suggestion(unknown, ["local", "ssh"]);
+            let hint = suggestion(unknown, ["local", "ssh", "sql"]);
             let message = format!("unknown executor \"{}\"{hint}", shown(unknown));
             Err(TemplateError::at(name.referenced, message))
         }

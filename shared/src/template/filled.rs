@@ -41,7 +41,7 @@ impl StepKind {
                 enter: dialogue.enter,
             }),
             // Their texts are constant: the values stand beside them.
-            Self::Script { .. } | Self::PowerShell(_) => self.clone(),
+            Self::Script { .. } | Self::PowerShell(_) | Self::Sql { .. } => self.clone(),
         }
     }
 }

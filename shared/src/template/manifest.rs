@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::database::parameter;
 use super::dialogue::{Dialogue, check_typed};
 use super::document::{self, TemplateError};
 use super::draft::Draft;
@@ -55,6 +56,9 @@ pub struct Manifest {
     pub terminal: bool,
     /// Whether it does no harm to run it a second time when it is unknown whether it ran.
     pub retry_safe: bool,
+    /// Whether its transaction only reads; of a database only.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub read_only: bool,
 }
 
 /// What carries out the steps of a template.
@@ -65,6 +69,8 @@ pub enum Executor {
     Local,
     /// Commands on the target, over SSH.
     Ssh,
+    /// Statements on the target's database, in one transaction.
+    Sql,
 }
 
 impl Executor {
@@ -73,6 +79,7 @@ impl Executor {
         match self {
             Self::Local => "local",
             Self::Ssh => "ssh",
+            Self::Sql => "sql",
         }
     }
 }
@@ -148,7 +155,8 @@ impl Manifest {
         }
     }
 
-    /// The canonical form: JSON without spaces, keys in a fixed order, every key present.
+    /// The canonical form: JSON without spaces, keys in a fixed order, every key present but `read_only`, which is
+    /// there where it is true: what was signed before there was one has the same form.
     ///
     /// Two files that mean the same have the same form; comments and layout are not part of it.
     pub fn canonical(&self) -> Vec<u8> {
@@ -202,6 +210,9 @@ impl Manifest {
                 }
                 // Their values are data, whatever stands in them.
                 StepKind::Script { .. } | StepKind::PowerShell(_) => {}
+                StepKind::Sql { statement, .. } => {
+                    errors.extend(self.check_parameters(statement, &values));
+                }
                 StepKind::Terminal(dialogue) => {
                     errors.extend(self.check_dialogue(dialogue, &values));
                 }
@@ -240,6 +251,16 @@ impl Manifest {
         Some(input.error(InputCode::Invalid, &why))
     }
 
+    fn check_parameters(&self, statement: &Word, values: &Values) -> Vec<InputError> {
+        let names = statement.names();
+        names
+            .filter_map(|name| {
+                let (input, why) = (self.input(name)?, parameter(name, values).err()?);
+                Some(input.error(InputCode::Invalid, &why.to_string()))
+            })
+            .collect()
+    }
+
     fn check_path(&self, path: &Word, values: &Values) -> Option<InputError> {
         let input = path.names().find_map(|name| self.input(name))?;
         let why = carried_path(path, values).err()?;
@@ -263,6 +284,14 @@ impl Manifest {
             input.error(InputCode::Invalid, why)
         })
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
+const fn is_not(value: &bool) -> bool {
+    !*value
 }
 
 /// The source of [`Manifest::sign_in`].
@@ -493,7 +522,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a\n    script: b",
-            "line 4, column 5: a step has one of run, script, powershell, put, get and terminal",
+            "line 4, column 5: a step has one of run, script, powershell, put, get, terminal and sql",
         ),
         (
             "steps:\n  - run: a | b",

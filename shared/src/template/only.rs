@@ -83,7 +83,7 @@ impl OnlyDraft {
     pub(super) fn only(self, executor: Executor) -> Result<Only, TemplateError> {
         if let (Executor::Local, Some(account)) = (executor, self.accounts.first()) {
             let message =
-                "accounts are those of the executor ssh; run_as is for the executor local";
+                "accounts are those of the executors ssh and sql; run_as is for the executor local";
             return Err(TemplateError::at(account.referenced, message));
         }
         Ok(Only {

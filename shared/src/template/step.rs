@@ -64,6 +64,13 @@ pub enum StepKind {
     Terminal(Dialogue),
     /// A constant script for PowerShell on the target, the inputs its data; over SSH only.
     PowerShell(PowerShell),
+    /// One statement for the target's database.
+    Sql {
+        /// The statement; each placeholder is a parameter of it, as [`prepared`](super::prepared) makes them.
+        statement: Word,
+        /// The most rows that it may return or change; no bound when absent.
+        rows_max: Option<u64>,
+    },
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::character::shown;
+use super::database::{RowsDraft, statement};
 use super::document::{Short, TemplateError};
 use super::draft::{exit_codes, timeout_ms};
 use super::files::{GetDraft, PutDraft};
@@ -30,6 +31,8 @@ pub(super) struct StepDraft {
     terminal: Option<Spanned<Items>>,
     each_wait: Option<Spanned<String>>,
     enter: Option<Spanned<String>>,
+    sql: Option<Spanned<String>>,
+    rows: Option<Spanned<RowsDraft>>,
     when: Option<Spanned<Short<WhenDraft>>>,
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
@@ -73,8 +76,15 @@ impl StepDraft {
         place: Location,
         scope: &mut Scope<'_>,
     ) -> Result<Step, TemplateError> {
-        let is_judged = self.put.is_some() || self.get.is_some() || self.terminal.is_some();
+        let is_judged = self.put.is_some()
+            || self.get.is_some()
+            || self.terminal.is_some()
+            || self.sql.is_some();
         self.check_keys(is_judged)?;
+        if scope.executor == Executor::Sql && self.sql.is_none() {
+            let message = "the executor sql has steps of sql only";
+            return Err(TemplateError::at(place, message));
+        }
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
         let each = (
             self.run,
@@ -83,33 +93,39 @@ impl StepDraft {
             self.put,
             self.get,
             self.terminal,
+            self.sql,
         );
         let kind = match each {
-            (Some(command), None, None, None, None, None) => {
+            (Some(command), None, None, None, None, None, None) => {
                 command_words(&command, self.stdin, when.as_ref(), scope)?
             }
-            (None, Some(script), None, None, None, None) => {
+            (None, Some(script), None, None, None, None, None) => {
                 if let Some(stdin) = self.stdin {
                     let message = "a script is its interpreter's stdin: leave out stdin";
                     return Err(TemplateError::at(stdin.referenced, message));
                 }
                 constant_script(script, scope)?
             }
-            (None, None, Some(text), None, None, None) => powershell::step(text, scope)?,
-            (None, None, None, Some(put), None, None) => {
+            (None, None, Some(text), None, None, None, None) => powershell::step(text, scope)?,
+            (None, None, None, Some(put), None, None, None) => {
                 put.value.step(put.referenced, when.as_ref(), scope)?
             }
-            (None, None, None, None, Some(get), None) => {
+            (None, None, None, None, Some(get), None, None) => {
                 get.value.step(get.referenced, when.as_ref(), scope)?
             }
-            (None, None, None, None, None, Some(items)) => TerminalDraft {
+            (None, None, None, None, None, Some(items), None) => TerminalDraft {
                 items,
                 each_wait: self.each_wait,
                 enter: self.enter,
             }
             .step(when.as_ref(), scope)?,
+            (None, None, None, None, None, None, Some(text)) => {
+                let rows = self.rows.map(|rows| rows.value);
+                statement(&text, rows, when.as_ref(), scope)?
+            }
             _ => {
-                let message = "a step has one of run, script, powershell, put, get and terminal";
+                let message =
+                    "a step has one of run, script, powershell, put, get, terminal and sql";
                 return Err(TemplateError::at(place, message));
             }
         };
@@ -132,8 +148,12 @@ impl StepDraft {
         let ok = self.ok.as_ref().map(|given| given.referenced);
         if let (true, Some(place)) = (is_judged, given(&self.stdin).or(ok)) {
             let message =
-                "put, get and terminal have no stdin and no ok: they succeed or they fail";
+                "put, get, terminal and sql have no stdin and no ok: they succeed or they fail";
             return Err(TemplateError::at(place, message));
+        }
+        if let (Some(rows), None) = (&self.rows, &self.sql) {
+            let message = "rows is for sql";
+            return Err(TemplateError::at(rows.referenced, message));
         }
         match given(&self.each_wait).or_else(|| given(&self.enter)) {
             Some(place) if self.terminal.is_none() => {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::character::shown;
+use super::database::{DatabaseDraft, SqlTarget};
 use super::document::{Entries, TemplateError, read};
 use super::draft::{description, input_name, object_name, title};
 use super::input::{InputCode, InputError, Pattern};
@@ -84,6 +85,8 @@ pub struct TargetDocument {
     pub labels: BTreeMap<String, String>,
     /// How it is reached over SSH.
     pub ssh: SshTarget,
+    /// Its database, where it has one.
+    pub sql: Option<SqlTarget>,
 }
 
 /// A site.
@@ -241,6 +244,10 @@ impl TargetDocument {
             ssh: draft
                 .ssh
                 .map_or_else(|| Ok(SshTarget::default()), SshDraft::ssh)?,
+            sql: draft
+                .sql
+                .map(|sql| sql.value.database(sql.referenced))
+                .transpose()?,
         })
     }
 }
@@ -308,6 +315,7 @@ struct TargetDraft {
     #[serde(default)]
     labels: Entries<Spanned<String>>,
     ssh: Option<SshDraft>,
+    sql: Option<Spanned<DatabaseDraft>>,
 }
 
 #[derive(Deserialize)]

@@ -65,11 +65,10 @@ impl Machine {
     }
 
     async fn credentials(&self) -> Result<()> {
-        let (port, key) = (self.sshd.port(), self.sshd.host_key()?);
+        let target = self.document()?;
         self.hub
             .apply(&format!(
-                "target: machine\nsite: dmz\naddress: 127.0.0.1\n\
-                 ssh: {{ port: {port}, host_keys: [{key:?}], reuse: 60s }}\n---\n\
+                "{target}---\n\
                  credential: root-key\nkind: ssh-key\naccount: root\n---\n\
                  credential: kim-database\nkind: password\naccount: kim\n"
             ))
@@ -79,6 +78,15 @@ impl Machine {
         let text = fs::read_to_string(&key)?;
         fs::remove_file(key)?;
         self.hub.set_credential("root-key", &text).await
+    }
+
+    /// The target's document, which says nothing of databases.
+    fn document(&self) -> Result<String> {
+        let (port, key) = (self.sshd.port(), self.sshd.host_key()?);
+        Ok(format!(
+            "target: machine\nsite: dmz\naddress: 127.0.0.1\n\
+             ssh: {{ port: {port}, host_keys: [{key:?}], reuse: 60s }}\n"
+        ))
     }
 
     async fn documents(&self, library: &BTreeMap<String, (Manifest, String)>) -> Result<()> {
@@ -91,8 +99,10 @@ impl Machine {
             }
             documents +=
                 &format!("task: {name}\ntemplate: {name}\ntargets: {{ names: [machine] }}\n");
-            if manifest.executor == Executor::Ssh {
-                documents += "login: { credential: root-key }\n";
+            match manifest.executor {
+                Executor::Local => {}
+                Executor::Ssh => documents += "login: { credential: root-key }\n",
+                Executor::Sql => documents += "login: { credential: kim-database }\n",
             }
             if !manifest.secrets.is_empty() {
                 documents += "secrets: { login: kim-database }\n";
@@ -136,7 +146,8 @@ impl Machine {
         let postgres = Postgres::start(&self.world).await?;
         for statement in [
             "CREATE ROLE root SUPERUSER LOGIN",
-            "CREATE ROLE kim LOGIN PASSWORD 'Kanari:9\\Vogel'",
+            "CREATE ROLE kim LOGIN CREATEROLE PASSWORD 'Kanari:9\\Vogel'",
+            "CREATE ROLE leaver LOGIN",
             "CREATE DATABASE shop",
         ] {
             postgres.sql(statement)?;
@@ -153,6 +164,12 @@ impl Machine {
             Ok((postgres.sql(count)? == "1").then_some(()))
         })
         .await?;
+        self.hub
+            .apply(&format!(
+                "{}sql: {{ port: {port}, database: shop, tls: 'off' }}\n",
+                self.document()?
+            ))
+            .await?;
         self.known.insert("@socket".to_owned(), socket);
         self.known.insert("@postgres".to_owned(), port);
         for name in ["one.pem", "one.key"] {

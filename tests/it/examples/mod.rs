@@ -113,6 +113,7 @@ fn example_templates_are_listed() -> Result<()> {
         let local = match manifest.executor {
             Executor::Local => " (*local*)",
             Executor::Ssh => "",
+            Executor::Sql => " (*sql*)",
         };
         let group = manifest.tags.first().context("a group")?.clone();
         let line = format!("- [{name}]({name}.yaml): {title}{local}");

@@ -3,6 +3,8 @@
 mod database;
 mod refusals;
 
+pub(crate) use refusals::not_started;
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -236,7 +238,7 @@ async fn story_certificate_from_openbao() -> Result<()> {
     ] {
         signed(&hub, role, &format!("ssh/sign/{role}")).await?;
         hub.apply(&over_ssh(role, role, step)).await?;
-        refusals::not_started(&api, role, words).await?;
+        not_started(&api, role, words).await?;
     }
     given_back(&bao).await?;
     world.passed().await

@@ -13,7 +13,7 @@ use super::{PASSWORD, give, kept, source, sshd};
 use crate::ssh::{add, leases, over_ssh, said, target};
 
 /// Runs a task that must not start, for a reason with these words.
-pub(super) async fn not_started(api: &Api, task: &str, words: &str) -> Result<()> {
+pub(crate) async fn not_started(api: &Api, task: &str, words: &str) -> Result<()> {
     let run = api.run(task).await?;
     let ended = api.end(&run).await?;
     let job = api.job(&run).await?;

@@ -22,8 +22,8 @@ use super::content::{
     receipt, signing_key, trust_document,
 };
 use super::remote::{
-    CONNECTION_CLOSED, LEASE_ENDED, attempt_keys, looking_job, releasing_permit, remote_job,
-    seated_keys, sharing_permit,
+    CONNECTION_CLOSED, LEASE_ENDED, attempt_keys, jobs_elsewhere, releasing_permit, seated_keys,
+    sharing_permit,
 };
 use super::vector::{Vector, encoded, envelope, envelope_fields, framed, hex};
 
@@ -187,18 +187,11 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
             "as little as a job can have",
             plain_job()?,
         )?,
-        hub.vector(
-            "job-ssh",
-            "signed<job>",
-            "on another machine, with an account there",
-            remote_job()?,
-        )?,
-        hub.vector(
-            "job-host-keys",
-            "signed<job>",
-            "only to see which host keys the target shows",
-            looking_job()?,
-        )?,
+    ];
+    for (name, note, job) in jobs_elsewhere()? {
+        all.push(hub.vector(name, "signed<job>", note, job)?);
+    }
+    all.extend([
         hub.vector(
             "permit-refused",
             "signed<permit_refused>",
@@ -230,7 +223,7 @@ pub(super) fn envelopes() -> Result<Vec<Vector>> {
                 ..STATUS
             },
         )?,
-    ];
+    ]);
     all.extend(permits(&hub, &bridge)?);
     all.push(Signer::new(TRUST_KEY)?.vector(
         "trust",

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use steward_shared::action::{Action, HostKeys, Jump, Server, Ssh, TargetRef};
+use steward_shared::action::{Action, Database, HostKeys, Jump, Server, Sql, Ssh, TargetRef};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
 use steward_shared::id::{LeaseId, TargetId};
 use steward_shared::job::{Digest, Job, JobFile};
 use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::template::{
-    Act, ActKind, Alternative, Dialogue, Enter, Expected, Piece, Step, StepKind, Word,
+    Act, ActKind, Alternative, Dialogue, Enter, Expected, Piece, Step, StepKind, Tls, Word,
 };
 use steward_tests::rendered;
 
@@ -18,8 +18,29 @@ use super::content::{
     BRIDGE, CLUSTER, CREDENTIAL, PERMIT, counted, job, plain_job, steps, text, values,
 };
 
+/// Jobs on other machines: a name, what is told of it, the job.
+pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 3]> {
+    Ok([
+        (
+            "job-ssh",
+            "on another machine, with an account there",
+            remote_job()?,
+        ),
+        (
+            "job-host-keys",
+            "only to see which host keys the target shows",
+            looking_job()?,
+        ),
+        (
+            "job-sql",
+            "on a database, with a login that is made for it",
+            database_job()?,
+        ),
+    ])
+}
+
 /// A job on another machine, with an account there.
-pub(super) fn remote_job() -> Result<Job> {
+fn remote_job() -> Result<Job> {
     let full = job()?;
     Ok(rendered(Job {
         login: Some(Login {
@@ -155,9 +176,48 @@ fn dialogue_step() -> Vec<Step> {
 }
 
 /// A job that asks a target for its host keys.
-pub(super) fn looking_job() -> Result<Job> {
+fn looking_job() -> Result<Job> {
     Ok(rendered(Job {
         action: Action::HostKeys(HostKeys { port: 2222 }),
+        ..plain_job()?
+    }))
+}
+
+/// A job on a database, with a login that is made for it.
+fn database_job() -> Result<Job> {
+    let statement = Word {
+        pieces: vec![
+            Piece::Text(text("UPDATE tickets SET owner = ")),
+            Piece::Name(text("path")),
+        ],
+    };
+    let step = |rows_max| Step {
+        kind: StepKind::Sql {
+            statement: statement.clone(),
+            rows_max,
+        },
+        when: None,
+        ok: vec![0],
+        timeout_ms: 5000,
+    };
+    Ok(rendered(Job {
+        login: Some(Login {
+            credential: CREDENTIAL,
+            name: text("shop"),
+            kind: CredentialKind::Database,
+            account: text("app"),
+        }),
+        action: Action::Sql(Sql {
+            steps: vec![step(Some(100)), step(None)],
+            values: values(),
+            database: Database {
+                port: 5432,
+                name: text("shop"),
+                tls: Tls::Verify,
+                authorities: vec![text("-----BEGIN CERTIFICATE-----\n")],
+            },
+            read_only: false,
+        }),
         ..plain_job()?
     }))
 }

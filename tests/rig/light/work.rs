@@ -75,7 +75,8 @@ async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
             | StepKind::Put { .. }
             | StepKind::Get { .. }
             | StepKind::Terminal(_)
-            | StepKind::PowerShell(_) => {
+            | StepKind::PowerShell(_)
+            | StepKind::Sql { .. } => {
                 bail!("a light bridge executes commands only")
             }
         };

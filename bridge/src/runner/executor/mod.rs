@@ -7,9 +7,11 @@
 mod dialogue;
 mod halt;
 mod local;
+mod marks;
 mod output;
 mod plan;
 mod release;
+mod sql;
 mod ssh;
 mod step;
 
@@ -29,6 +31,7 @@ pub use dialogue::Dialogue;
 pub use halt::{Halt, Halted, StopReason};
 pub use local::LocalExecutor;
 pub use output::{Output, OutputError};
+pub use sql::SqlExecutor;
 pub use ssh::SshExecutor;
 
 /// A future behind a pointer, so that executors can be chosen while running.

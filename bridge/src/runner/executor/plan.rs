@@ -83,7 +83,8 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only";
+const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only, and statements are for a \
+                        database";
 
 fn command(
     step: &Step,
@@ -106,7 +107,8 @@ fn command(
         StepKind::Put { .. }
         | StepKind::Get { .. }
         | StepKind::Terminal(_)
-        | StepKind::PowerShell(_) => Err(NOT_HERE.to_owned()),
+        | StepKind::PowerShell(_)
+        | StepKind::Sql { .. } => Err(NOT_HERE.to_owned()),
     }
 }
 

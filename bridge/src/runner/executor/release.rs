@@ -16,6 +16,8 @@ use super::{ExecuteError, Unprepared, Work};
 pub(super) struct Opened {
     /// What proves the account of its login.
     pub(super) login: Option<Secret>,
+    /// The name of that account, where it is known only now.
+    pub(super) account: Option<String>,
     /// The lease of that.
     pub(super) lease: Option<LeaseId>,
     /// What proves the account on the target in between.
@@ -31,6 +33,7 @@ pub(super) struct Opened {
 pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, ExecuteError> {
     let mut opened = Opened {
         login: None,
+        account: None,
         lease: None,
         jump: None,
         secrets: Secrets::default(),
@@ -42,6 +45,7 @@ pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, Execute
         let released = find(work, "", login.credential)?;
         opened.login = Some(open(work, released, key)?);
         opened.lease = Some(released.lease);
+        opened.account = Some(released.account.clone());
     }
     if let Some(login) = work.job.action.jump().and_then(|jump| jump.login.as_ref()) {
         let released = find(work, JUMP, login.credential)?;

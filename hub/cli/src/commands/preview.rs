@@ -86,6 +86,16 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
             }
             (&ssh.steps, &ssh.values)
         }
+        Action::Sql(sql) => {
+            let kind = if sql.read_only {
+                ", which is only read"
+            } else {
+                ""
+            };
+            let name = quoted(&sql.database.name);
+            line(&mut out, &format!("on the database {name}{kind}"));
+            (&sql.steps, &sql.values)
+        }
         Action::HostKeys(_) => {
             line(&mut out, "looks at the host keys");
             return out;
@@ -145,6 +155,15 @@ fn one(out: &mut String, step: &Step, values: &Values) {
             out.push_str("PowerShell\n");
             data(out, values);
             text(out, &script.text);
+        }
+        StepKind::Sql {
+            statement,
+            rows_max,
+        } => {
+            let most = rows_max.map_or_else(String::new, |most| format!(", {most} rows at most"));
+            writeln!(out, "a statement{most}").unwrap_or_default();
+            data(out, values);
+            text(out, &blanks(statement, str::to_owned));
         }
         StepKind::Put { file, to, mode } => {
             let (file, to) = (argument(file), argument(to));

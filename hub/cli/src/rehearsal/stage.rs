@@ -223,6 +223,9 @@ impl Stage<'_> {
                 Ok((vec![format!("gets {from} as {name}")], Rendered::Get(from)))
             }
             StepKind::Terminal(_) => Err("it is a dialogue".to_owned()),
+            StepKind::Sql { .. } => {
+                Err("a statement is tried on a database: --live TARGET".to_owned())
+            }
         }
     }
 

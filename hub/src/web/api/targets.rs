@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use steward_shared::limits::{HOST_AUTHORITIES_MAX, HOST_KEYS_MAX, SOURCES_MAX};
 use steward_shared::template::{
-    OLDER_ALGORITHMS, SshTarget, Way, algorithm, host_key, reuse, source,
+    OLDER_ALGORITHMS, SqlTarget, SshTarget, Tls, Way, algorithm, authority, database, host_key,
+    reuse, source,
 };
 use utoipa::ToSchema;
 
@@ -51,6 +52,7 @@ pub struct Target {
     platform: String,
     labels: BTreeMap<String, String>,
     ssh: TargetSsh,
+    sql: Option<TargetSql>,
     created_at: String,
 }
 
@@ -78,6 +80,42 @@ pub struct TargetSsh {
     reuse_seconds: u64,
     /// The target through which it is reached.
     jump: Option<TargetJump>,
+}
+
+/// The database of a target.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSql {
+    /// The TCP port.
+    #[serde(default = "sql_port")]
+    port: u16,
+    /// Its name.
+    database: String,
+    /// `verify` where the server proves who it is, or `off`.
+    #[serde(default = "sql_tls")]
+    tls: String,
+    /// The authorities under which its certificate is believed, PEM.
+    #[serde(default)]
+    authorities: Vec<String>,
+}
+
+fn sql_port() -> u16 {
+    5432
+}
+
+fn sql_tls() -> String {
+    Tls::Verify.to_string()
+}
+
+impl From<SqlTarget> for TargetSql {
+    fn from(sql: SqlTarget) -> Self {
+        Self {
+            port: sql.port,
+            database: sql.database,
+            tls: sql.tls.to_string(),
+            authorities: sql.authorities,
+        }
+    }
 }
 
 /// The way to a target through another one.
@@ -133,6 +171,7 @@ pub struct TargetRequest {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     ssh: Option<TargetSsh>,
+    sql: Option<TargetSql>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -164,6 +203,7 @@ impl From<TargetRow> for Target {
             platform: row.platform,
             labels: row.labels,
             ssh: row.ssh.into(),
+            sql: row.sql.map(TargetSql::from),
             created_at: row.created_at.to_string(),
         }
     }
@@ -317,6 +357,7 @@ pub(crate) async fn add_target(
             .ssh
             .as_ref()
             .map_or_else(|| Ok(SshTarget::default()), ssh)?,
+        sql: new.sql.as_ref().map(sql).transpose()?,
     };
     let row = app
         .flow
@@ -371,6 +412,27 @@ fn ssh(given: &TargetSsh) -> Result<SshTarget, FlowError> {
                 credential: way.credential.clone(),
             })
         }),
+    })
+}
+
+fn sql(given: &TargetSql) -> Result<SqlTarget, FlowError> {
+    if given.port == 0 {
+        return Err(FlowError::invalid("sql.port", "a port is 1 to 65535"));
+    }
+    let tls = match given.tls.as_str() {
+        "verify" => Tls::Verify,
+        "off" => Tls::Off,
+        _ => return Err(FlowError::invalid("sql.tls", "tls is verify or off")),
+    };
+    let authorities = given.authorities.iter().map(|pem| authority(pem));
+    Ok(SqlTarget {
+        port: given.port,
+        database: database(&given.database)
+            .map_err(|rule| FlowError::invalid("sql.database", rule))?,
+        tls,
+        authorities: authorities
+            .collect::<Result<_, _>>()
+            .map_err(|rule| FlowError::invalid("sql.authorities", rule))?,
     })
 }
 

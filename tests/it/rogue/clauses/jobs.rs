@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use steward_shared::action::{Action, HostKeys, Jump, Local, Server, Ssh, TargetRef};
+use steward_shared::action::{
+    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef,
+};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::id::{CredentialId, TargetId};
 use steward_shared::job::Job;
-use steward_shared::template::{Piece, Step, StepKind, Word};
+use steward_shared::template::{Piece, Step, StepKind, Tls, Word};
 
 fn step(kind: StepKind) -> Step {
     Step {
@@ -73,6 +75,28 @@ pub(super) fn ssh(job: &mut Job, change: impl FnOnce(&mut Ssh)) {
     change(&mut action);
     job.login = Some(login(CredentialKind::SshKey, "deploy"));
     job.action = Action::Ssh(action);
+}
+
+/// A job on a database that this policy allows, but for what is changed.
+pub(super) fn sql(job: &mut Job, change: impl FnOnce(&mut Sql)) {
+    let mut action = Sql {
+        steps: vec![step(StepKind::Sql {
+            statement: word("SELECT 1"),
+            rows_max: None,
+        })],
+        values: BTreeMap::new(),
+        database: Database {
+            port: 5432,
+            name: "shop".to_owned(),
+            tls: Tls::Verify,
+            authorities: Vec::new(),
+        },
+        read_only: true,
+    };
+    change(&mut action);
+    job.target.address = "192.0.2.5".to_owned();
+    job.login = Some(login(CredentialKind::Password, "app"));
+    job.action = Action::Sql(action);
 }
 
 fn server(port: u16) -> Server {
@@ -270,5 +294,48 @@ pub(super) const JOBS: &[(&str, Change)] = &[
     ("login", |job| {
         ssh(job, |_| ());
         job.login = None;
+    }),
+    ("policy.sql.targets", |job| {
+        sql(job, |action| action.database.port = 5433)
+    }),
+    ("policy.sql.targets", |job| {
+        sql(job, |_| ());
+        job.target.address = "127.0.0.1".to_owned();
+    }),
+    ("policy.sql.databases", |job| {
+        sql(job, |action| action.database.name = "Shop".to_owned())
+    }),
+    ("target", |job| {
+        sql(job, |action| action.database.name = String::new())
+    }),
+    ("policy.sql.plain", |job| {
+        sql(job, |action| action.database.tls = Tls::Off)
+    }),
+    ("policy.sql.credentials", |job| {
+        sql(job, |_| ());
+        job.login = Some(login(CredentialKind::Database, "app"));
+    }),
+    ("policy.sql.accounts", |job| {
+        sql(job, |_| ());
+        job.login = Some(login(CredentialKind::Password, "postgres"));
+    }),
+    ("policy.sql.read_only", |job| {
+        sql(job, |action| action.read_only = false)
+    }),
+    ("policy.sql.secrets", |job| {
+        sql(job, |_| ());
+        secret(job);
+    }),
+    ("login", |job| {
+        sql(job, |_| ());
+        job.login = None;
+    }),
+    ("policy.local.binaries", |job| {
+        sql(job, |_| ());
+        let Action::Sql(action) = &job.action else {
+            return;
+        };
+        let steps = action.steps.clone();
+        local(job, steps, |_| ());
     }),
 ];

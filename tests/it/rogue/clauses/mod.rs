@@ -12,14 +12,14 @@ use steward_shared::frame::{ReceiptEvent, ToBridge};
 use steward_shared::job::Job;
 use steward_tests::{Bridge, Hub, Wish, World, rendered, run_of};
 
-use self::jobs::{Change, JOBS, local, run, ssh};
+use self::jobs::{Change, JOBS, local, run, sql, ssh};
 use super::hub::{Rogue, encoded};
 
 fn policy() -> Result<String> {
     let me = Account::current()?.name;
     Ok(format!(
         "version = 1
-executors = [\"local\", \"ssh\"]
+executors = [\"local\", \"ssh\", \"sql\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 600
 concurrent = 16
@@ -37,6 +37,12 @@ credentials = [\"ssh-key\"]
 accounts = [\"deploy\"]
 jumps = [\"127.0.0.9:22\"]
 files = [\"get\"]
+[sql]
+targets = [\"192.0.2.0/24:5432\"]
+databases = [\"shop\"]
+credentials = [\"password\"]
+accounts = [\"app\"]
+read_only = true
 [templates]
 names = [\"rogue\"]
 ",
@@ -46,8 +52,8 @@ names = [\"rogue\"]
 
 /// Policies that are another in one place, under which nothing is run; and the clause that says so.
 const POLICIES: &[(&str, &str, &str)] = &[
-    ("policy.executors", "\"local\", \"ssh\"", "\"ssh\""),
-    ("policy.executors", "[\"local\", \"ssh\"]", "[]"),
+    ("policy.executors", "\"local\", \"ssh\", \"sql\"", "\"ssh\""),
+    ("policy.executors", "[\"local\", \"ssh\", \"sql\"]", "[]"),
     (
         "policy.projects",
         "projects = [\"default\"]",
@@ -78,12 +84,28 @@ const BROKEN: &[(&str, &str)] = &[
     ("max_runtime = \"1m\"", "max_runtime = \"soon\""),
     ("max_output = \"1MiB\"", "max_output = \"0B\""),
     ("\"ssh-key\"", "\"key\""),
+    ("read_only = true", "read_only = true\nterminal = true"),
     ("tier = 0", "tier = 1"),
     ("tier = 0", "tier = 2"),
     ("approvals = 0", "approvals = 1"),
     ("127.0.0.0/8:22", "127.0.0.0/8"),
     ("names = [\"rogue\"]", "signatures = 0"),
     ("names = [\"rogue\"]", "authors = \"allowed_signers\""),
+];
+
+/// What `check` says of the policy.
+const SENTENCES: &[&str] = &[
+    "Jobs of default are taken.",
+    "The hub's signature is enough",
+    "There they start /usr/bin/uname, /usr/bin/true (only as it is now known).",
+    "They may not bring scripts",
+    "Over SSH they reach 127.0.0.0/8:22, nas-1.example.org:22.",
+    "They may bring files from there.",
+    "For databases they reach 192.0.2.0/24:5432.",
+    "There they use shop.",
+    "Databases let them in as app.",
+    "They may not reach databases without TLS",
+    "They may not change what is in databases.",
 ];
 
 fn look(job: &mut Job) {
@@ -124,14 +146,7 @@ async fn runs(rogue: &mut Rogue) -> Result<()> {
 async fn explained(world: &World, hub: &Hub, bridge: &Bridge) -> Result<()> {
     prints(
         &bridge.operator(&["check"]).await?.succeeded()?.stdout,
-        &[
-            "Jobs of default are taken.",
-            "The hub's signature is enough",
-            "There they start /usr/bin/uname, /usr/bin/true (only as it is now known).",
-            "They may not bring scripts",
-            "Over SSH they reach 127.0.0.0/8:22, nas-1.example.org:22.",
-            "They may bring files from there.",
-        ],
+        SENTENCES,
     )?;
     hub.apply(&run_of("rogue", "dmz", "", "id")).await?;
     hub.cli(&["run", "rogue"]).await?.exited(3)?;
@@ -193,6 +208,15 @@ async fn explained(world: &World, hub: &Hub, bridge: &Bridge) -> Result<()> {
     Ok(())
 }
 
+/// A policy without sections for other machines reaches none; the clauses that say so.
+async fn no_sections(rogue: &mut Rogue) -> Result<[String; 2]> {
+    let (ssh, _) = refused(rogue, |job| ssh(job, |_| ())).await?;
+    ensure!(ssh == "policy.ssh", "{ssh}");
+    let (sql, _) = refused(rogue, |job| sql(job, |_| ())).await?;
+    ensure!(sql == "policy.sql", "{sql}");
+    Ok([ssh, sql])
+}
+
 /// Each clause keeps out what it is there for, under its own name, whatever the hub has signed; and what is no policy
 /// keeps out everything.
 #[tokio::test(flavor = "multi_thread")]
@@ -235,9 +259,7 @@ async fn policy_clauses() -> Result<()> {
     }
     let without_ssh = good.split_once("[ssh]").context("no section")?.0;
     fs::write(bridge.policy_file(), without_ssh)?;
-    let (clause, _) = refused(&mut rogue, |job| ssh(job, |_| ())).await?;
-    ensure!(clause == "policy.ssh", "{clause}");
-    clauses.insert(clause);
+    clauses.extend(no_sections(&mut rogue).await?);
     for (from, to) in BROKEN {
         ensure!(good.contains(from), "{from}");
         fs::write(bridge.policy_file(), good.replacen(from, to, 1))?;
@@ -261,7 +283,7 @@ async fn policy_clauses() -> Result<()> {
     println!(
         "policy_clauses: {} jobs and {} policies, {} clauses: {clauses:?}",
         JOBS.len(),
-        POLICIES.len() + BROKEN.len() + 3,
+        POLICIES.len() + BROKEN.len() + 4,
         clauses.len()
     );
     ensure!(JOBS.len() + POLICIES.len() >= 40, "{}", JOBS.len());

@@ -10,7 +10,6 @@ mod host;
 mod known;
 mod learn;
 mod login;
-mod marks;
 mod pool;
 mod session;
 mod signal;
@@ -43,13 +42,13 @@ use tokio::time::timeout;
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Leases, Output, Unprepared, Work,
     local::halted,
+    marks::Marks,
     release::{Opened, opened},
 };
 use crate::limits::{SSH_COMING_WITHIN, SSH_CONNECT_WITHIN, SSH_SESSION_WITHIN};
 use crate::runner::files::Files;
 use carry::Carrier;
 use host::Connection;
-use marks::Marks;
 use pool::{Found, Pool, Promise, Seat, SignedIn};
 use steps::{Line, Place, steps};
 
@@ -223,6 +222,7 @@ impl SshExecutor {
             lease,
             jump,
             secrets,
+            ..
         } = opened(work, ready.opening())?;
         let planned = remote::plan(work.job, action, Some(&secrets))
             .map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
@@ -418,7 +418,9 @@ impl Executor for SshExecutor {
                     }
                     ended
                 }
-                Action::Local(_) => Err(ExecuteError::NotStarted("not a job over SSH".to_owned())),
+                Action::Local(_) | Action::Sql(_) => {
+                    Err(ExecuteError::NotStarted("not a job over SSH".to_owned()))
+                }
             }
         })
     }

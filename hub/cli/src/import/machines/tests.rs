@@ -9,7 +9,7 @@ use super::{ansible, csv};
 fn targets(imported: &Imported) -> Vec<TargetDocument> {
     let documents = parse_documents(&imported.yaml).unwrap();
     let targets = documents.into_iter().map(|document| match document {
-        Document::Target(target) => target,
+        Document::Target(target) => *target,
         other => panic!("{other:?}"),
     });
     targets.collect()
