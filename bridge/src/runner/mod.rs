@@ -440,10 +440,9 @@ fn executors(
         move |source| RunnerError::Executor { path, source }
     };
     let (work, marks) = (folder.join("work"), folder.join("remote"));
-    let commits = folder.join("commits");
     let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
     let ssh = SshExecutor::open(&marks, closing, files).map_err(failed(&marks))?;
-    let sql = SqlExecutor::open(&commits).map_err(failed(&commits))?;
+    let sql = SqlExecutor::open(folder).map_err(failed(folder))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
         .with(ActionKind::Ssh, ssh)

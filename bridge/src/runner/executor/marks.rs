@@ -39,6 +39,15 @@ impl Marks {
         written.await.map_err(io::Error::other)?
     }
 
+    /// Whether an attempt has a mark.
+    pub(super) fn has(&self, attempt: AttemptId) -> bool {
+        match fs::symlink_metadata(self.file(attempt)) {
+            Ok(_) => true,
+            // One that cannot be looked for may be there.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Takes an attempt's mark away; whether it had one.
     pub(super) fn take(&self, attempt: AttemptId) -> bool {
         match fs::remove_file(self.file(attempt)) {
@@ -63,7 +72,7 @@ mod tests {
         let path = folder.path().join("marks");
         let marks = Marks::open(&path).unwrap();
         marks.set(one).await.unwrap();
-        assert!(!marks.take(other));
+        assert!(!marks.take(other) && marks.has(one) && !marks.has(other));
         let after_restart = Marks::open(&path).unwrap();
         assert!(after_restart.take(one) && !after_restart.take(one));
         fs::remove_dir(&path).unwrap();

@@ -122,6 +122,11 @@ pub trait Executor: Send + Sync {
         halt: &'a mut Halt,
     ) -> BoxFuture<'a, Result<End, ExecuteError>>;
 
+    /// After a restart: whether an attempt of the runner before is known to have been this executor's, and no other's.
+    fn has_run(&self, _attempt: AttemptId) -> bool {
+        false
+    }
+
     /// After a restart: ends what an attempt of the runner before may have left. True when it is
     /// proven that nothing is left; `rebooted` is whether this machine was started anew since.
     fn recover(&self, attempt: AttemptId, rebooted: bool) -> BoxFuture<'_, bool>;
@@ -168,11 +173,16 @@ impl Executors {
     /// After a restart: has every executor end what is left of an attempt. True when it is proven that
     /// nothing is left.
     pub async fn recover(&self, attempt: AttemptId, rebooted: bool) -> bool {
-        let mut dead = true;
+        let (mut dead, mut known) = (true, None);
         for executor in self.0.values() {
-            dead &= executor.recover(attempt, rebooted).await;
+            let its = executor.has_run(attempt);
+            let gone = executor.recover(attempt, rebooted).await;
+            if its {
+                known = Some(gone);
+            }
+            dead &= gone;
         }
-        dead
+        known.unwrap_or(dead)
     }
 
     /// The kinds that this bridge can do, as its Hello names them.

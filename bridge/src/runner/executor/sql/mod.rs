@@ -41,8 +41,10 @@ use transaction::{Course, Failed, Transaction};
 /// Runs statements on the databases of targets.
 #[derive(Debug)]
 pub struct SqlExecutor {
-    /// Attempts whose transactions may have been committed.
-    marks: Marks,
+    /// Attempts whose transactions have begun.
+    begun: Marks,
+    /// Those among them that may have been committed.
+    committing: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
     /// Those that have ended, as long as their ends may not be written down yet.
     ended: Mutex<Vec<(Instant, AttemptId)>>,
@@ -61,13 +63,14 @@ impl std::fmt::Debug for Ready {
 }
 
 impl SqlExecutor {
-    /// One that keeps its marks in this folder.
+    /// One that keeps its marks in folders of this one.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When those cannot be made.
     pub fn open(folder: &Path) -> io::Result<Self> {
         Ok(Self {
-            marks: Marks::open(folder)?,
+            begun: Marks::open(&folder.join("transactions"))?,
+            committing: Marks::open(&folder.join("commits"))?,
             ready: Mutex::default(),
             ended: Mutex::default(),
         })
@@ -141,6 +144,9 @@ impl SqlExecutor {
                 0,
             ));
         }
+        let marked = self.begun.set(work.job.attempt).await;
+        marked
+            .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
         let job = (work.job.attempt, action.read_only);
         self.transact((reached, backend), &planned, job, output, halt)
             .await
@@ -160,7 +166,7 @@ impl SqlExecutor {
             output,
             course: &mut course,
         };
-        let marked = (&self.marks, attempt);
+        let marked = (&self.committing, attempt);
         let done = tokio::select! {
             biased;
             done = transaction.run(planned, read_only, marked) => Ok(done),
@@ -366,7 +372,8 @@ impl Executor for SqlExecutor {
         self.ended().retain(|(ended, attempt)| {
             let is_kept = now.duration_since(*ended) < SQL_MARK_BEYOND_END;
             if !is_kept {
-                self.marks.take(*attempt);
+                self.begun.take(*attempt);
+                self.committing.take(*attempt);
             }
             is_kept
         });
@@ -390,8 +397,14 @@ impl Executor for SqlExecutor {
         })
     }
 
+    fn has_run(&self, attempt: AttemptId) -> bool {
+        self.begun.has(attempt)
+    }
+
     /// What was under way has been rolled back with its connection, unless its COMMIT may have been sent.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(!self.marks.take(attempt)))
+        // The mark stays until the end is surely in the journal, as in [`Self::execute`].
+        self.ended().push((Instant::now(), attempt));
+        Box::pin(std::future::ready(!self.committing.has(attempt)))
     }
 }
