@@ -111,6 +111,9 @@ impl Flow {
     }
 }
 
+const SAYS_THE_SAME: &str =
+    "says the same and is retired: publish it by its name and version, or change the file";
+
 /// Saves a template as the document says: what became of it, and the version that says so now.
 ///
 /// # Errors
@@ -134,6 +137,12 @@ pub(super) fn put(
     let published = tx.template(name, None)?.map_or(0, |row| row.version);
     // One that is older than what is published was left behind: to say the same again is a new version.
     let same = tx.template_that_is(name, &sha256)?;
+    let is_published = |row: &TemplateRow| row.state == TemplateState::Published;
+    if !same.as_ref().is_some_and(is_published)
+        && let Some(retired) = tx.retired_template_that_is(name, &sha256)?
+    {
+        return Err(conflict(&retired, SAYS_THE_SAME));
+    }
     if let Some(same) = same.filter(|same| same.version >= published) {
         return match same.state {
             TemplateState::Draft if !saving.draft => {
@@ -143,10 +152,7 @@ pub(super) fn put(
             TemplateState::Draft | TemplateState::Published => {
                 Ok((applied(Applying::Unchanged), same))
             }
-            TemplateState::Retired => Err(conflict(
-                &same,
-                "says the same and is retired: publish it by its name and version, or change the file",
-            )),
+            TemplateState::Retired => Err(conflict(&same, SAYS_THE_SAME)),
         };
     }
     let before = tx.newest_template(name)?.map_or(0, |row| row.version);
@@ -394,12 +400,16 @@ mod tests {
         );
         told(save(&hub, "uptime", false).await, "retired");
         told(save(&hub, "uptime", true).await, "retired");
+        // Nor where another one has been published since.
+        save(&hub, "uname", false).await.unwrap();
+        told(save(&hub, "uptime", false).await, "retired");
         let again = hub.flow.publish_template(USER, ("watch", 1), "").await;
         assert_eq!(again.unwrap().retired_because, None);
         run(&hub).await.unwrap();
         let wanted = [
             "template.published",
             "template.retired",
+            "template.published",
             "template.published",
         ];
         assert_eq!(actions(&hub).await, wanted);

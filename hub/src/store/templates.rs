@@ -231,6 +231,30 @@ impl Tx<'_> {
         self.one("find a template", &sql, &[&name], template)
     }
 
+    /// The newest version of a template that is retired.
+    pub fn newest_retired_template(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name = ?1 AND t.state = 'retired' ORDER BY t.version DESC LIMIT 1"
+        );
+        self.one("find a template", &sql, &[&name], template)
+    }
+
+    /// The retired versions of a template with this canonical form, by its SHA-256: the newest of them.
+    pub fn retired_template_that_is(
+        &mut self,
+        name: &str,
+        sha256: &str,
+    ) -> Result<Option<TemplateRow>, StoreError> {
+        let sql = format!(
+            "{TEMPLATES} WHERE t.name = ?1 AND t.sha256 = ?2 AND t.state = 'retired'
+             ORDER BY t.version DESC LIMIT 1"
+        );
+        self.one("find a template", &sql, &[&name, &sha256], template)
+    }
+
     /// The newest version of a template with this canonical form, by its SHA-256, whatever its state.
     pub fn template_that_is(
         &mut self,

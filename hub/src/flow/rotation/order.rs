@@ -138,7 +138,7 @@ fn login(
 fn template_of(tx: &mut Tx<'_>, named: &TemplateName) -> Result<TemplateRow, FlowError> {
     match find_template(tx, &named.name, named.version) {
         Err(FlowError::Conflict { .. }) => tx
-            .newest_template(&named.name)?
+            .newest_retired_template(&named.name)?
             .ok_or_else(|| FlowError::missing("template", &named.name)),
         found => found,
     }
