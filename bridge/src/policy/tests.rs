@@ -167,7 +167,7 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
             Some("policy.ssh.targets"),
         ),
         (
-            bare.replace("[\"local\", \"ssh\"]", "[\"local\"]"),
+            bare.replace("[\"local\", \"ssh\", \"sql\"]", "[\"local\"]"),
             Some("policy.executors"),
         ),
         (

@@ -165,6 +165,22 @@ async fn sql_takes_secrets_and_logins_of_their_own() -> Result<()> {
         stdout == "{\"shown\":\"[masked]\",\"length\":\"17\",\"account\":\"api\"}\n",
         "{stdout}"
     );
+    // What the server says of a value that it does not take, it says with the value: none of it is passed on.
+    let long = "Kranich7".repeat(190);
+    hub.set_credential("token", &long).await?;
+    let steps = "  - sql: SELECT {{ key }}::int\n";
+    hub.apply(&(task("quoted", "secrets: [key]\n", steps) + "secrets: { key: token }\n"))
+        .await?;
+    let run = api.run("quoted").await?;
+    api.end(&run).await?;
+    let job = api.job(&run).await?;
+    let stderr = printed_whole(&api, &run, "stderr").await?;
+    for text in [&job.to_string(), &stderr] {
+        ensure!(
+            text.contains("22P02") && !text.contains("Kranich"),
+            "{text}"
+        );
+    }
     server.sql("CREATE ROLE maker LOGIN CREATEROLE PASSWORD 'maker makes'; GRANT app TO maker")?;
     let port = server.port().to_string();
     let more = [

@@ -223,7 +223,15 @@ fn verdict(
         Ok(()) => return Ok((Outcome::Succeeded(0), String::new())),
         Err(failed) => failed,
     };
-    if let (Failed::Lost(why), true) = (&failed, course.is_committing) {
+    if course.is_committing && !matches!(failed, Failed::Server(_)) {
+        let why = match &failed {
+            Failed::Lost(why) | Failed::Said(why) => why.as_str(),
+            Failed::Ended
+            | Failed::Output(_)
+            | Failed::Rows(_)
+            | Failed::Server(_)
+            | Failed::TimedOut => "it could not be waited for",
+        };
         let why = format!(
             "COMMIT was sent, and its answer is not there: nobody here knows whether the transaction was committed: \
              {why}"
@@ -406,5 +414,33 @@ impl Executor for SqlExecutor {
         // The mark stays until the end is surely in the journal, as in [`Self::execute`].
         self.ended().push((Instant::now(), attempt));
         Box::pin(std::future::ready(!self.committing.has(attempt)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the server's own word counts once COMMIT is on its way.
+    #[test]
+    fn commit_without_an_answer_is_unknown_whatever_else_went_wrong() {
+        let course = Course {
+            is_committing: true,
+            ..Course::default()
+        };
+        let outcome = |failed| verdict(Err(failed), &course, None).unwrap().0;
+        for failed in [
+            Failed::Ended,
+            Failed::Lost("reset".to_owned()),
+            Failed::Said("a message has more than 16 MiB".to_owned()),
+            Failed::TimedOut,
+        ] {
+            assert_eq!(outcome(failed), Outcome::Unknown);
+        }
+        let refused = outcome(Failed::Server(wire::Told::default()));
+        assert_eq!(refused, Outcome::Exited(REFUSED));
+        let before = Course::default();
+        let said = verdict(Err(Failed::Said(String::new())), &before, None);
+        assert_eq!(said.unwrap().0, Outcome::Exited(REFUSED));
     }
 }

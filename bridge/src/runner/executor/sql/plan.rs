@@ -16,6 +16,8 @@ pub(super) struct Planned {
     pub(super) text: String,
     /// What stands for `$1`, `$2` …
     pub(super) parameters: Vec<Secret>,
+    /// Whether one of them is a secret, or its account.
+    pub(super) has_secret: bool,
     /// The most rows that it may return or change.
     pub(super) rows_max: Option<u64>,
     /// The longest it may take.
@@ -49,11 +51,14 @@ pub(super) fn plan(job: &Job, action: &Sql, secrets: &Secrets) -> Result<Vec<Pla
         if text.contains('\0') {
             return Err(told("the statement has a NUL".to_owned()));
         }
+        let has_secret =
+            statement.has_secret(job.secrets.iter().map(|secret| secret.name.as_str()));
         let given = parameters(&names, &values, secrets);
         planned.push(Planned {
             number,
             text,
             parameters: given.map_err(|why| told(why.to_string()))?,
+            has_secret,
             rows_max: *rows_max,
             timeout: Some(step.timeout_ms)
                 .filter(|ms| *ms > 0)

@@ -29,7 +29,9 @@ pub(super) struct Course {
     /// COMMIT may have been sent.
     pub(super) is_committing: bool,
     /// What the server has said against it.
-    refused: Option<Told>,
+    pub(super) refused: Option<Told>,
+    /// A statement has had a secret, and what the server says may hold a part of it.
+    pub(super) has_secret: bool,
 }
 
 /// Why a transaction was not committed.
@@ -122,7 +124,7 @@ impl Transaction<'_> {
     pub(super) async fn committed(&mut self) -> Result<(), Failed> {
         self.wire.send().await?;
         loop {
-            match Heard::of(self.wire.receive().await?) {
+            match self.heard().await? {
                 Heard::Done(body) if body.tag()? == "COMMIT" => return Ok(()),
                 // It ends the connection, and need not say what has become of the transaction.
                 Heard::Refused(told) if told.is_fatal() => {
@@ -143,6 +145,16 @@ impl Transaction<'_> {
         }
     }
 
+    /// What the server says next, in its own words only where no secret can be among them.
+    async fn heard(&mut self) -> io::Result<Heard> {
+        let heard = Heard::of(self.wire.receive().await?);
+        Ok(if self.course.has_secret {
+            heard.hushed()
+        } else {
+            heard
+        })
+    }
+
     /// A statement of the bridge's own.
     async fn plain(&mut self, statement: &str) -> Result<(), Failed> {
         frontend::query(statement, &mut self.wire.unsent)?;
@@ -152,6 +164,7 @@ impl Transaction<'_> {
 
     /// Runs one step.
     async fn step(&mut self, planned: &Planned) -> Result<(), Failed> {
+        self.course.has_secret |= planned.has_secret;
         let began = Instant::now();
         let longest = planned.timeout.unwrap_or(Duration::MAX);
         let asked = self.ask(planned);
@@ -215,7 +228,7 @@ impl Transaction<'_> {
                 self.add(Stream::Stdout, &lines).await?;
                 lines.clear();
             }
-            match Heard::of(self.wire.receive().await?) {
+            match self.heard().await? {
                 Heard::Columns(body) => columns = Columns::of(&body)?,
                 Heard::Copy => {
                     let why = "a statement that copies a stream is not for a step";

@@ -143,6 +143,22 @@ impl Heard {
     }
 }
 
+impl Heard {
+    /// The same without the server's words: it repeats values in them, and parts of values.
+    pub(super) fn hushed(self) -> Self {
+        match self {
+            Self::Notice(told) => Self::Notice(told.hushed()),
+            Self::Refused(told) => Self::Refused(told.hushed()),
+            other @ (Self::Columns(_)
+            | Self::Copy
+            | Self::Done(_)
+            | Self::Nothing
+            | Self::Ready(_)
+            | Self::Row(_)) => other,
+        }
+    }
+}
+
 /// What a server has told of an error, or besides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -172,6 +188,15 @@ impl Told {
             }
         }
         told
+    }
+
+    fn hushed(self) -> Self {
+        Self {
+            message: "what the server says is left out, because a secret may be in it".to_owned(),
+            detail: String::new(),
+            hint: String::new(),
+            ..self
+        }
     }
 
     /// Whether the connection ends with it.
