@@ -66,7 +66,7 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 pub const SCRIPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Units of UTF-16 of a text for PowerShell: with what goes before it, it fits the 8,191 characters that cmd.exe takes.
-pub const POWERSHELL_UNITS_MAX: usize = 2_300;
+pub const POWERSHELL_UNITS_MAX: usize = 2_200;
 
 /// Bytes of a template's YAML.
 pub const TEMPLATE_BYTES_MAX: usize = 128 * 1024;

@@ -88,6 +88,8 @@ impl Api {
             .https_only(true)
             .no_proxy()
             .connect_timeout(Duration::from_secs(10))
+            // The hub closes a connection that asks nothing for half a minute, perhaps just when it would.
+            .pool_idle_timeout(Duration::from_secs(15))
             .build()?;
         Ok(Self {
             http,

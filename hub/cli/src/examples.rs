@@ -90,6 +90,9 @@ const TEMPLATES: &[&str] = files![
     "upgrade-package-dnf",
     "user-info",
     "verify-archive",
+    "windows-disk-free",
+    "windows-restart-service",
+    "windows-set-password",
 ];
 
 const TASKS: &[&str] = files![

@@ -125,19 +125,27 @@ impl Draft {
         }
     }
 
+    /// The first key that is for shells of POSIX only.
+    fn posix(&self, terminal: bool) -> Option<&'static str> {
+        [
+            ("environment", !self.environment.0.is_empty()),
+            ("directory", self.directory.is_some()),
+            ("terminal", terminal),
+        ]
+        .into_iter()
+        .find_map(|(key, given)| given.then_some(key))
+    }
+
     /// The manifest, or the first thing that is wrong.
     pub(super) fn manifest(self) -> Result<Manifest, TemplateError> {
         let executor = executor(&self.executor)?;
         self.local_only(executor)?;
         self.of_database(executor)?;
         let terminal = self.has_terminal(executor)?;
+        let posix = self.posix(terminal);
         let name = object_name(self.template)?;
-        let places: Vec<_> = self
-            .inputs
-            .0
-            .iter()
-            .map(|(name, _)| name.referenced)
-            .collect();
+        let names = self.inputs.0.iter();
+        let places: Vec<_> = names.map(|(name, _)| name.referenced).collect();
         let inputs = inputs(self.inputs)?;
         let secret_places: Vec<_> = self.secrets.iter().map(|name| name.referenced).collect();
         let secrets = secrets(self.secrets, &inputs)?;
@@ -147,13 +155,7 @@ impl Draft {
             inputs: &inputs,
             secrets: &secrets,
             ok: &ok,
-            posix: [
-                ("environment", !self.environment.0.is_empty()),
-                ("directory", self.directory.is_some()),
-                ("terminal", terminal),
-            ]
-            .into_iter()
-            .find_map(|(key, given)| given.then_some(key)),
+            posix,
             used: BTreeSet::new(),
         };
         if self.steps.value.is_empty() {

@@ -57,12 +57,13 @@ impl PowerShellProgram {
 const PRELUDE: &str = "\
 $ErrorActionPreference='Stop';$ProgressPreference='SilentlyContinue'
 try{[Console]::OutputEncoding=New-Object Text.UTF8Encoding $false}catch{}
-$inputs=@{};$target=@{};$n=-1
+$inputs=New-Object Collections.Hashtable ([StringComparer]::OrdinalIgnoreCase);$target=@{};$n=-1;$e=0
 foreach($l in $input){$w=\"$l\".Split(' ');if($n -lt 0){$n=[int]$w[0];continue}
+if($w[0] -eq 'end'){$e=1;continue}
 $v=[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($w[2]))
-if($w[0] -eq 'boolean'){$v=$v -eq 'true'}elseif($w[0] -eq 'integer'){$v=[long]$v}
+if($w[0] -eq 'none'){$v=$null}elseif($w[0] -eq 'boolean'){$v=$v -eq 'true'}elseif($w[0] -eq 'integer'){$v=[long]$v}
 if($w[1].StartsWith('target.')){$target[$w[1].Substring(7)]=$v}else{$inputs[$w[1]]=$v};$n--}
-if($n -ne 0){exit 126}
+if($n -ne 0 -or $e -ne 1){exit 126}
 ";
 
 impl PowerShell {
@@ -75,8 +76,8 @@ impl PowerShell {
         format!("{program} -NoProfile -NonInteractive -OutputFormat Text -EncodedCommand {encoded}")
     }
 
-    /// What it reads: how many values come, then a line for each that there is. `None` where one of them is a secret
-    /// and secrets are not known here.
+    /// What it reads: how many values come, a line for each, and the end, without which a value could have been cut.
+    /// `None` where one of them is a secret and secrets are not known here.
     ///
     /// # Errors
     /// [`RenderError::Missing`] for a name that the job does not have.
@@ -98,8 +99,9 @@ impl PowerShell {
                     )
                 }
                 (false, _, Some(value)) => (kind(value), Secret::from(value.to_string())),
-                // An input that may be left out was: the text finds nothing under its name.
-                (false, _, None) if is_input(name) => continue,
+                // An input that may be left out was. Its name is there all the same: what is not, PowerShell may take
+                // for something that the table itself has, such as its count.
+                (false, _, None) if is_input(name) => ("none", Secret::new(Vec::new())),
                 (false, _, None) => return Err(RenderError::Missing { name: name.clone() }),
             };
             lines.push((kind, name, value));
@@ -110,7 +112,7 @@ impl PowerShell {
             .map(|(_, name, value)| 16 + name.len() + encoded(value.expose().len()))
             .sum();
         // Reserved before: what grows leaves copies behind.
-        let mut bytes = Vec::with_capacity(16 + room);
+        let mut bytes = Vec::with_capacity(32 + room);
         bytes.extend_from_slice(format!("{}\n", lines.len()).as_bytes());
         for (kind, name, value) in &lines {
             bytes.extend_from_slice(format!("{kind} {name} ").as_bytes());
@@ -121,6 +123,7 @@ impl PowerShell {
             debug_assert_eq!(written.ok(), Some(place.len()));
             bytes.push(b'\n');
         }
+        bytes.extend_from_slice(b"end\n");
         Ok(Some(Secret::new(bytes)))
     }
 }
@@ -182,6 +185,14 @@ pub(super) fn step(
                 ));
             }
         } else if scope.is_secret(&name) {
+            if text
+                .to_ascii_lowercase()
+                .contains(&format!("$inputs.{name}.account"))
+            {
+                return refused(format!(
+                    "PowerShell reads a secret and not its account: give the account of {name} as an input"
+                ));
+            }
             scope.used.insert(name.clone());
         } else {
             scope.input(&name, place)?;
@@ -282,6 +293,11 @@ mod tests {
                 "$inputs.service",
                 "the input \"force\" is not used",
             ),
+            (
+                "executor: ssh\n",
+                "$inputs.token.Account",
+                "not its account",
+            ),
         ] {
             let refused = saved(head, text).unwrap_err();
             assert!(refused.contains(why), "{refused}");
@@ -319,7 +335,7 @@ mod tests {
         };
         assert_eq!(
             input(&values),
-            "3\ntext service c3Bvb2xlcg==\ntext token cw==\ntext target.name bmFzLTE=\n"
+            "4\ntext service c3Bvb2xlcg==\nnone force \ntext token cw==\ntext target.name bmFzLTE=\nend\n"
         );
         values.insert("force".to_owned(), Value::Boolean(true));
         assert!(input(&values).contains("\nboolean force dHJ1ZQ==\n"));
@@ -343,7 +359,7 @@ mod tests {
             let input = script.input(&values, (&[], None)).unwrap().unwrap();
             let input = std::str::from_utf8(input.expose()).unwrap();
             let lines: Vec<Vec<&str>> = input.lines().map(|line| line.split(' ').collect()).collect();
-            prop_assert_eq!(lines.len(), 3);
+            prop_assert_eq!(lines.len(), 4);
             prop_assert_eq!(STANDARD.decode(lines[1][2]).unwrap(), value.into_bytes());
             prop_assert_eq!(STANDARD.decode(lines[2][2]).unwrap(), number.to_string().into_bytes());
             prop_assert!(line.bytes().all(|b| b.is_ascii_alphanumeric() || b" -+/=".contains(&b)));

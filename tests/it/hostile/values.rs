@@ -43,6 +43,59 @@ pub(super) fn known(canary: &str) -> Result<Vec<Hostile>> {
     Ok(all)
 }
 
+/// What stands before and after a command.
+const AROUND: [(&str, &str); 25] = [
+    ("", ""),
+    ("'", "'"),
+    ("\"", "\""),
+    ("'\"'\"'", ""),
+    ("\\'", "'"),
+    ("\\\"", "\\"),
+    ("\\", "\\\\"),
+    ("\u{2018}", "\u{2019}"),
+    ("\u{201a}", "\u{201b}"),
+    ("{{ a1 }}", "[#a1#]"),
+    ("${IFS}", "$9"),
+    ("-", "--"),
+    ("/x/", "/"),
+    ("a@b ", "%s%n"),
+    ("é😀\u{a0}", "\u{202e}"),
+    ("~", "*?[a-z]"),
+    ("$'\\x27", "'"),
+    ("EOF\n", "\nEOF"),
+    ("\u{1b}[2J", "\u{7}"),
+    ("\u{4}\u{3}\u{15}", "\u{7f}"),
+    ("\u{16}\u{1c}", "\u{85}\u{2028}\u{2029}"),
+    ("# ", "\\"),
+    ("\"$(", ")\""),
+    ("@'\n", "\n'@"),
+    ("`\"`n", "`0"),
+];
+
+/// Values of the types, and what is nearly one.
+const PLAIN: [&str; 20] = [
+    "0",
+    "-1",
+    "007",
+    "1e3",
+    "0x10",
+    "1.50",
+    "-0.5",
+    "+1",
+    "1_000",
+    "٣",
+    "root",
+    "web-1",
+    "a.b",
+    "sshd@1.service",
+    "/",
+    "/etc/passwd",
+    "/a/../b",
+    "/a b",
+    "//x",
+    "a:b",
+];
+
 /// All values: those, and pieces that end what stands around them with commands that would leave a trace.
 pub(super) fn all(canary: &str) -> Result<Vec<String>> {
     let mut values: Vec<String> = known(canary)?.into_iter().map(|one| one.value).collect();
@@ -67,57 +120,8 @@ pub(super) fn all(canary: &str) -> Result<Vec<String>> {
         format!("%00{touch}"),
         format!("!{touch}"),
     ];
-    let around = [
-        ("", ""),
-        ("'", "'"),
-        ("\"", "\""),
-        ("'\"'\"'", ""),
-        ("\\'", "'"),
-        ("\\\"", "\\"),
-        ("\\", "\\\\"),
-        ("\u{2018}", "\u{2019}"),
-        ("\u{201a}", "\u{201b}"),
-        ("{{ a1 }}", "[#a1#]"),
-        ("${IFS}", "$9"),
-        ("-", "--"),
-        ("/x/", "/"),
-        ("a@b ", "%s%n"),
-        ("é😀\u{a0}", "\u{202e}"),
-        ("~", "*?[a-z]"),
-        ("$'\\x27", "'"),
-        ("EOF\n", "\nEOF"),
-        ("\u{1b}[2J", "\u{7}"),
-        ("\u{4}\u{3}\u{15}", "\u{7f}"),
-        ("\u{16}\u{1c}", "\u{85}\u{2028}\u{2029}"),
-        ("# ", "\\"),
-        ("\"$(", ")\""),
-        ("@'\n", "\n'@"),
-        ("`\"`n", "`0"),
-    ];
-    let plain = [
-        "0",
-        "-1",
-        "007",
-        "1e3",
-        "0x10",
-        "1.50",
-        "-0.5",
-        "+1",
-        "1_000",
-        "٣",
-        "root",
-        "web-1",
-        "a.b",
-        "sshd@1.service",
-        "/",
-        "/etc/passwd",
-        "/a/../b",
-        "/a b",
-        "//x",
-        "a:b",
-    ];
-    values.extend(plain.map(str::to_owned));
-    for (before, after) in around {
+    values.extend(PLAIN.map(str::to_owned));
+    for (before, after) in AROUND {
         values.extend(commands.iter().map(|one| format!("{before}{one}{after}")));
     }
     let mut seen = BTreeSet::new();

@@ -116,7 +116,7 @@ impl Way {
 fn typed(printed: &str) -> Result<Vec<String>> {
     let lines = printed.lines().filter_map(|line| {
         let hex = line.trim_end().strip_prefix("got ")?;
-        hex.strip_suffix(" end").or(hex.strip_suffix("end"))
+        hex.strip_suffix(" end").or_else(|| hex.strip_suffix("end"))
     });
     let text = |hex: &str| {
         let pairs: Result<Vec<u8>> = hex
@@ -157,7 +157,7 @@ fn read(printed: &str) -> Result<Vec<String>> {
         "{text}"
     );
     let count: usize = next()?.parse()?;
-    let values = lines.map(|line| {
+    let values = lines.by_ref().take(count).map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let [_, _, value] = words.as_slice() else {
             anyhow::bail!("{line}");
@@ -166,5 +166,6 @@ fn read(printed: &str) -> Result<Vec<String>> {
     });
     let values: Vec<String> = values.collect::<Result<_>>()?;
     ensure!(values.len() == count, "{count} values: {values:?}");
+    ensure!(lines.next() == Some("end"), "no end: {values:?}");
     Ok(values)
 }

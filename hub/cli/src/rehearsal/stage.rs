@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use steward_shared::template::{
-    Dialogue, Manifest, Step, StepKind, Value, Values, argv, carried_path, quoted,
+    Dialogue, Manifest, PowerShell, Step, StepKind, Value, Values, argv, carried_path, quoted,
 };
 
 use super::blanks::Blanks;
@@ -117,6 +117,28 @@ impl Outcome {
     }
 }
 
+/// A text for PowerShell, and what it reads.
+fn powershell(script: &PowerShell, names: &Values) -> (Vec<String>, Rendered) {
+    let given = script.names.iter();
+    let given = given.filter_map(|name| Some((name.clone(), names.get(name)?)));
+    let variables: BTreeMap<String, String> = given
+        .map(|(name, value)| (name, value.to_string()))
+        .collect();
+    let words = vec![script.program.as_str().to_owned()];
+    let mut ran = words.clone();
+    let with = |(name, value)| format!("with {name}={value}");
+    ran.extend(variables.iter().map(with));
+    let stdin = script.text.clone().into_bytes();
+    (
+        ran,
+        Rendered::Command {
+            words,
+            stdin,
+            variables,
+        },
+    )
+}
+
 impl Stage<'_> {
     fn step(&self, step: &Step, recorded: Option<&Recorded>) -> Result<Outcome, Mistake> {
         if let StepKind::Terminal(dialogue) = &step.kind {
@@ -193,26 +215,7 @@ impl Stage<'_> {
                     },
                 ))
             }
-            StepKind::PowerShell(script) => {
-                let given = script.names.iter();
-                let given = given.filter_map(|name| Some((name.clone(), names.get(name)?)));
-                let variables: BTreeMap<String, String> = given
-                    .map(|(name, value)| (name, value.to_string()))
-                    .collect();
-                let words = vec![script.program.as_str().to_owned()];
-                let mut ran = words.clone();
-                let with = |(name, value)| format!("with {name}={value}");
-                ran.extend(variables.iter().map(with));
-                let stdin = script.text.clone().into_bytes();
-                Ok((
-                    ran,
-                    Rendered::Command {
-                        words,
-                        stdin,
-                        variables,
-                    },
-                ))
-            }
+            StepKind::PowerShell(script) => Ok(powershell(script, names)),
             StepKind::Put { file, to, .. } => {
                 let file = file.render_text(names).map_err(|why| why.to_string())?;
                 let to = carried_path(to, names)?;
