@@ -79,7 +79,7 @@ impl<'a> From<&'a Job> for Parts<'a> {
 impl Rendered {
     /// What these parts come to.
     pub fn of(parts: Parts<'_>) -> Self {
-        let (steps, action) = filled(parts.action, parts.target);
+        let (steps, action) = filled(parts.action, parts.target, parts.secrets);
         Self {
             project: parts.project.to_owned(),
             template: parts.template.clone(),
@@ -111,10 +111,10 @@ impl Rendered {
 /// No other bytes that are hashed anywhere begin like this.
 const LABEL: &[u8] = b"steward/rendered/v1\0";
 
-fn filled(action: &Action, target: &TargetRef) -> (Vec<u16>, Action) {
+fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u16>, Action) {
     match action {
         Action::Local(local) => {
-            let (numbers, steps) = running(&local.steps, &local.values, target);
+            let (numbers, steps) = running(&local.steps, &local.values, (target, secrets));
             let local = Local {
                 steps,
                 ..local.clone()
@@ -122,7 +122,7 @@ fn filled(action: &Action, target: &TargetRef) -> (Vec<u16>, Action) {
             (numbers, Action::Local(local))
         }
         Action::Ssh(ssh) => {
-            let (numbers, steps) = running(&ssh.steps, &ssh.values, target);
+            let (numbers, steps) = running(&ssh.steps, &ssh.values, (target, secrets));
             let ssh = Ssh {
                 steps,
                 ..ssh.clone()
@@ -130,7 +130,7 @@ fn filled(action: &Action, target: &TargetRef) -> (Vec<u16>, Action) {
             (numbers, Action::Ssh(ssh))
         }
         Action::Sql(sql) => {
-            let (numbers, steps) = running(&sql.steps, &sql.values, target);
+            let (numbers, steps) = running(&sql.steps, &sql.values, (target, secrets));
             let sql = Sql {
                 steps,
                 ..sql.clone()
@@ -141,7 +141,11 @@ fn filled(action: &Action, target: &TargetRef) -> (Vec<u16>, Action) {
     }
 }
 
-fn running(steps: &[Step], values: &Values, target: &TargetRef) -> (Vec<u16>, Vec<Step>) {
+fn running(
+    steps: &[Step],
+    values: &Values,
+    (target, secrets): (&TargetRef, &[JobSecret]),
+) -> (Vec<u16>, Vec<Step>) {
     let mut names = values.clone();
     for (name, value) in [
         ("target.address", &target.address),
@@ -149,9 +153,16 @@ fn running(steps: &[Step], values: &Values, target: &TargetRef) -> (Vec<u16>, Ve
     ] {
         names.insert(name.to_owned(), Value::Text(value.clone()));
     }
-    (0..)
+    let kept: Vec<(u16, &Step)> = (0..)
         .zip(steps)
         .filter(|(_, step)| step.when.as_ref().is_none_or(|when| when.holds(&names)))
+        .collect();
+    // A secret is a blank, also where there is a value of its name: the bridge puts the secret in.
+    for secret in secrets {
+        names.remove(&secret.name);
+        names.remove(&format!("{}.account", secret.name));
+    }
+    kept.into_iter()
         .map(|(number, step)| (number, step.filled(&names)))
         .unzip()
 }
@@ -274,6 +285,18 @@ mod tests {
         assert_eq!(
             hash,
             "8504ecc1fc88d1aaa61a60a97d2278147a295f501c1cd29f6100d9a5742520ab"
+        );
+    }
+
+    #[test]
+    fn value_never_stands_where_a_secret_does() {
+        let mut case = Case::new();
+        let harmless = Value::Text("harmless".to_owned());
+        case.ssh().values.insert("token".to_owned(), harmless);
+        let json = serde_json::to_string(&case.rendered()).unwrap();
+        assert!(
+            json.contains(r#"{"Text":"nas-1:"},{"Name":"token"}"#),
+            "{json}"
         );
     }
 

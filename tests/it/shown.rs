@@ -1,8 +1,12 @@
 //! What is shown before a run is what runs, or nothing does.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use steward_tests::{Hub, World, until};
+use steward_tests::{Hub, Sshd, World, until};
+
+use super::ssh::{add, target};
 
 /// Two targets, a template with a value, a secret and a step that is passed over, and its task.
 async fn ready(hub: &Hub) -> Result<()> {
@@ -145,5 +149,61 @@ async fn what_has_changed_since_it_was_shown_does_not_run() -> Result<()> {
         jobs[1].to_string().contains("changed since it was shown"),
         "{jobs:?}"
     );
+    // To run it again is to look at it again.
+    hub.cli(&["runs", "rerun", run, "--failed"])
+        .await?
+        .exited(2)?
+        .says(&["--dry-run"])?;
+    world.passed().await
+}
+
+/// Two files, whose hashes stand in another order than the steps that put them: what is shown is what is offered.
+#[tokio::test]
+async fn files_are_shown_as_they_are_offered() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let _bridge = hub.dmz().await?;
+    let sshd = Sshd::start(&world, "sshd", "").await?;
+    target(&hub, &sshd).await?;
+    add(&hub, "root-key", "ssh-key", "root").await?;
+    let key = fs::read_to_string(sshd.key("login")?)?;
+    hub.set_credential("root-key", &key).await?;
+    let mut files = Vec::new();
+    for (name, content) in [("one", "1"), ("two", "2")] {
+        let path = world.path(name);
+        fs::write(&path, content)?;
+        let put = hub
+            .cli(&["artifacts", "put", &world.at(name), "-o", "name"])
+            .await?
+            .succeeded()?;
+        files.push(put.stdout.trim().to_owned());
+    }
+    files.sort();
+    files.reverse();
+    let steps: String = (0..2)
+        .map(|at| {
+            format!(
+                "  - put: {{ file: f{at}, to: {} }}\n",
+                world.at(&format!("put-{at}"))
+            )
+        })
+        .collect();
+    hub.apply(&format!(
+        "template: two\nexecutor: ssh\ninputs: {{ f0: {{ type: file }}, f1: {{ type: file }} }}\nsteps:\n{steps}---\n\
+         task: two\ntemplate: two\nlogin: {{ credential: root-key }}\ntargets: {{ names: [machine] }}\n"
+    ))
+    .await?;
+    let inputs = json!({ "f0": files[0], "f1": files[1] });
+    let api = hub.api()?;
+    let preview = api
+        .post("runs/preview", &json!({ "task": "two", "inputs": inputs }))
+        .await?
+        .json()?;
+    let body = json!({ "task": "two", "inputs": inputs, "rendered": preview["sha256"] });
+    let run = api.make("runs", &body).await?;
+    let ended = api
+        .end(run["code"].as_str().context("a run has a code")?)
+        .await?;
+    ensure!(ended["state"] == "succeeded", "{ended}");
     world.passed().await
 }

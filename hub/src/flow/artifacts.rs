@@ -366,6 +366,8 @@ pub(super) fn wanted(
             });
         }
     }
+    // As a run's files are kept: what is shown before is in the order of what runs.
+    files.sort_by_key(|file| file.sha256);
     Ok(files)
 }
 

@@ -108,6 +108,7 @@ fn text(tx: &mut Tx<'_>, kind: &str, name: &str) -> Result<Option<String>, FlowE
                     "platform": row.platform,
                     "labels": row.labels,
                     "ssh": row.ssh,
+                    "sql": row.sql,
                 });
                 serde_json::to_string_pretty(&shown).ok()
             }

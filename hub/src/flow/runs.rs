@@ -304,6 +304,10 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
         let wanted =
             |state: JobState| !failed || (state.is_final() && state != JobState::Succeeded);
         for job in jobs.iter().filter(|job| wanted(job.state)) {
+            if job.rendered.is_some() {
+                let why = "it was held to what it was shown to be: look at it again (--dry-run), and ask for it by its hash";
+                return Err(FlowError::invalid("run", why));
+            }
             targets.push(tx.target_shown(job.target)?.0);
         }
     }

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
-use steward_shared::action::Action;
+use steward_shared::action::{Action, Server, Sql, Ssh};
+use steward_shared::credential::{JobSecret, Login};
 use steward_shared::job::Digest;
 use steward_shared::merkle;
 use steward_shared::rendered::Rendered;
 use steward_shared::template::{
-    Act, ActKind, Expected, Piece, Step, StepKind, Values, Word, quoted,
+    Act, ActKind, Expected, Piece, Step, StepKind, Tls, Values, Word, quoted,
 };
 
 use super::Desk;
@@ -32,6 +33,9 @@ pub(crate) async fn preview(desk: &Desk<'_>, body: &Value) -> Result<Exit, Error
         let hash: Digest = hash.parse().map_err(|_| GARBLED)?;
         hashes.push(hash);
         let Some(rendered) = job.get("rendered").filter(|one| !one.is_null()) else {
+            let target = job.get("target").and_then(Value::as_str).ok_or(GARBLED)?;
+            let line = format!("{} is not shown: sha256 {hash}\n", clean(target));
+            desk.screen.print(&line)?;
             continue;
         };
         let rendered: Rendered = serde_json::from_value(rendered.clone()).map_err(|_| GARBLED)?;
@@ -70,6 +74,22 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
         None => String::new(),
     };
     let mut out = format!("{} at {}{whose}\n", target.name, target.address);
+    let template = &rendered.template;
+    let (limits, seconds) = (&rendered.limits, rendered.runtime_ms / 1000);
+    line(
+        &mut out,
+        &format!(
+            "{} version {}, for {seconds} s and {} bytes of output at most",
+            template.name, template.version, limits.output_bytes
+        ),
+    );
+    for secret in &rendered.secrets {
+        let JobSecret { name, of, kind, .. } = secret;
+        line(
+            &mut out,
+            &format!("«{name}» is the credential {of} ({kind})"),
+        );
+    }
     let (steps, values) = match &rendered.action {
         Action::Local(local) => {
             around(&mut out, local.directory.as_deref(), &local.environment);
@@ -79,21 +99,11 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
             (&local.steps, &local.values)
         }
         Action::Ssh(ssh) => {
-            around(&mut out, ssh.directory.as_deref(), &ssh.environment);
-            if let Some(jump) = &ssh.jump {
-                let name = &jump.target.name;
-                line(&mut out, &format!("through {name}"));
-            }
+            over_ssh(&mut out, ssh);
             (&ssh.steps, &ssh.values)
         }
         Action::Sql(sql) => {
-            let kind = if sql.read_only {
-                ", which is only read"
-            } else {
-                ""
-            };
-            let name = quoted(&sql.database.name);
-            line(&mut out, &format!("on the database {name}{kind}"));
+            on_database(&mut out, sql);
             (&sql.steps, &sql.values)
         }
         Action::HostKeys(_) => {
@@ -110,16 +120,68 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
     out + "\n"
 }
 
+/// How a target is reached over SSH.
+fn over_ssh(out: &mut String, ssh: &Ssh) {
+    around(out, ssh.directory.as_deref(), &ssh.environment);
+    line(out, &place("over SSH", &ssh.server));
+    if let Some(jump) = &ssh.jump {
+        let through = format!("through {} at {}", jump.target.name, jump.target.address);
+        line(out, &place(&through, &jump.server));
+        if let Some(login) = &jump.login {
+            let Login {
+                account,
+                name,
+                kind,
+                ..
+            } = login;
+            line(out, &format!("there as {account} ({name}, {kind})"));
+        }
+    }
+    if ssh.terminal {
+        line(out, "each command with a terminal");
+    }
+}
+
+/// Which database it is, and how it is reached.
+fn on_database(out: &mut String, sql: &Sql) {
+    let kind = if sql.read_only {
+        ", which is only read"
+    } else {
+        ""
+    };
+    let (name, port) = (argument_text(&sql.database.name), sql.database.port);
+    let tls = match sql.database.tls {
+        Tls::Off => "without TLS",
+        Tls::Verify => "with TLS",
+    };
+    line(
+        out,
+        &format!("on the database {name}, port {port}, {tls}{kind}"),
+    );
+}
+
+/// How a server is reached, and what it is known by.
+fn place(how: &str, server: &Server) -> String {
+    let keys = server.host_keys.len() + server.host_authorities.len();
+    let older = joined(server.algorithms.iter().cloned(), ", ");
+    let older = if older.is_empty() {
+        String::new()
+    } else {
+        format!(", with {older} too")
+    };
+    format!("{how}, port {}, known by {keys} keys{older}", server.port)
+}
+
 fn around(
     out: &mut String,
     directory: Option<&str>,
     environment: &std::collections::BTreeMap<String, String>,
 ) {
     if let Some(directory) = directory {
-        line(out, &format!("in {}", quoted(directory)));
+        line(out, &format!("in {}", argument_text(directory)));
     }
     for (name, value) in environment {
-        line(out, &format!("with {name}={}", quoted(value)));
+        line(out, &format!("with {name}={}", argument_text(value)));
     }
 }
 
@@ -128,9 +190,37 @@ fn line(out: &mut String, text: &str) {
 }
 
 fn text(out: &mut String, text: &str) {
-    for one in text.lines() {
+    for one in text.trim_end_matches('\n').split('\n') {
         line(out, &format!("| {one}"));
     }
+}
+
+/// A text in which nothing is more than it says: no control character but a line break, and no sign that begins or
+/// ends a blank.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' => c.to_string(),
+            '«' | '»' => c.escape_unicode().to_string(),
+            c if c.is_control() => c.escape_default().to_string(),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+/// A text within one line.
+fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\\n")
+}
+
+/// A text as one word of one line.
+fn argument_text(text: &str) -> String {
+    let is_strange = |c: char| c.is_control() || "«»".contains(c);
+    if !text.contains(is_strange) {
+        return quoted(text);
+    }
+    let escaped = text.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("$'{}'", one_line(&escaped))
 }
 
 fn one(out: &mut String, step: &Step, values: &Values) {
@@ -139,22 +229,22 @@ fn one(out: &mut String, step: &Step, values: &Values) {
             let words: Vec<String> = words.iter().map(argument).collect();
             writeln!(out, "{}", words.join(" ")).unwrap_or_default();
             if let Some(stdin) = stdin {
-                text(out, &blanks(stdin, str::to_owned));
+                text(out, &blanks(stdin, plain));
             }
         }
         StepKind::Script {
             interpreter,
             text: body,
         } => {
-            let words: Vec<String> = interpreter.iter().map(|word| quoted(word)).collect();
+            let words: Vec<String> = interpreter.iter().map(|word| argument_text(word)).collect();
             writeln!(out, "{}", words.join(" ")).unwrap_or_default();
             data(out, values);
-            text(out, body);
+            text(out, &plain(body));
         }
         StepKind::PowerShell(script) => {
-            out.push_str("PowerShell\n");
+            writeln!(out, "PowerShell, by {}", script.program.as_str()).unwrap_or_default();
             data(out, values);
-            text(out, &script.text);
+            text(out, &plain(&script.text));
         }
         StepKind::Sql {
             statement,
@@ -163,7 +253,7 @@ fn one(out: &mut String, step: &Step, values: &Values) {
             let most = rows_max.map_or_else(String::new, |most| format!(", {most} rows at most"));
             writeln!(out, "a statement{most}").unwrap_or_default();
             data(out, values);
-            text(out, &blanks(statement, str::to_owned));
+            text(out, &blanks(statement, plain));
         }
         StepKind::Put { file, to, mode } => {
             let (file, to) = (argument(file), argument(to));
@@ -185,7 +275,10 @@ fn one(out: &mut String, step: &Step, values: &Values) {
 /// The inputs beside a constant text.
 fn data(out: &mut String, values: &Values) {
     for (name, value) in values {
-        line(out, &format!("{name}={}", quoted(&value.to_string())));
+        line(
+            out,
+            &format!("{name}={}", argument_text(&value.to_string())),
+        );
     }
 }
 
@@ -205,7 +298,7 @@ fn said(act: &Act) -> String {
         } => {
             let expected = alternatives.iter().map(|one| match &one.expected {
                 Expected::Glob(parts) => glob(parts),
-                Expected::Regex(regex) => format!("the pattern {}", quoted(regex)),
+                Expected::Regex(regex) => format!("the pattern {}", argument_text(regex)),
             });
             let mut shown = format!("{place}  waits for {}", joined(expected, " or "));
             if !refuse.is_empty() {
@@ -222,15 +315,15 @@ fn joined(parts: impl Iterator<Item = String>, with: &str) -> String {
 }
 
 fn glob(parts: &[Word]) -> String {
-    joined(parts.iter().map(|part| blanks(part, str::to_owned)), "*")
+    joined(parts.iter().map(|part| blanks(part, one_line)), "*")
 }
 
-/// A word as a shell would take it; a blank stands bare, as no text in it does.
+/// A word as a shell would take it, in one line. A blank stands bare, and nothing else looks like one.
 fn argument(word: &Word) -> String {
     if word.pieces.is_empty() {
         return quoted("");
     }
-    blanks(word, quoted)
+    blanks(word, argument_text)
 }
 
 fn blanks(word: &Word, shown: impl Fn(&str) -> String) -> String {
@@ -241,4 +334,32 @@ fn blanks(word: &Word, shown: impl Fn(&str) -> String) -> String {
             Piece::Name(name) => format!("«{name}»"),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_looks_like_another_line_or_like_a_blank() {
+        let text = |text: &str| Word {
+            pieces: vec![Piece::Text(text.to_owned())],
+        };
+        let forged = "hello\n  2  id «password»\n     sha256 00";
+        let shown = argument(&text(forged));
+        assert_eq!(
+            shown,
+            r"$'hello\n  2  id \u{ab}password\u{bb}\n     sha256 00'"
+        );
+        assert_eq!(argument(&text("it's $HOME\\")), quoted("it's $HOME\\"));
+        let blank = Word {
+            pieces: vec![Piece::Name("token".to_owned())],
+        };
+        assert_eq!(argument(&blank), "«token»");
+        let mut out = String::new();
+        super::text(&mut out, &blanks(&text(forged), plain));
+        assert!(out.lines().all(|line| line.starts_with("     | ")), "{out}");
+        assert!(!out.contains('«'), "{out}");
+        assert_eq!(blanks(&text("a\nb\u{1b}"), one_line), r"a\nb\u{1b}");
+    }
 }

@@ -148,26 +148,38 @@ impl Inventory {
             .iter()
             .filter(|(_, group)| !BUILT_IN.contains(group))
             .map(|(_, group)| (plain(group), "member".to_owned()));
+        let of = |name: &str, older: &str| {
+            variables
+                .get(name)
+                .or_else(|| variables.get(older))
+                .cloned()
+        };
         Some(Machine {
             line: host.line,
             name: target,
             site: None,
-            address: variables
-                .get("ansible_host")
-                .cloned()
-                .unwrap_or_else(|| name.to_owned()),
+            address: of("ansible_host", "ansible_ssh_host").unwrap_or_else(|| name.to_owned()),
             platform: None,
-            port: variables.get("ansible_port").cloned(),
+            port: of("ansible_port", "ansible_ssh_port"),
             host_keys: Vec::new(),
             labels: labels.collect(),
         })
     }
 }
 
+/// The variables that say how a host is reached, and their older names.
+const TAKEN: [&str; 5] = [
+    "ansible_connection",
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_host",
+    "ansible_ssh_port",
+];
+
 /// Says what is not taken over of a host's variables. No value is shown: some are passwords.
 fn told(variables: &Variables, remark: &mut impl FnMut(RemarkKind, String)) {
     for name in variables.keys() {
-        if ["ansible_host", "ansible_port", "ansible_connection"].contains(&name.as_str()) {
+        if TAKEN.contains(&name.as_str()) {
             continue;
         }
         let secret = ["pass", "secret", "token", "key_passphrase"];
@@ -177,7 +189,9 @@ fn told(variables: &Variables, remark: &mut impl FnMut(RemarkKind, String)) {
             );
             remark(RemarkKind::Unsafe, text);
         } else if name.starts_with("ansible_") {
-            let text = format!("{name} is left out: whose account is used the task's login says");
+            let text = format!(
+                "{name} is left out: whose account is used, and through what, the task and the target say"
+            );
             remark(RemarkKind::Changed, text);
         } else {
             remark(

@@ -10,7 +10,10 @@ fn targets(imported: &Imported) -> Vec<TargetDocument> {
     let documents = parse_documents(&imported.yaml).unwrap();
     let targets = documents.into_iter().map(|document| match document {
         Document::Target(target) => *target,
-        other => panic!("{other:?}"),
+        other @ (Document::Credential { .. }
+        | Document::Site(_)
+        | Document::Task { .. }
+        | Document::Template { .. }) => panic!("{other:?}"),
     });
     targets.collect()
 }
@@ -65,7 +68,7 @@ fn table_that_is_none_is_refused_as_a_whole() {
 }
 
 const INI: &str = "; what runs where
-mail.example.com ansible_port=2202 # the old one
+mail.example.com ansible_ssh_port=2202 # the old one
 [web_servers]
 web[01:03].example.com ansible_user=deploy
 [db]

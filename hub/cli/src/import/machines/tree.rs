@@ -82,7 +82,11 @@ fn variables(value: &Value, remarks: &mut Vec<Remark>, of: &str) -> Variables {
             for (name, value) in map {
                 let text = match value {
                     Value::String(text) => text.clone(),
-                    other => other.to_string(),
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::Array(_)
+                    | Value::Object(_) => value.to_string(),
                 };
                 all.insert(name.clone(), text);
             }
