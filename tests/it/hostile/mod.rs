@@ -8,9 +8,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
+use steward_shared::id::RunId;
 use steward_shared::template::{Document, Manifest, parse_documents};
-use steward_tests::{Hub, Sshd, World, report};
+use steward_tests::{Answer, Api, Hub, Sshd, World, report};
 
 use crate::ssh::{add, printed_whole};
 use ways::{TYPES, Way};
@@ -77,6 +79,20 @@ struct Count {
     refused: usize,
 }
 
+/// Asks for a run as clients do: under a key, and once more where the connection has gone away, which one that is kept
+/// open may do at any time.
+async fn ask(api: &Api, body: &Value) -> Result<Answer> {
+    let key = RunId::random().to_string();
+    let request = || {
+        let request = api.request(Method::POST, "runs");
+        api.send(request.header("Idempotency-Key", &key).json(body))
+    };
+    match request().await {
+        Ok(answer) => Ok(answer),
+        Err(_) => request().await,
+    }
+}
+
 /// Sends every value of a type on one way: what is taken arrives to the byte, what is not is refused by the hub before
 /// anything is sent, with the whole template where nothing of the type could be safe.
 async fn send(hub: &Hub, way: Way, kind: &str, all: &[String]) -> Result<Count> {
@@ -100,12 +116,14 @@ async fn send(hub: &Hub, way: Way, kind: &str, all: &[String]) -> Result<Count> 
     let each = if matches!(way, Way::Local) { 1 } else { 9 };
     for value in refused.iter().step_by(each) {
         let body = json!({ "task": name, "inputs": given(kind, std::slice::from_ref(value)) });
-        let answer = api.post("runs", &body).await?;
+        let answer = ask(api, &body).await?;
         ensure!(answer.status == 422, "{name}: {value:?}: {}", answer.status);
     }
     for some in taken.chunks(INPUTS) {
         let body = json!({ "task": name, "inputs": given(kind, some) });
-        let run = api.make("runs", &body).await?;
+        let made = ask(api, &body).await?;
+        ensure!(made.status == 201, "{name}: {}", made.json()?);
+        let run = made.json()?;
         let run = run.get("code").and_then(Value::as_str).context("no code")?;
         let ended = api.end(run).await?;
         ensure!(
