@@ -142,7 +142,7 @@ const STREAMS: usize = 1024 / 8 * 7;
 async fn rogue_peers_flood_streams() -> Result<()> {
     let (watch, rogue) = watched().await?;
     watch
-        .during("flooding streams", 16 * MIB, Box::pin(streams(&rogue)))
+        .during("flooding streams", 12 * MIB, Box::pin(streams(&rogue)))
         .await?;
     watch.passed().await
 }

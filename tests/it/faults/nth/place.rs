@@ -202,8 +202,7 @@ impl Place {
             tally.went_on += 1;
         }
         for one in injected.iter().filter(|one| is_fatal(one)) {
-            // One that has nothing more to write may be told to stop before it has seen that it failed: what was not
-            // written was told to nobody.
+            ensure!(ended, "it went on after {one:?}");
             ensure!(one.written_after == 0, "it wrote on after {one:?}");
         }
         Ok(())
