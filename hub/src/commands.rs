@@ -273,9 +273,9 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         () = hub.failed() => true,
     };
     let since: Timestamp = hub.flow().now();
-    let in_time = hub.stop().await;
-    tracing::info!(%since, in_time, "stopped");
-    Ok(if failed || !in_time {
+    let in_order = hub.stop().await;
+    tracing::info!(%since, in_order, "stopped");
+    Ok(if failed || !in_order {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

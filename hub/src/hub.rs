@@ -335,9 +335,12 @@ impl Hub {
         self.flow.store.stopped().await;
     }
 
-    /// Stops in order; false when something did not end in time.
+    /// Stops in order; false when something did not end in time, or is not on the disk.
     pub async fn stop(self) -> bool {
-        self.stop.finish(STOP_WITHIN).await
+        let ended = self.stop.finish(STOP_WITHIN).await;
+        // What the last tasks have written is still with the writer, and may be what the disk fails.
+        let written = tokio::time::timeout(STOP_WITHIN, self.flow.store.drain()).await;
+        ended && matches!(written, Ok(Ok(())))
     }
 
     /// Opens a hub's store and keys without serving anything.

@@ -316,6 +316,14 @@ impl Store {
         self.writer.max_capacity() - self.writer.capacity()
     }
 
+    /// Waits until everything that was handed over is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk has failed the writer.
+    pub async fn drain(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
+    }
+
     /// Completes when the writer has stopped: told to, or because the disk failed it.
     pub async fn stopped(&self) {
         self.writer.closed().await;

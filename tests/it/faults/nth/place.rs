@@ -135,16 +135,12 @@ impl Place {
         match side {
             Side::Hub if *ended => {}
             Side::Hub => {
-                *ended = armed.signal(Signal::SIGTERM).is_err();
-                armed.end().await?;
+                *ended = stopped(armed).await?;
                 self.hub.start_again().await?;
             }
             Side::Runner => {
                 self.bridge.link()?.stop().await?;
-                if !*ended {
-                    *ended = armed.signal(Signal::SIGTERM).is_err();
-                }
-                armed.end().await?;
+                *ended = *ended || stopped(armed).await?;
             }
         }
         Ok(())
@@ -207,6 +203,13 @@ impl Place {
         }
         Ok(())
     }
+}
+
+/// Tells a program to stop; whether it has ended because of a fault all the same, which may have come just before.
+async fn stopped(armed: &Program) -> Result<bool> {
+    let told = armed.signal(Signal::SIGTERM).is_ok();
+    let output = armed.end().await?;
+    Ok(!told || output.code != Some(0))
 }
 
 /// Whether what is on the disk is uncertain after this call, so that the process must end: a log or a journal
