@@ -173,6 +173,9 @@ impl Drop for Inner {
             return;
         }
         for program in self.programs().drain(..) {
+            if let Some(status) = program.ended().filter(|status| !status.success()) {
+                show(&format!("--- {} has ended: {status}\n", program.name()));
+            }
             program.kill().ok();
         }
         for (pid, _) in mentioning(self.folder.path()) {
@@ -190,7 +193,8 @@ impl Drop for Inner {
     }
 }
 
-const LINES_SHOWN: usize = 80;
+/// Few of each: what the test itself says comes after them, and must not be lost in them.
+const LINES_SHOWN: usize = 20;
 
 /// What a job has printed may be anything, and then it helps nobody here.
 fn is_text(line: &str) -> bool {

@@ -6,13 +6,12 @@ mod ways;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Method;
 use serde_json::{Value, json};
-use steward_shared::id::RunId;
 use steward_shared::template::{Document, Manifest, parse_documents};
-use steward_tests::{Answer, Api, Hub, Sshd, World, report};
+use steward_tests::{Api, Hub, Sshd, World, report};
 
 use crate::ssh::{add, printed_whole};
 use ways::{TYPES, Way};
@@ -79,23 +78,14 @@ struct Count {
     refused: usize,
 }
 
-/// Asks for a run as clients do: under a key, and once more where the connection has gone away, which one that is kept
-/// open may do at any time.
-async fn ask(api: &Api, body: &Value) -> Result<Answer> {
-    let key = RunId::random().to_string();
-    let request = || {
-        let request = api.request(Method::POST, "runs");
-        api.send(request.header("Idempotency-Key", &key).json(body))
-    };
-    match request().await {
-        Ok(answer) => Ok(answer),
-        Err(_) => request().await,
-    }
-}
-
 /// Sends every value of a type on one way: what is taken arrives to the byte, what is not is refused by the hub before
 /// anything is sent, with the whole template where nothing of the type could be safe.
-async fn send(hub: &Hub, way: Way, kind: &str, all: &[String]) -> Result<Count> {
+async fn send(
+    (hub, api): (&Hub, &Api),
+    way: Way,
+    kind: &'static str,
+    all: &Arc<Vec<String>>,
+) -> Result<Count> {
     let document = way.document(kind);
     let Ok(manifest) = manifest(&document) else {
         hub.apply_any(&document).await?.exited(2)?;
@@ -105,23 +95,27 @@ async fn send(hub: &Hub, way: Way, kind: &str, all: &[String]) -> Result<Count> 
         });
     };
     hub.apply(&document).await?;
-    let api = &hub.api()?;
-    let (taken, refused): (Vec<String>, Vec<String>) = all.iter().cloned().partition(|value| {
-        manifest
-            .values(&given(kind, std::slice::from_ref(value)))
-            .is_ok()
+    // It takes seconds, in which the connections of the others would not be served.
+    let values = Arc::clone(all);
+    let judged = tokio::task::spawn_blocking(move || {
+        let is_taken = |value: &String| {
+            let given = given(kind, std::slice::from_ref(value));
+            manifest.values(&given).is_ok()
+        };
+        values.iter().cloned().partition::<Vec<_>, _>(is_taken)
     });
+    let (taken, refused) = judged.await?;
     let name = way.name(kind);
     // What refuses is the same on every way: on all but one a part of them is enough.
     let each = if matches!(way, Way::Local) { 1 } else { 9 };
     for value in refused.iter().step_by(each) {
         let body = json!({ "task": name, "inputs": given(kind, std::slice::from_ref(value)) });
-        let answer = ask(api, &body).await?;
+        let answer = api.post("runs", &body).await?;
         ensure!(answer.status == 422, "{name}: {value:?}: {}", answer.status);
     }
     for some in taken.chunks(INPUTS) {
         let body = json!({ "task": name, "inputs": given(kind, some) });
-        let made = ask(api, &body).await?;
+        let made = api.post("runs", &body).await?;
         ensure!(made.status == 201, "{name}: {}", made.json()?);
         let run = made.json()?;
         let run = run.get("code").and_then(Value::as_str).context("no code")?;
@@ -195,9 +189,9 @@ async fn hostile_values() -> Result<()> {
         ensure!(real.trim_end().ends_with(shell), "{shell}: {real}");
         machines.push(machine);
     }
-    let all = values::all(&canary)?;
+    let (all, api) = (Arc::new(values::all(&canary)?), hub.api()?);
     let [one, two, three, four, five, six] = Way::ALL.map(|way| {
-        let (all, hub) = (&all, &hub);
+        let (all, hub) = (&all, (&hub, &api));
         async move {
             let mut count = Count::default();
             for kind in TYPES {
