@@ -7,6 +7,7 @@
 mod tests;
 
 mod shown;
+mod talk;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::limits::{
     DIALOGUE_LOOK_WITHIN, DIALOGUE_SILENCE,
 };
 use shown::Shown;
+
+pub(super) use talk::{Cut, Talk};
 
 /// A dialogue that is held. Times are how long it has been going on.
 #[derive(Debug)]

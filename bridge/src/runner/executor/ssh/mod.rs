@@ -418,7 +418,7 @@ impl Executor for SshExecutor {
                     }
                     ended
                 }
-                Action::Local(_) | Action::Sql(_) => {
+                Action::Local(_) | Action::Sql(_) | Action::Telnet(_) => {
                     Err(ExecuteError::NotStarted("not a job over SSH".to_owned()))
                 }
             }

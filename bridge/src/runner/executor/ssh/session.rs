@@ -17,11 +17,11 @@ use super::carry::{Carrier, Fault, Faults, Sink, feed, reads};
 use super::host::Connection;
 use super::pool::Seat;
 use super::signal::number;
-use super::talk::{self, Talk};
-use super::{terminal, told};
+use super::{talk, terminal, told};
 use crate::limits::{
     DIALOGUE_CLOSED_WITHIN, SSH_CONNECT_WITHIN, SSH_DRAIN_WITHIN, SSH_END_WITHIN, SSH_HELD_BYTES,
 };
+use crate::runner::executor::dialogue::Talk;
 use crate::runner::executor::local::halted;
 use crate::runner::executor::output::OutputError;
 use crate::runner::executor::{ExecuteError, Halt, Halted, Output};
@@ -101,7 +101,7 @@ pub(super) async fn run(
         let mut listening = std::pin::pin!(listen(&mut read, planned, to, (&heard, seat)));
         let mut feeding = std::pin::pin!(async {
             match &heard.talk {
-                Some(talk) => talk.hold(&write).await,
+                Some(talk) => talk::hold(talk, &write).await,
                 None => feed(&write, planned, carrier, &heard.faults).await,
             }
         });
@@ -389,7 +389,7 @@ async fn take(read: &mut ChannelReadHalf, heard: &Heard<'_>, held: &mut Held) ->
 impl<'a> Heard<'a> {
     fn of(planned: &'a Planned) -> Self {
         Self {
-            talk: Talk::of(planned),
+            talk: planned.dialogue.as_ref().map(Talk::new),
             told: Mutex::new(Told::Nothing),
             closed: AtomicBool::new(false),
             lost: Mutex::new(None),
@@ -435,7 +435,7 @@ fn verdict(stop: Option<Stop>, heard: Heard<'_>, planned: &Planned) -> Result<En
     }
     if let Some(talk) = &heard.talk {
         let is_gone = closed || told != Told::Nothing;
-        return Ok(talk.judged(stop, lost, is_gone));
+        return Ok(talk::judged(talk, stop, lost, is_gone));
     }
     // The end of a command comes on its own way, and may come before the last of its output.
     let cut = if closed {
