@@ -6,6 +6,7 @@
 mod machines;
 mod senhasegura;
 mod tags;
+mod telnet;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use steward_shared::template::{Expected, Manifest, Matcher, Values};
 
 use super::tags::{Meaning, Names, Part, meaning, parts};
+use super::telnet::{self, SignIn};
 use super::{Imported, Remark, RemarkKind};
 
 /// One line: its number, its command and its value.
@@ -27,11 +28,8 @@ pub(crate) fn senhasegura(file: &Path, bytes: &[u8]) -> Imported {
     };
     let is_telnet = title.to_ascii_lowercase().starts_with("telnet");
     let mut commands = lines.iter().map(|line| line.command.as_str());
-    if is_telnet || commands.any(|command| TELNET.contains(&command)) {
-        writer.refuse(
-            0,
-            "a template for Telnet, which this version does not speak",
-        );
+    if is_telnet || commands.any(|command| telnet::COMMANDS.contains(&command)) {
+        writer.telnet = Some(SignIn::default());
     }
     for (at, line) in lines.iter().enumerate() {
         writer.line(line);
@@ -92,6 +90,8 @@ pub(super) fn lines(bytes: &[u8], remarks: &mut Vec<Remark>) -> Vec<Line> {
 /// Makes items of lines.
 #[derive(Default)]
 struct Writer {
+    /// Where it is for Telnet.
+    telnet: Option<SignIn>,
     remarks: Vec<Remark>,
     names: Names,
     items: Vec<String>,
@@ -117,6 +117,7 @@ impl Writer {
             return;
         }
         match line.command.as_str() {
+            command if telnet::COMMANDS.contains(&command) => self.telnet(command, *number, value),
             "exec" => self.typed(*number, value, "type"),
             "write" => self.typed(*number, value, "send"),
             "expect" => self.glob(*number, value),
@@ -160,7 +161,21 @@ impl Writer {
                 self.flush();
                 self.ended = true;
             }
-            _ => self.refuse(*number, "not a command of the executor SSH"),
+            _ => self.refuse(*number, "not a command of the executors SSH and Telnet"),
+        }
+    }
+
+    /// What only templates for Telnet say.
+    fn telnet(&mut self, command: &str, number: usize, value: &str) {
+        let is_late = !self.items.is_empty() || self.wait.is_some();
+        let taken = match &mut self.telnet {
+            _ if command == "send" => return self.typed(number, value, "send"),
+            Some(_) if is_late => Err("it comes after the sign-in"),
+            Some(sign_in) => sign_in.take(command, value),
+            None => Err("it is for the executor Telnet"),
+        };
+        if let Err(why) = taken {
+            self.refuse(number, why);
         }
     }
 
@@ -259,7 +274,10 @@ impl Writer {
                 }
                 Part::Tag(tag) => tag,
             };
-            let (meaning, remark) = meaning(&tag);
+            let (meaning, remark) = match self.telnet {
+                Some(_) => telnet::tag(&tag),
+                None => meaning(&tag),
+            };
             let name = match meaning {
                 Meaning::BuiltIn(name) => name.to_owned(),
                 Meaning::Input(name, declared) => {
@@ -279,7 +297,9 @@ impl Writer {
                     return None;
                 }
                 Meaning::Secret(name) => {
-                    self.names.secrets.insert(name);
+                    if self.telnet.is_none() || !telnet::is_there(name) {
+                        self.names.secrets.insert(name);
+                    }
                     name.to_owned()
                 }
                 Meaning::Nothing => {
@@ -339,7 +359,8 @@ impl Writer {
         if !title.is_empty() {
             yaml += &format!("title: {}\n", quoted(&title));
         }
-        yaml += "executor: ssh\ntags: [imported]\n";
+        let executor = self.telnet.as_ref().map_or("ssh", |_| "telnet");
+        yaml += &format!("executor: {executor}\ntags: [imported]\n");
         if !self.names.inputs.is_empty() {
             yaml += "inputs:\n";
             for (input, declared) in &self.names.inputs {
@@ -351,7 +372,18 @@ impl Writer {
             yaml += &format!("secrets: [{}]\n", all.join(", "));
         }
         yaml += "steps:\n  - terminal:\n";
-        for item in &self.items {
+        let prompts = self.telnet.as_ref().map_or_else(Vec::new, SignIn::prompts);
+        let one = |(prompt, name): &(&str, &str)| {
+            let glob = quoted(&format!("*{}*", prompt.replace('{', "\\{")));
+            format!("{{ wait: {glob}, type: \"{{{{ {name} }}}}\" }}")
+        };
+        let sign_in: Vec<String> = prompts.iter().map(one).collect();
+        if !sign_in.is_empty() {
+            let why =
+                "the sign-in that is done there before the first line is the first two items here";
+            self.remark(0, RemarkKind::Changed, why);
+        }
+        for item in sign_in.iter().chain(&self.items) {
             yaml += &format!("      - {item}\n");
         }
         let each_wait = self.each_wait.unwrap_or(EACH_WAIT);
@@ -442,13 +474,6 @@ const EACH_WAIT: u64 = 5;
 
 /// An hour.
 const SECONDS_MAX: u64 = 3600;
-
-const TELNET: [&str; 4] = [
-    "set-username-prompt",
-    "set-password-prompt",
-    "set-no-authenticate",
-    "send",
-];
 
 const COMMANDS: [&str; 4] = [
     "set-ssh-version",

@@ -55,6 +55,52 @@ steps:
 }
 
 #[test]
+fn import_senhasegura_signs_in_over_telnet_as_it_is_done_there() {
+    let imported = own("telnet-switch.txt");
+    // An account is a line of its own, like the password.
+    assert_eq!(told(&imported, RemarkKind::Refused), [10], "{imported:?}");
+    let text = String::from_utf8(
+        std::fs::read(root().join("tests/data/senhasegura/telnet-switch.txt")).unwrap(),
+    )
+    .unwrap();
+    let imported = of(&text.replace(" | include [#AUTH_USER#]", ""));
+    assert_eq!(imported.refused(), 0, "{imported:?}");
+    let wanted = "template: a
+title: \"a\"
+executor: telnet
+tags: [imported]
+secrets: [new]
+steps:
+  - terminal:
+      - { wait: \"*Username:*\", type: \"{{ login.account }}\" }
+      - { wait: \"*Password:*\", type: \"{{ login }}\" }
+      - { wait: \"*>\", type: \"enable\" }
+      - { wait: \"*assword:\", type: \"{{ new }}\" }
+      - { wait: \"*#\", type: \"show users\" }
+      - { send: \"q\" }
+      - { wait: \"*#\", type: \"exit\" }
+    each_wait: 5s
+    enter: crlf
+";
+    assert_eq!(imported.yaml, wanted);
+    for (text, refused) in [
+        ("set-no-authenticate\nexpect \"a\"\nexec \"b\"\n", 0),
+        ("send \"a\"\nset-username-prompt \"b\"\n", 1),
+        ("set-username-prompt \"\"\nexpect \"a\"\n", 1),
+        ("set-username-prompt \"[#IP#]\"\nexpect \"a\"\n", 1),
+        (
+            "expect \"a\"\nexec \"[#AUTH_PASSWORD#]\"\nset-no-authenticate\n",
+            1,
+        ),
+    ] {
+        assert_eq!(of(text).refused(), refused, "{text}");
+    }
+    let alone = of("set-no-authenticate\nexpect \"a\"\nexec \"[#AUTH_PASSWORD#]\"\n");
+    assert!(!alone.yaml.contains("secrets"), "{}", alone.yaml);
+    assert!(alone.yaml.contains("{{ login }}"), "{}", alone.yaml);
+}
+
+#[test]
 fn import_senhasegura_refuses_what_is_not_safe() {
     let imported = own("unsafe.txt");
     assert_eq!(told(&imported, RemarkKind::Refused), [2, 5, 6, 7, 8, 9, 10]);
