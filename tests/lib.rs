@@ -29,5 +29,6 @@ pub use rig::relay::Relay;
 pub use rig::sshd::Sshd;
 pub use rig::stranger::as_user;
 pub use rig::tamper::{CALLS, Injected, Trace, traced};
+pub use rig::telnetd::{TELNET_MACHINE, Telnetd};
 pub use rig::wait::{report, until, within};
 pub use rig::world::{World, is_alive, mentioning};

@@ -116,6 +116,15 @@ pub const MASKED_LINE_BYTES_MIN: usize = 8;
 /// After a command's end: how long a target may be silent before it has said that there is no more output.
 pub const SSH_DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a target of Telnet may take to be reached.
+pub const TELNET_CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a Telnet connection that are read at once.
+pub const TELNET_READ_BYTES: usize = 16 * 1024;
+
+/// Bytes of one subnegotiation of Telnet that are looked at; what is known has fewer.
+pub const TELNET_SUBNEGOTIATION_BYTES: usize = 64;
+
 /// How long a database may take to be reached, and to show its certificate.
 pub const SQL_CONNECT_WITHIN: Duration = Duration::from_secs(10);
 

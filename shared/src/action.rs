@@ -20,6 +20,8 @@ pub enum Action {
     HostKeys(HostKeys),
     /// Statements on the target's database.
     Sql(Sql),
+    /// A dialogue with the target, over Telnet.
+    Telnet(Telnet),
 }
 
 /// The kinds of [`Action`], as a bridge advertises them and a policy names them.
@@ -32,6 +34,8 @@ pub enum ActionKind {
     Ssh,
     /// [`Action::Sql`].
     Sql,
+    /// [`Action::Telnet`].
+    Telnet,
 }
 
 /// Commands on the bridge's own machine.
@@ -170,12 +174,24 @@ pub struct Database {
     pub authorities: Vec<String>,
 }
 
+/// A dialogue with the target over Telnet (RFC 854), which signs in as the job's login by itself. Nothing proves who
+/// answers, and everybody in between can read all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telnet {
+    /// The one step.
+    pub steps: Vec<Step>,
+    /// The values of the inputs that it names.
+    pub values: Values,
+    /// The TCP port.
+    pub port: u16,
+}
+
 impl Action {
     /// The target in between, where there is one.
     pub fn jump(&self) -> Option<&Jump> {
         match self {
             Self::Ssh(ssh) => ssh.jump.as_deref(),
-            Self::Local(_) | Self::HostKeys(_) | Self::Sql(_) => None,
+            Self::Local(_) | Self::HostKeys(_) | Self::Sql(_) | Self::Telnet(_) => None,
         }
     }
 
@@ -185,6 +201,7 @@ impl Action {
             Self::Local(_) => ActionKind::Local,
             Self::Ssh(_) | Self::HostKeys(_) => ActionKind::Ssh,
             Self::Sql(_) => ActionKind::Sql,
+            Self::Telnet(_) => ActionKind::Telnet,
         }
     }
 }
@@ -196,6 +213,7 @@ impl ActionKind {
             Self::Local => "local",
             Self::Ssh => "ssh",
             Self::Sql => "sql",
+            Self::Telnet => "telnet",
         }
     }
 }

@@ -89,7 +89,7 @@ impl Proof {
 /// # Errors
 /// The first [`Deviation`].
 pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
-    // A database has neither.
+    // Neither has any.
     let (no_variables, nowhere) = (BTreeMap::new(), None);
     let (executor, asked) = match &job.action {
         Action::Local(local) => {
@@ -111,6 +111,10 @@ pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
             same("right to write", &sql.read_only, &manifest.read_only)?;
             let asked = (&sql.steps, &sql.values, &no_variables, &nowhere);
             (Executor::Sql, asked)
+        }
+        Action::Telnet(telnet) => {
+            let asked = (&telnet.steps, &telnet.values, &no_variables, &nowhere);
+            (Executor::Telnet, asked)
         }
         Action::HostKeys(_) => return Err(Deviation::Differs("steps")),
     };

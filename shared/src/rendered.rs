@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Local, Sql, Ssh, TargetRef};
+use crate::action::{Action, Local, Sql, Ssh, TargetRef, Telnet};
 use crate::credential::{JobSecret, Login};
 use crate::job::{Digest, Hasher, Job, JobFile, JobLimits, TemplateRef};
-use crate::template::{Step, Value, Values};
+use crate::template::{LOGIN, Step, Value, Values};
 
 /// Everything that a job does on its target, its values filled in and its secrets left blank. What is another thing
 /// with each attempt (ids, times, the bridge) is no part of it, nor is who asks for it and why.
@@ -137,6 +137,18 @@ fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u1
             };
             (numbers, Action::Sql(sql))
         }
+        Action::Telnet(telnet) => {
+            let mut values = telnet.values.clone();
+            // Blanks, like the secrets that are declared.
+            values.remove(LOGIN);
+            values.remove(&format!("{LOGIN}.account"));
+            let (numbers, steps) = running(&telnet.steps, &values, (target, secrets));
+            let telnet = Telnet {
+                steps,
+                ..telnet.clone()
+            };
+            (numbers, Action::Telnet(telnet))
+        }
         Action::HostKeys(_) => (Vec::new(), action.clone()),
     }
 }
@@ -253,7 +265,9 @@ mod tests {
         fn ssh(&mut self) -> &mut Ssh {
             match &mut self.action {
                 Action::Ssh(ssh) => ssh,
-                Action::Local(_) | Action::HostKeys(_) | Action::Sql(_) => panic!("not over SSH"),
+                Action::Local(_) | Action::HostKeys(_) | Action::Sql(_) | Action::Telnet(_) => {
+                    panic!("not over SSH")
+                }
             }
         }
     }

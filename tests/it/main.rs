@@ -45,6 +45,8 @@ mod ssh;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]
+mod telnet;
+#[cfg(test)]
 mod templates;
 #[cfg(test)]
 mod vectors;

@@ -23,5 +23,7 @@ pub mod postgres;
 pub mod sshd;
 pub mod tamper;
 
+pub mod telnetd;
+
 pub mod ledger;
 pub mod light;

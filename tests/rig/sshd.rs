@@ -131,9 +131,14 @@ impl Sshd {
     pub fn inside(&self, command: &str) -> Result<Output> {
         let mut entered = Command::new("nsenter");
         entered
-            .arg(format!("--mount=/proc/{}/ns/mnt", self.program.pid()))
+            .arg(format!("--mount={}", self.mount()))
             .args(["--", "/bin/sh", "-c", command]);
         Ok(entered.output()?)
+    }
+
+    /// Its mounts, as `nsenter` takes them.
+    pub(super) fn mount(&self) -> String {
+        format!("/proc/{}/ns/mnt", self.program.pid())
     }
 
     /// What it has logged.

@@ -36,6 +36,7 @@ pub(super) struct File {
     pub(super) local: Option<LocalSection>,
     pub(super) ssh: Option<SshSection>,
     pub(super) sql: Option<SqlSection>,
+    pub(super) telnet: Option<TelnetSection>,
     pub(super) templates: Option<TemplatesSection>,
 }
 
@@ -94,6 +95,16 @@ pub(super) struct SqlSection {
     pub(super) plain: bool,
     #[serde(default)]
     pub(super) read_only: bool,
+}
+
+/// The section `[telnet]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TelnetSection {
+    pub(super) targets: Vec<TargetRule>,
+    pub(super) accounts: Vec<String>,
+    #[serde(default)]
+    pub(super) secrets: bool,
 }
 
 /// Which way files may be carried.

@@ -14,6 +14,7 @@ mod sentences;
 mod sql;
 mod ssh;
 mod starter;
+mod telnet;
 mod templates;
 mod unit;
 
@@ -202,6 +203,7 @@ impl Policy {
             Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
             Action::Sql(action) => sql::admit(file.sql.as_ref(), job, action)?,
+            Action::Telnet(action) => telnet::admit(file.telnet.as_ref(), job, action)?,
             Action::HostKeys(action) => ssh::admit_look(file.ssh.as_ref(), job, action.port)?,
         };
         Ok(Admission {

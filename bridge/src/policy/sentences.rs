@@ -6,7 +6,7 @@ use std::time::Duration;
 use steward_certs::signature::Signer;
 
 use super::Policy;
-use super::file::{File, FileWay, LocalSection, SqlSection, SshSection};
+use super::file::{File, FileWay, LocalSection, SqlSection, SshSection, TelnetSection};
 
 impl Policy {
     /// What it allows and what it forbids, a sentence each.
@@ -35,13 +35,17 @@ impl Policy {
         }
         let over_ssh = file.ssh.as_ref().filter(|_| kinds.contains(&"ssh"));
         let on_databases = file.sql.as_ref().filter(|_| kinds.contains(&"sql"));
-        match (over_ssh, on_databases) {
-            (None, None) => all.push("No other machine is reached.".to_owned()),
-            (None, Some(_)) => all.push("No other machine is reached over SSH.".to_owned()),
+        let over_telnet = (file.telnet.as_ref()).filter(|_| kinds.contains(&"telnet"));
+        match (over_ssh, on_databases.is_some() || over_telnet.is_some()) {
+            (None, false) => all.push("No other machine is reached.".to_owned()),
+            (None, true) => all.push("No other machine is reached over SSH.".to_owned()),
             (Some(section), _) => ssh(section, &mut all),
         }
         if let Some(section) = on_databases {
             sql(section, &mut all);
+        }
+        if let Some(section) = over_telnet {
+            telnet(section, &mut all);
         }
         all
     }
@@ -183,6 +187,22 @@ fn sql(section: &SqlSection, all: &mut Vec<String>) {
         "They may change what is in databases",
         !section.read_only,
     ));
+}
+
+fn telnet(section: &TelnetSection, all: &mut Vec<String>) {
+    let targets: Vec<_> = section.targets.iter().map(ToString::to_string).collect();
+    all.push(listed("Over Telnet they reach", &targets, "machines", ""));
+    all.push(listed(
+        "There they sign in as",
+        &section.accounts,
+        "accounts",
+        "",
+    ));
+    all.push(may("Secrets may be typed there", section.secrets));
+    all.push(
+        "Whoever is in between reads all that is said over Telnet, passwords too, and can answer for the machine."
+            .to_owned(),
+    );
 }
 
 /// `Jobs of a, b are taken.`, `Jobs of all projects are taken.`, `Jobs of no projects are taken.`

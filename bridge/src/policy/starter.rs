@@ -38,7 +38,7 @@ pub(super) fn dev(user: &str) -> String {
     format!(
         "# For a throw-away bridge on one's own machine: everything, as one user.
 version = 1
-executors = [\"local\", \"ssh\", \"sql\"]
+executors = [\"local\", \"ssh\", \"sql\", \"telnet\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 60000
 concurrent = 64
@@ -67,6 +67,11 @@ files = [\"put\", \"get\"]
 targets = [\"*:*\"]
 databases = [\"*\"]
 credentials = [\"password\", \"database\"]
+accounts = [\"*\"]
+secrets = true
+
+[telnet]
+targets = [\"*:*\"]
 accounts = [\"*\"]
 secrets = true
 "

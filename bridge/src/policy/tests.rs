@@ -167,7 +167,7 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
             Some("policy.ssh.targets"),
         ),
         (
-            bare.replace("[\"local\", \"ssh\", \"sql\"]", "[\"local\"]"),
+            bare.replace("[\"local\", \"ssh\", \"sql\", \"telnet\"]", "[\"local\"]"),
             Some("policy.executors"),
         ),
         (
@@ -309,7 +309,7 @@ fn policy_that_is_not_understood_whole_is_none() {
         base.replace("tier = 0", "tier = 1"),
         base.replace("approvals = 0", "approvals = 1"),
         base.replace("scripts = false", "scripts = false\nshell = true"),
-        base.replace("[\"local\"]", "[\"local\", \"telnet\"]"),
+        base.replace("[\"local\"]", "[\"local\", \"http\"]"),
         base.replace("path = \"/usr/bin/df\"", "path = \"df\""),
         base.replace(
             "path = \"/usr/bin/df\"",

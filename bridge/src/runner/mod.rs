@@ -57,7 +57,7 @@ use crate::limits::{
 use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
-use executor::{Executors, LocalExecutor, SqlExecutor, SshExecutor};
+use executor::{Executors, LocalExecutor, SqlExecutor, SshExecutor, TelnetExecutor};
 use files::Files;
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
@@ -443,10 +443,13 @@ fn executors(
     let local = LocalExecutor::start(Trees::find(), &work).map_err(failed(&work))?;
     let ssh = SshExecutor::open(&marks, closing, files).map_err(failed(&marks))?;
     let sql = SqlExecutor::open(folder).map_err(failed(folder))?;
+    let dialogues = folder.join("dialogues");
+    let telnet = TelnetExecutor::open(&dialogues).map_err(failed(&dialogues))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
         .with(ActionKind::Ssh, ssh)
-        .with(ActionKind::Sql, sql))
+        .with(ActionKind::Sql, sql)
+        .with(ActionKind::Telnet, telnet))
 }
 
 /// Makes sure that nobody else has the journal in this folder.

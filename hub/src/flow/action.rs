@@ -1,7 +1,7 @@
 //! What a job does: its template's steps, and how its target is reached.
 
 use steward_shared::action::{
-    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef,
+    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef, Telnet,
 };
 use steward_shared::credential::Login;
 use steward_shared::id::TargetId;
@@ -65,6 +65,11 @@ pub(super) fn action(
             values: values.clone(),
             database: database(tx.target_sql(target)?),
             read_only: manifest.read_only,
+        }),
+        Executor::Telnet => Action::Telnet(Telnet {
+            steps: manifest.steps.clone(),
+            values: values.clone(),
+            port: tx.target_telnet(target)?.port,
         }),
     })
 }

@@ -436,5 +436,6 @@ const fn kind(executor: Executor) -> ActionKind {
         Executor::Local => ActionKind::Local,
         Executor::Ssh => ActionKind::Ssh,
         Executor::Sql => ActionKind::Sql,
+        Executor::Telnet => ActionKind::Telnet,
     }
 }

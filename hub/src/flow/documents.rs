@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId};
 use steward_shared::job::Digest;
 use steward_shared::template::{
@@ -209,6 +210,7 @@ fn put_target(
         labels: target.labels,
         ssh: target.ssh,
         sql: target.sql,
+        telnet: target.telnet,
     };
     let mut row = targets::row(tx, project, new, TargetId::by_time(), author.now)?;
     let name = row.name.clone();
@@ -223,7 +225,8 @@ fn put_target(
                 && before.platform == row.platform
                 && before.labels == row.labels
                 && before.ssh == row.ssh
-                && before.sql == row.sql;
+                && before.sql == row.sql
+                && before.telnet == row.telnet;
             row.id = before.id;
             if same {
                 Applying::Unchanged
@@ -303,16 +306,19 @@ pub fn login_of(
             "a task on a database says whose account it uses: login: { credential: NAME }"
                 .to_owned(),
         ),
-        (Some(name), executor @ (Executor::Ssh | Executor::Sql)) => {
+        (None, Executor::Telnet) => refused(
+            "a task over Telnet says whose account it uses: login: { credential: NAME }".to_owned(),
+        ),
+        (Some(name), executor @ (Executor::Ssh | Executor::Sql | Executor::Telnet)) => {
             let credential = find_credential(tx, name)?;
             if credential.project_name != project {
                 return Err(FlowError::missing("credential", name));
             }
             let kind = credential.kind;
-            let (signs_in, place) = if executor == Executor::Sql {
-                (kind.signs_in_to_databases(), " to a database")
-            } else {
-                (kind.signs_in_over_ssh(), "")
+            let (signs_in, place) = match executor {
+                Executor::Sql => (kind.signs_in_to_databases(), " to a database"),
+                Executor::Telnet => (kind == CredentialKind::Password, " over Telnet"),
+                Executor::Local | Executor::Ssh => (kind.signs_in_over_ssh(), ""),
             };
             if !signs_in {
                 return refused(format!(

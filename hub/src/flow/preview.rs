@@ -109,6 +109,7 @@ fn text(tx: &mut Tx<'_>, kind: &str, name: &str) -> Result<Option<String>, FlowE
                     "labels": row.labels,
                     "ssh": row.ssh,
                     "sql": row.sql,
+                    "telnet": row.telnet,
                 });
                 serde_json::to_string_pretty(&shown).ok()
             }

@@ -7,7 +7,9 @@ use serde_json::json;
 use steward_certs::tls::outside_config;
 use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, TaskTargets, Tls, Way};
+use steward_shared::template::{
+    Executor, Manifest, SqlTarget, SshTarget, TaskTargets, TelnetTarget, Tls, Way,
+};
 use steward_shared::time::{Clock, SystemClock, Timestamp};
 
 use super::Flow;
@@ -35,6 +37,8 @@ pub struct NewTarget {
     pub ssh: SshTarget,
     /// Its database, where it has one.
     pub sql: Option<SqlTarget>,
+    /// How it is reached over Telnet.
+    pub telnet: TelnetTarget,
 }
 
 impl Flow {
@@ -223,6 +227,7 @@ pub fn row(
         labels: new.labels,
         ssh,
         sql: new.sql,
+        telnet: new.telnet,
         created_at: now,
     })
 }

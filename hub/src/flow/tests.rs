@@ -25,7 +25,7 @@ use steward_shared::random::SystemRandom;
 use steward_shared::seal::{Binding, OpeningKey};
 use steward_shared::secret::Secret;
 use steward_shared::sign::{Signed, SigningKey, Verifier};
-use steward_shared::template::SshTarget;
+use steward_shared::template::{SshTarget, TelnetTarget};
 use steward_shared::trust::TrustMark;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -1083,6 +1083,7 @@ async fn batch_of_offers_is_bounded_and_shared_by_the_sites() {
                 labels: BTreeMap::from([("many".to_owned(), "x".to_owned())]),
                 ssh: SshTarget::default(),
                 sql: None,
+                telnet: TelnetTarget::default(),
             };
             hub.flow.add_target(USER, "default", target).await.unwrap();
         }

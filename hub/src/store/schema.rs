@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 17] = [
+const MIGRATIONS: [(&str, &str); 18] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -72,6 +72,10 @@ const MIGRATIONS: [(&str, &str); 17] = [
     (
         "target_databases",
         include_str!("../../migrations/sqlite/0017_target_databases.sql"),
+    ),
+    (
+        "target_telnet",
+        include_str!("../../migrations/sqlite/0019_target_telnet.sql"),
     ),
 ];
 

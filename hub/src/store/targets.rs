@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::{SqlTarget, SshTarget};
+use steward_shared::template::{SqlTarget, SshTarget, TelnetTarget};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -34,6 +34,8 @@ pub struct TargetRow {
     pub ssh: SshTarget,
     /// Its database, where it has one.
     pub sql: Option<SqlTarget>,
+    /// How it is reached over Telnet.
+    pub telnet: TelnetTarget,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -60,6 +62,7 @@ fn target(r: &Row<'_>) -> Result<TargetRow, StoreError> {
         })?,
         ssh: ssh(r)?,
         sql: sql(r)?,
+        telnet: telnet(r)?,
         created_at: row::instant(r, T, "created_at")?,
     })
 }
@@ -69,8 +72,9 @@ impl Tx<'_> {
     pub fn add_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "add a target",
-            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh, sql)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh, sql,
+                                  telnet_port)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             &[
                 &target.id.to_string(),
                 &target.project.to_string(),
@@ -82,6 +86,7 @@ impl Tx<'_> {
                 &row::kept(target.created_at),
                 &ssh_text(target)?,
                 &sql_text(target)?,
+                &target.telnet.port,
             ],
         )
     }
@@ -90,7 +95,8 @@ impl Tx<'_> {
     pub fn change_target(&mut self, target: &TargetRow) -> Result<(), StoreError> {
         self.execute_one(
             "change a target",
-            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6, sql = ?7
+            "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6, sql = ?7,
+                                telnet_port = ?8
              WHERE id = ?1",
             &[
                 &target.id.to_string(),
@@ -100,6 +106,7 @@ impl Tx<'_> {
                 &labels(target)?,
                 &ssh_text(target)?,
                 &sql_text(target)?,
+                &target.telnet.port,
             ],
         )
     }
@@ -184,6 +191,16 @@ impl Tx<'_> {
         })
     }
 
+    /// How a target is reached over Telnet, also one that was removed.
+    pub fn target_telnet(&mut self, id: TargetId) -> Result<TelnetTarget, StoreError> {
+        let asked = "SELECT telnet_port FROM targets WHERE id = ?1";
+        let found = self.one("find a target", asked, &[&id.to_string()], telnet)?;
+        found.ok_or(StoreError::Corrupt {
+            table: "jobs",
+            column: "target",
+        })
+    }
+
     /// The name and address of a target, also of one that was removed.
     pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
         const T: &str = "targets";
@@ -215,6 +232,12 @@ fn ssh_text(target: &TargetRow) -> Result<String, StoreError> {
     serde_json::to_string(&target.ssh).map_err(|_| StoreError::Corrupt {
         table: "targets",
         column: "ssh",
+    })
+}
+
+fn telnet(r: &Row<'_>) -> Result<TelnetTarget, StoreError> {
+    Ok(TelnetTarget {
+        port: row::get(r, "targets", "telnet_port")?,
     })
 }
 

@@ -13,7 +13,7 @@ use steward_shared::id::{
     AttemptId, BridgeId, JobId, JournalId, ProjectId, RunId, SiteId, TargetId, TaskId, TemplateId,
 };
 use steward_shared::job::Digest;
-use steward_shared::template::SshTarget;
+use steward_shared::template::{SshTarget, TelnetTarget};
 use steward_shared::time::Timestamp;
 
 use super::*;
@@ -503,6 +503,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         labels: std::collections::BTreeMap::new(),
         ssh: SshTarget::default(),
         sql: None,
+        telnet: TelnetTarget::default(),
         created_at: NOW,
     };
     tx.add_target(&new)?;

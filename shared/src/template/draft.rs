@@ -17,7 +17,9 @@ use super::manifest::{Executor, Limits, Manifest};
 use super::name::{INPUT_GRAMMAR, OBJECT_GRAMMAR, is_input, is_object, suggestion};
 use super::only::OnlyDraft;
 use super::quantity::{DURATION_GRAMMAR, SIZE_GRAMMAR, duration_ms, size_bytes};
+use super::step::Step;
 use super::steps::{Scope, StepDraft};
+use super::telnet;
 use crate::limits::{
     INPUTS_MAX, OUTPUT_BYTES_DEFAULT, OUTPUT_BYTES_MAX, RUNTIME_DEFAULT, RUNTIME_MAX, SECRETS_MAX,
     STEPS_MAX, TEXT_CHARS_MAX,
@@ -78,6 +80,7 @@ impl Draft {
                     Executor::Local => return Ok(()),
                     Executor::Ssh => "over SSH",
                     Executor::Sql => "on a database",
+                    Executor::Telnet => "over Telnet",
                 };
                 let message = format!(
                     "{name} is for the executor local; {elsewhere} the task's login decides"
@@ -88,17 +91,24 @@ impl Draft {
         Ok(())
     }
 
-    /// What a database has nothing of is refused for it, and what only a database has for others.
+    /// What only a database has is refused for others.
     fn of_database(&self, executor: Executor) -> Result<(), TemplateError> {
-        if executor != Executor::Sql {
-            return match &self.read_only {
-                Some(given) if given.value => {
-                    let message = "read_only is for the executor sql";
-                    Err(TemplateError::at(given.referenced, message))
-                }
-                Some(_) | None => Ok(()),
-            };
+        match &self.read_only {
+            Some(given) if given.value && executor != Executor::Sql => {
+                let message = "read_only is for the executor sql";
+                Err(TemplateError::at(given.referenced, message))
+            }
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// What commands have is refused where there are none.
+    fn of_commands(&self, executor: Executor) -> Result<(), TemplateError> {
+        let where_none = match executor {
+            Executor::Local | Executor::Ssh => return Ok(()),
+            Executor::Sql => "a database",
+            Executor::Telnet => "a dialogue",
+        };
         let variable = self.environment.0.first();
         for (name, place) in [
             ("environment", variable.map(|(name, _)| name.referenced)),
@@ -106,7 +116,7 @@ impl Draft {
             ("ok", self.ok.as_ref().map(|ok| ok.referenced)),
         ] {
             if let Some(place) = place {
-                let message = format!("{name} is for commands: a database has none");
+                let message = format!("{name} is for commands: {where_none} has none");
                 return Err(TemplateError::at(place, message));
             }
         }
@@ -141,6 +151,7 @@ impl Draft {
         let executor = executor(&self.executor)?;
         self.local_only(executor)?;
         self.of_database(executor)?;
+        self.of_commands(executor)?;
         let terminal = self.has_terminal(executor)?;
         let posix = self.posix(terminal);
         let name = object_name(self.template)?;
@@ -149,33 +160,21 @@ impl Draft {
         let inputs = inputs(self.inputs)?;
         let secret_places: Vec<_> = self.secrets.iter().map(|name| name.referenced).collect();
         let secrets = secrets(self.secrets, &inputs)?;
+        let named = match executor {
+            Executor::Telnet => telnet::named(&secrets, &inputs)
+                .map_err(|why| TemplateError::at(self.executor.referenced, why))?,
+            Executor::Local | Executor::Ssh | Executor::Sql => secrets.clone(),
+        };
         let ok = self.ok.map_or_else(|| Ok(vec![0]), exit_codes)?;
         let mut scope = Scope {
             executor,
             inputs: &inputs,
-            secrets: &secrets,
+            secrets: &named,
             ok: &ok,
             posix,
             used: BTreeSet::new(),
         };
-        if self.steps.value.is_empty() {
-            return Err(TemplateError::at(
-                self.steps.referenced,
-                "a template has a step or more",
-            ));
-        }
-        if let Some(step) = self.steps.value.get(STEPS_MAX) {
-            return Err(TemplateError::at(
-                step.referenced,
-                format!("more than {STEPS_MAX} steps"),
-            ));
-        }
-        let steps = self
-            .steps
-            .value
-            .into_iter()
-            .map(|draft| draft.value.step(draft.referenced, &mut scope))
-            .collect::<Result<_, _>>()?;
+        let steps = steps(self.steps, &mut scope)?;
         let names = inputs.iter().map(|input| &input.name).zip(places);
         all_used("input", names, &scope.used)?;
         all_used("secret", secrets.iter().zip(secret_places), &scope.used)?;
@@ -352,6 +351,28 @@ fn secrets(names: Vec<Spanned<String>>, inputs: &[Input]) -> Result<Vec<String>,
     Ok(secrets)
 }
 
+fn steps(
+    drafts: Spanned<Vec<Spanned<StepDraft>>>,
+    scope: &mut Scope<'_>,
+) -> Result<Vec<Step>, TemplateError> {
+    let place = drafts.referenced;
+    if drafts.value.is_empty() {
+        return Err(TemplateError::at(place, "a template has a step or more"));
+    }
+    if let Some(step) = drafts.value.get(STEPS_MAX) {
+        let message = format!("more than {STEPS_MAX} steps");
+        return Err(TemplateError::at(step.referenced, message));
+    }
+    let steps = drafts.value.into_iter();
+    let steps: Vec<_> = steps
+        .map(|draft| draft.value.step(draft.referenced, scope))
+        .collect::<Result<_, _>>()?;
+    if scope.executor == Executor::Telnet {
+        telnet::check(&steps, place)?;
+    }
+    Ok(steps)
+}
+
 /// The name of an input or a secret.
 pub(super) fn input_name(name: Spanned<String>) -> Result<String, TemplateError> {
     if is_input(&name.value) {
@@ -362,20 +383,21 @@ pub(super) fn input_name(name: Spanned<String>) -> Result<String, TemplateError>
 }
 
 fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {
-    let later = ["telnet", "http", "file"];
+    let later = ["http", "file"];
     match name.value.as_str() {
         "local" => Ok(Executor::Local),
         "ssh" => Ok(Executor::Ssh),
         "sql" => Ok(Executor::Sql),
+        "telnet" => Ok(Executor::Telnet),
         known if later.contains(&known) || known.starts_with("plugin/") => {
             let message = format!(
-                "the executor \"{}\" is not supported by this version, only local, ssh and sql are",
+                "the executor \"{}\" is not supported by this version, only local, ssh, sql and telnet are",
                 shown(known)
             );
             Err(TemplateError::at(name.referenced, message))
         }
         unknown => {
-            let hint = suggestion(unknown, ["local", "ssh", "sql"]);
+            let hint = suggestion(unknown, ["local", "ssh", "sql", "telnet"]);
             let message = format!("unknown executor \"{}\"{hint}", shown(unknown));
             Err(TemplateError::at(name.referenced, message))
         }

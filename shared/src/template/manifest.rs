@@ -15,6 +15,7 @@ use super::input::{Input, InputCode, InputError};
 use super::name::{BUILT_IN, suggestion};
 use super::only::Only;
 use super::step::{Step, StepKind};
+use super::telnet::LOGIN;
 use super::value::{Value, Values};
 use super::word::{Piece, Word, options_end};
 use crate::limits::{BODY_BYTES_MAX, TEMPLATE_BYTES_MAX};
@@ -71,6 +72,8 @@ pub enum Executor {
     Ssh,
     /// Statements on the target's database, in one transaction.
     Sql,
+    /// A dialogue with the target, over Telnet.
+    Telnet,
 }
 
 impl Executor {
@@ -80,6 +83,7 @@ impl Executor {
             Self::Local => "local",
             Self::Ssh => "ssh",
             Self::Sql => "sql",
+            Self::Telnet => "telnet",
         }
     }
 }
@@ -183,14 +187,20 @@ impl Manifest {
         out
     }
 
+    /// The names for which the bridge puts secrets in: those that are declared, and over Telnet [`LOGIN`].
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let login = (self.executor == Executor::Telnet).then_some(LOGIN);
+        self.secrets.iter().map(String::as_str).chain(login)
+    }
+
     /// Refuses here, with a message for people, what a bridge would refuse to render.
     fn check_arguments(&self, values: &Values, errors: &mut Vec<InputError>) {
         let mut values = values.clone();
         for name in BUILT_IN {
             values.insert(name.to_owned(), Value::Text("x".to_owned()));
         }
-        for name in &self.secrets {
-            values.insert(name.clone(), Value::Text("x".to_owned()));
+        for name in self.secret_names() {
+            values.insert(name.to_owned(), Value::Text("x".to_owned()));
             values.insert(format!("{name}.account"), Value::Text("x".to_owned()));
         }
         for step in &self.steps {
@@ -650,8 +660,8 @@ retry_safe: true
             "line 1, column 11: \"T\" is not a name",
         ),
         (
-            "template: t\nexecutor: telnet\nsteps: [ { run: a } ]",
-            "\"telnet\" is not supported by this version",
+            "template: t\nexecutor: http\nsteps: [ { run: a } ]",
+            "\"http\" is not supported by this version",
         ),
         (
             "template: t\nexecutor: lokal\nsteps: [ { run: a } ]",

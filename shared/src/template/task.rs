@@ -17,6 +17,7 @@ use super::kind::InputKind;
 use super::machine::{SshDraft, SshTarget};
 use super::manifest::Manifest;
 use super::name::suggestion;
+use super::telnet::{TelnetDraft, TelnetTarget};
 use super::value::Values;
 
 /// A task: a template bound to values, targets and rules.
@@ -87,6 +88,8 @@ pub struct TargetDocument {
     pub ssh: SshTarget,
     /// Its database, where it has one.
     pub sql: Option<SqlTarget>,
+    /// How it is reached over Telnet.
+    pub telnet: TelnetTarget,
 }
 
 /// A site.
@@ -248,6 +251,9 @@ impl TargetDocument {
                 .sql
                 .map(|sql| sql.value.database(sql.referenced))
                 .transpose()?,
+            telnet: draft
+                .telnet
+                .map_or_else(|| Ok(TelnetTarget::default()), TelnetDraft::telnet)?,
         })
     }
 }
@@ -316,6 +322,7 @@ struct TargetDraft {
     labels: Entries<Spanned<String>>,
     ssh: Option<SshDraft>,
     sql: Option<Spanned<DatabaseDraft>>,
+    telnet: Option<TelnetDraft>,
 }
 
 #[derive(Deserialize)]

@@ -59,8 +59,8 @@ impl TerminalDraft {
         scope: &mut Scope<'_>,
     ) -> Result<StepKind, TemplateError> {
         let place = self.items.referenced;
-        if scope.executor != Executor::Ssh {
-            let message = "terminal is for the executor ssh";
+        if !matches!(scope.executor, Executor::Ssh | Executor::Telnet) {
+            let message = "terminal is for the executors ssh and telnet";
             return Err(TemplateError::at(place, message));
         }
         let mut writer = Writer {
@@ -572,7 +572,7 @@ mod tests {
         }
         let local = "template: t\nexecutor: local\nsteps:\n  - terminal: [ { type: a } ]\n";
         let error = Manifest::parse(local).unwrap_err();
-        assert!(error.message.contains("executor ssh"), "{error}");
+        assert!(error.message.contains("executors ssh"), "{error}");
         let other = "template: t\nexecutor: ssh\nsteps:\n  - run: a\n    each_wait: 1s\n";
         let error = Manifest::parse(other).unwrap_err();
         assert!(error.message.contains("are for terminal"), "{error}");

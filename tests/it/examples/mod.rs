@@ -114,6 +114,7 @@ fn example_templates_are_listed() -> Result<()> {
             Executor::Local => " (*local*)",
             Executor::Ssh => "",
             Executor::Sql => " (*sql*)",
+            Executor::Telnet => " (*telnet*)",
         };
         let group = manifest.tags.first().context("a group")?.clone();
         let line = format!("- [{name}]({name}.yaml): {title}{local}");

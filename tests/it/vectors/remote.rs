@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use steward_shared::action::{Action, Database, HostKeys, Jump, Server, Sql, Ssh, TargetRef};
+use steward_shared::action::{
+    Action, Database, HostKeys, Jump, Server, Sql, Ssh, TargetRef, Telnet,
+};
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
 use steward_shared::id::{LeaseId, TargetId};
@@ -19,7 +21,7 @@ use super::content::{
 };
 
 /// Jobs on other machines: a name, what is told of it, the job.
-pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 3]> {
+pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 4]> {
     Ok([
         (
             "job-ssh",
@@ -35,6 +37,11 @@ pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 3]>
             "job-sql",
             "on a database, with a login that is made for it",
             database_job()?,
+        ),
+        (
+            "job-telnet",
+            "a dialogue over Telnet, which signs in by itself",
+            telnet_job()?,
         ),
     ])
 }
@@ -217,6 +224,42 @@ fn database_job() -> Result<Job> {
                 authorities: vec![text("-----BEGIN CERTIFICATE-----\n")],
             },
             read_only: false,
+        }),
+        ..plain_job()?
+    }))
+}
+
+/// A dialogue over Telnet, which signs in by itself.
+fn telnet_job() -> Result<Job> {
+    let line = |name, next| Act {
+        place: vec![next],
+        kind: ActKind::Type {
+            line: Word {
+                pieces: vec![Piece::Name(text(name))],
+            },
+            enter: true,
+            next,
+        },
+    };
+    Ok(rendered(Job {
+        login: Some(Login {
+            credential: CREDENTIAL,
+            name: text("switches"),
+            kind: CredentialKind::Password,
+            account: text("admin"),
+        }),
+        action: Action::Telnet(Telnet {
+            steps: vec![Step {
+                kind: StepKind::Terminal(Dialogue {
+                    acts: vec![line("login.account", 1), line("login", 2)],
+                    enter: Enter::Crlf,
+                }),
+                when: None,
+                ok: vec![0],
+                timeout_ms: 5000,
+            }],
+            values: values(),
+            port: 23,
         }),
         ..plain_job()?
     }))

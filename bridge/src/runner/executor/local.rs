@@ -235,7 +235,7 @@ impl Executor for LocalExecutor {
         Box::pin(async move {
             match &work.job.action {
                 Action::Local(action) => self.run(work, action, output, halt).await,
-                Action::Ssh(_) | Action::HostKeys(_) | Action::Sql(_) => Err(
+                Action::Ssh(_) | Action::HostKeys(_) | Action::Sql(_) | Action::Telnet(_) => Err(
                     ExecuteError::NotStarted("not a job for this machine".to_owned()),
                 ),
             }

@@ -14,6 +14,7 @@ mod release;
 mod sql;
 mod ssh;
 mod step;
+mod telnet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use local::LocalExecutor;
 pub use output::{Output, OutputError};
 pub use sql::SqlExecutor;
 pub use ssh::SshExecutor;
+pub use telnet::TelnetExecutor;
 
 /// A future behind a pointer, so that executors can be chosen while running.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -106,6 +106,14 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
             on_database(&mut out, sql);
             (&sql.steps, &sql.values)
         }
+        Action::Telnet(telnet) => {
+            let how = "without anything that proves who answers";
+            line(
+                &mut out,
+                &format!("over Telnet, port {}, {how}", telnet.port),
+            );
+            (&telnet.steps, &telnet.values)
+        }
         Action::HostKeys(_) => {
             line(&mut out, "looks at the host keys");
             return out;

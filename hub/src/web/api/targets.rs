@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use steward_shared::limits::{HOST_AUTHORITIES_MAX, HOST_KEYS_MAX, SOURCES_MAX};
 use steward_shared::template::{
-    OLDER_ALGORITHMS, SqlTarget, SshTarget, Tls, Way, algorithm, authority, database, host_key,
-    reuse, source,
+    OLDER_ALGORITHMS, SqlTarget, SshTarget, TelnetTarget, Tls, Way, algorithm, authority, database,
+    host_key, reuse, source,
 };
 use utoipa::ToSchema;
 
@@ -53,6 +53,7 @@ pub struct Target {
     labels: BTreeMap<String, String>,
     ssh: TargetSsh,
     sql: Option<TargetSql>,
+    telnet: TargetTelnet,
     created_at: String,
 }
 
@@ -80,6 +81,14 @@ pub struct TargetSsh {
     reuse_seconds: u64,
     /// The target through which it is reached.
     jump: Option<TargetJump>,
+}
+
+/// How a target is reached over Telnet.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetTelnet {
+    /// The TCP port.
+    port: u16,
 }
 
 /// The database of a target.
@@ -172,6 +181,7 @@ pub struct TargetRequest {
     labels: BTreeMap<String, String>,
     ssh: Option<TargetSsh>,
     sql: Option<TargetSql>,
+    telnet: Option<TargetTelnet>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -204,6 +214,9 @@ impl From<TargetRow> for Target {
             labels: row.labels,
             ssh: row.ssh.into(),
             sql: row.sql.map(TargetSql::from),
+            telnet: TargetTelnet {
+                port: row.telnet.port,
+            },
             created_at: row.created_at.to_string(),
         }
     }
@@ -358,12 +371,23 @@ pub(crate) async fn add_target(
             .as_ref()
             .map_or_else(|| Ok(SshTarget::default()), ssh)?,
         sql: new.sql.as_ref().map(sql).transpose()?,
+        telnet: new
+            .telnet
+            .as_ref()
+            .map_or_else(|| Ok(TelnetTarget::default()), telnet)?,
     };
     let row = app
         .flow
         .add_target(&caller.user, &new.project, target)
         .await?;
     Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+fn telnet(given: &TargetTelnet) -> Result<TelnetTarget, FlowError> {
+    if given.port == 0 {
+        return Err(FlowError::invalid("telnet.port", "a port is 1 to 65535"));
+    }
+    Ok(TelnetTarget { port: given.port })
 }
 
 fn ssh(given: &TargetSsh) -> Result<SshTarget, FlowError> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use steward_shared::action::{
-    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef,
+    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef, Telnet,
 };
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::id::{CredentialId, TargetId};
 use steward_shared::job::Job;
-use steward_shared::template::{Piece, Step, StepKind, Tls, Word};
+use steward_shared::template::{Dialogue, Enter, Piece, Step, StepKind, Tls, Word};
 
 fn step(kind: StepKind) -> Step {
     Step {
@@ -97,6 +97,22 @@ pub(super) fn sql(job: &mut Job, change: impl FnOnce(&mut Sql)) {
     job.target.address = "192.0.2.5".to_owned();
     job.login = Some(login(CredentialKind::Password, "app"));
     job.action = Action::Sql(action);
+}
+
+/// A job over Telnet that this policy allows, but for what is changed.
+pub(super) fn telnet(job: &mut Job, change: impl FnOnce(&mut Telnet)) {
+    let mut action = Telnet {
+        steps: vec![step(StepKind::Terminal(Dialogue {
+            acts: Vec::new(),
+            enter: Enter::Cr,
+        }))],
+        values: BTreeMap::new(),
+        port: 23,
+    };
+    change(&mut action);
+    job.target.address = "192.0.2.5".to_owned();
+    job.login = Some(login(CredentialKind::Password, "app"));
+    job.action = Action::Telnet(action);
 }
 
 fn server(port: u16) -> Server {
@@ -337,5 +353,28 @@ pub(super) const JOBS: &[(&str, Change)] = &[
         };
         let steps = action.steps.clone();
         local(job, steps, |_| ());
+    }),
+    ("policy.telnet.targets", |job| {
+        telnet(job, |action| action.port = 22)
+    }),
+    ("policy.telnet.targets", |job| {
+        telnet(job, |_| ());
+        job.target.address = "127.0.0.1".to_owned();
+    }),
+    ("policy.telnet.accounts", |job| {
+        telnet(job, |_| ());
+        job.login = Some(login(CredentialKind::Password, "root"));
+    }),
+    ("policy.telnet.secrets", |job| {
+        telnet(job, |_| ());
+        secret(job);
+    }),
+    ("login", |job| {
+        telnet(job, |_| ());
+        job.login = Some(login(CredentialKind::SshKey, "app"));
+    }),
+    ("login", |job| {
+        telnet(job, |_| ());
+        job.login = None;
     }),
 ];

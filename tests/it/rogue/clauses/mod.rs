@@ -12,14 +12,14 @@ use steward_shared::frame::{ReceiptEvent, ToBridge};
 use steward_shared::job::Job;
 use steward_tests::{Bridge, Hub, Wish, World, rendered, run_of};
 
-use self::jobs::{Change, JOBS, local, run, sql, ssh};
+use self::jobs::{Change, JOBS, local, run, sql, ssh, telnet};
 use super::hub::{Rogue, encoded};
 
 fn policy() -> Result<String> {
     let me = Account::current()?.name;
     Ok(format!(
         "version = 1
-executors = [\"local\", \"ssh\", \"sql\"]
+executors = [\"local\", \"ssh\", \"sql\", \"telnet\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 600
 concurrent = 16
@@ -43,6 +43,9 @@ databases = [\"shop\"]
 credentials = [\"password\"]
 accounts = [\"app\"]
 read_only = true
+[telnet]
+targets = [\"192.0.2.0/24:23\"]
+accounts = [\"app\"]
 [templates]
 names = [\"rogue\"]
 ",
@@ -52,8 +55,16 @@ names = [\"rogue\"]
 
 /// Policies that are another in one place, under which nothing is run; and the clause that says so.
 const POLICIES: &[(&str, &str, &str)] = &[
-    ("policy.executors", "\"local\", \"ssh\", \"sql\"", "\"ssh\""),
-    ("policy.executors", "[\"local\", \"ssh\", \"sql\"]", "[]"),
+    (
+        "policy.executors",
+        "\"local\", \"ssh\", \"sql\", \"telnet\"",
+        "\"ssh\"",
+    ),
+    (
+        "policy.executors",
+        "[\"local\", \"ssh\", \"sql\", \"telnet\"]",
+        "[]",
+    ),
     (
         "policy.projects",
         "projects = [\"default\"]",
@@ -209,12 +220,14 @@ async fn explained(world: &World, hub: &Hub, bridge: &Bridge) -> Result<()> {
 }
 
 /// A policy without sections for other machines reaches none; the clauses that say so.
-async fn no_sections(rogue: &mut Rogue) -> Result<[String; 2]> {
+async fn no_sections(rogue: &mut Rogue) -> Result<[String; 3]> {
     let (ssh, _) = refused(rogue, |job| ssh(job, |_| ())).await?;
     ensure!(ssh == "policy.ssh", "{ssh}");
     let (sql, _) = refused(rogue, |job| sql(job, |_| ())).await?;
     ensure!(sql == "policy.sql", "{sql}");
-    Ok([ssh, sql])
+    let (telnet, _) = refused(rogue, |job| telnet(job, |_| ())).await?;
+    ensure!(telnet == "policy.telnet", "{telnet}");
+    Ok([ssh, sql, telnet])
 }
 
 /// Each clause keeps out what it is there for, under its own name, whatever the hub has signed; and what is no policy

@@ -1,0 +1,54 @@
+//! The rules of the policy's `[telnet]` section: which targets, and as whom. All that is said there can be read by
+//! everybody in between.
+
+use steward_shared::action::Telnet;
+use steward_shared::credential::CredentialKind;
+use steward_shared::frame::Refusal;
+use steward_shared::job::Job;
+
+use super::admission::{Place, secrets};
+use super::file::TelnetSection;
+use super::{named, quoted, refused};
+
+/// Applies the `[telnet]` section.
+pub(super) fn admit(
+    section: Option<&TelnetSection>,
+    job: &Job,
+    action: &Telnet,
+) -> Result<Place, Refusal> {
+    let section = section
+        .ok_or_else(|| refused("policy.telnet", "telnet", "has no section in the policy"))?;
+    let (address, port) = (&job.target.address, action.port);
+    if !(section.targets.iter()).any(|rule| rule.covers(address, port)) {
+        return Err(refused(
+            "policy.telnet.targets",
+            &format!("{address}:{port}"),
+            "is not in the list of targets",
+        ));
+    }
+    let Some(login) = &job.login else {
+        return Err(Refusal {
+            clause: "login".to_owned(),
+            message: format!(
+                "the job has no account on {}: its credential is not there any more",
+                quoted(&job.target.name)
+            ),
+        });
+    };
+    if login.kind != CredentialKind::Password {
+        return Err(refused(
+            "login",
+            login.kind.as_str(),
+            "is no kind of credential that can be typed: over Telnet an account has a password",
+        ));
+    }
+    if !named(&section.accounts, &login.account) {
+        return Err(refused(
+            "policy.telnet.accounts",
+            &login.account,
+            "is not in the list of accounts",
+        ));
+    }
+    secrets("policy.telnet.secrets", section.secrets, job)?;
+    Ok(Place::Target)
+}
