@@ -40,7 +40,7 @@ pub(crate) const ROTATED: [&str; 3] = [
 ];
 
 /// Templates that are not run by a test, and why.
-pub(crate) const NOT_RUN: [(&str, &str); 19] = [
+pub(crate) const NOT_RUN: [(&str, &str); 23] = [
     ("clock-check", NO_CLOCK),
     (
         "deliver-nginx-config",
@@ -53,6 +53,9 @@ pub(crate) const NOT_RUN: [(&str, &str); 19] = [
     ),
     ("dnf-updates", DEBIAN),
     ("failed-services", NO_SYSTEMD),
+    ("ios-save-config", NO_DEVICE),
+    ("ios-save-config-telnet", NO_DEVICE),
+    ("ios-show", NO_DEVICE),
     ("journal-errors", NO_SYSTEMD),
     ("mysql-overview", "MySQL is not among what the tests need"),
     ("reload-service-config", NO_SYSTEMD),
@@ -65,6 +68,10 @@ pub(crate) const NOT_RUN: [(&str, &str); 19] = [
     ("shrink-journal", NO_SYSTEMD),
     ("start-service", NO_SYSTEMD),
     ("stop-service", NO_SYSTEMD),
+    (
+        "telnet-own-password",
+        "this machine has no Telnet; story_telnet runs it where there is",
+    ),
     ("upgrade-package-dnf", DEBIAN),
     ("windows-disk-free", NO_WINDOWS),
     ("windows-restart-service", NO_WINDOWS),
@@ -72,6 +79,8 @@ pub(crate) const NOT_RUN: [(&str, &str); 19] = [
 ];
 
 const NO_SYSTEMD: &str = "the machine of the test has no systemd of its own";
+
+const NO_DEVICE: &str = "no network device is among what the tests need";
 
 const NO_WINDOWS: &str = "neither Windows nor PowerShell is among what the tests need";
 

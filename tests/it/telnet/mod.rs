@@ -12,6 +12,8 @@ use crate::ssh::{add, leases, printed, said};
 
 const SECRET: &str = "Corr3ct-Horse-Battery";
 
+const NEXT: &str = "An0ther-Staple-Ladder";
+
 /// How a person signs in there, and has a prompt that nothing else looks like.
 const SIGN_IN: &str = "      - { wait: \"*ogin:\", type: \"{{ login.account }}\" }
       - { wait: \"*assword:\", type: \"{{ login }}\" }
@@ -104,6 +106,19 @@ async fn story_telnet() -> Result<()> {
         counted.get("lease.opened") == Some(&1) && counted.get("lease.ended") == Some(&1),
         "{counted:?}"
     );
+    // The library's own change of a password, and the hub's word that it was one.
+    let library = fs::read_to_string("../examples/templates/telnet-own-password.yaml")?;
+    add(&hub, "kim-new", "password", "kim").await?;
+    hub.set_credential("kim-new", NEXT).await?;
+    hub.apply(&format!(
+        "{library}---\ntask: change\ntemplate: telnet-own-password\nlogin: {{ credential: kim }}\n\
+         secrets: {{ new: kim-new }}\ntargets: {{ names: [switch] }}\n"
+    ))
+    .await?;
+    let shown = said(&api, "change").await?;
+    ensure!(!shown.contains(NEXT), "{shown}");
+    hub.set_credential("kim", NEXT).await?;
+    said(&api, "look").await?;
     // What is shown before is how it is done, the password a blank.
     let dry = hub.cli(&["run", "look", "--dry-run"]).await?.succeeded()?;
     ensure!(
