@@ -87,6 +87,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// What people have agreed to: each job is started once under it.
+    ApprovalId;
     /// One try of a job: the thing that is signed, accepted, permitted, started at most once.
     AttemptId;
     /// The identity of a bridge; a name may be used again, this never is.

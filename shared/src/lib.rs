@@ -31,6 +31,8 @@ pub mod remote;
 pub mod seal;
 pub mod sign;
 
+pub mod approval;
+
 pub mod proof;
 pub mod rendered;
 

@@ -38,6 +38,21 @@ pub const TEMPLATE_SIGNATURES_MAX: usize = 8;
 /// Characters of a signature (SSHSIG in its armour; RSA with 8,192 bits has some 3,000).
 pub const SIGNATURE_CHARS_MAX: usize = 4096;
 
+/// Bytes of the text of an approval.
+pub const APPROVAL_BYTES_MAX: usize = 512;
+
+/// Signatures that one approval may have.
+pub const APPROVAL_SIGNATURES_MAX: usize = 8;
+
+/// Jobs that one approval may be of: people read what each of them does.
+pub const APPROVED_JOBS_MAX: usize = 100;
+
+/// Hashes that lead from one job to the root of so many.
+pub const APPROVED_PATH_MAX: usize = APPROVED_JOBS_MAX.next_power_of_two().ilog2() as usize;
+
+/// How long an approval may be good for, at the most that is foreseen.
+pub const APPROVAL_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Steps of a template.
 pub const STEPS_MAX: usize = 64;
 

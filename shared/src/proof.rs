@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::approval::Approved;
 use crate::job::{Digest, Job};
 use crate::limits::{SIGNATURE_CHARS_MAX, SIGNED_MANIFEST_BYTES_MAX, TEMPLATE_SIGNATURES_MAX};
 use crate::template::{Executor, Limits, Manifest, Step, Value, Values};
 
-/// The template that a job was made from, and its authors' signatures. Nothing of it is signed by the hub.
+/// The template that a job was made from, its authors' signatures, and the approval of its run. Nothing of it is
+/// signed by the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// The canonical form of the manifest, byte for byte as it was signed.
@@ -20,6 +22,8 @@ pub struct Proof {
     pub manifest: Vec<u8>,
     /// SSHSIG signatures over it, in their armour.
     pub signatures: Vec<String>,
+    /// What people have agreed to of this very run, where they have.
+    pub approval: Option<Approved>,
 }
 
 /// Why a job is not what its template's authors have signed.

@@ -28,6 +28,7 @@ const ROWS: &[(&str, &[&[&str]])] = &[
             &["job"],
             &["codec", "merkle", "remote"],
             &["seal", "sign"],
+            &["approval"],
             &["proof", "rendered"],
             &["file", "trust"],
             &["frame", "log"],
