@@ -11,6 +11,7 @@ use steward_shared::codec;
 use steward_shared::frame::Offer;
 use steward_shared::job::{Digest, Job};
 use steward_shared::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
+use steward_shared::proof::Proof;
 use steward_shared::rendered::{Parts, Rendered};
 use steward_shared::time::{Clock, SystemClock};
 
@@ -19,6 +20,7 @@ use crate::policy::{Load, Place, Policy};
 use crate::runner::gate::{Admitted, Facts, admit, verify};
 use crate::runner::operator::is_locked;
 use crate::runner::room;
+use crate::runner::session::Uses;
 use crate::runner::trust::Trust;
 
 /// What there is to say of a job.
@@ -45,6 +47,7 @@ pub fn explain(config: &Config, file: &Path) -> anyhow::Result<Explained> {
     let mut lines = told(&job);
     let by = proof.as_ref().map_or(0, |proof| proof.signatures.len());
     lines.push(format!("signed by authors: {by}"));
+    lines.push(approval(proof.as_deref(), &job));
     if let Err(error) = verified {
         lines.push(format!("dropped without an answer: {}", chain(&error)));
         return Ok(Explained {
@@ -62,6 +65,7 @@ pub fn explain(config: &Config, file: &Path) -> anyhow::Result<Explained> {
             open: 0,
             starts_last_minute: 0,
         },
+        uses: &Uses::default(),
         now: SystemClock.now(),
     };
     let body = Digest::of(signed.body());
@@ -125,6 +129,25 @@ fn told(job: &Job) -> Vec<String> {
         quoted(&job.ticket)
     ));
     lines
+}
+
+/// What the approval beside a job says of itself. Nobody vouches for it here.
+fn approval(proof: Option<&Proof>, job: &Job) -> String {
+    let Some(beside) = proof.and_then(|proof| proof.approval.as_ref()) else {
+        return "approved by nobody".to_owned();
+    };
+    let signatures = beside.signed.signatures.len();
+    match beside.of(Rendered::of(Parts::from(job)).sha256()) {
+        Ok(approval) => format!(
+            "approval {}: job {} of {}, from {} to {}, with {signatures} signatures",
+            approval.id,
+            u64::from(beside.index) + 1,
+            approval.jobs,
+            approval.not_before,
+            approval.not_after
+        ),
+        Err(why) => format!("an approval that does not fit: {}", chain(&why)),
+    }
 }
 
 fn fate(admitted: &Admitted) -> String {

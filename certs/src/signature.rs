@@ -9,6 +9,9 @@ use steward_shared::time::Timestamp;
 /// What authors sign templates for (`ssh-keygen -Y sign -n`).
 pub const TEMPLATE: &str = "steward-template";
 
+/// What people sign approvals of runs for.
+pub const APPROVAL: &str = "steward-approval";
+
 /// A signature over something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature(SshSig);

@@ -249,7 +249,7 @@ pub(crate) fn words(records: &[(AttemptId, Entry)]) -> String {
         let word = match entry {
             Entry::Accepted(_) => "accepted",
             Entry::Refused(..) => "refused",
-            Entry::Started => "started",
+            Entry::Started(_) => "started",
             Entry::NotStarted(_) => "not started",
             Entry::Unfit(_) => "unfit",
             Entry::Exited(_) => "exited",

@@ -9,6 +9,7 @@ use steward_shared::job::Job;
 use steward_shared::template::{Piece, Step, StepKind, Word};
 
 use super::account::Account;
+use super::approvals::ApprovedJob;
 use super::environment::Variables;
 use super::file::LocalSection;
 use super::{program, quoted, refused};
@@ -27,6 +28,8 @@ pub struct Load {
 pub struct Admission {
     /// Where it runs.
     pub place: Place,
+    /// The approved job that it is, where the policy asks for an approval.
+    pub approved: Option<ApprovedJob>,
     /// The longest it may run.
     pub runtime: Duration,
     /// The most that it may write to both its streams together.

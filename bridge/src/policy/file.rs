@@ -12,6 +12,7 @@ use steward_shared::action::ActionKind;
 use steward_shared::credential::CredentialKind;
 
 use super::PolicyError;
+use super::approvals::ApprovalsSection;
 use super::hours::Hours;
 use super::ssh::TargetRule;
 use super::templates::TemplatesSection;
@@ -38,6 +39,7 @@ pub(super) struct File {
     pub(super) sql: Option<SqlSection>,
     pub(super) telnet: Option<TelnetSection>,
     pub(super) templates: Option<TemplatesSection>,
+    pub(super) approvals: Option<ApprovalsSection>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -144,15 +146,26 @@ impl File {
         if self.version != 1 {
             return Err("only version 1 is understood");
         }
-        if self.require.tier > 1 || self.require.approvals != 0 {
+        let tier = self.require.tier;
+        if tier > 2 {
+            return Err("only the tiers 0, 1 and 2 are understood");
+        }
+        if self.require.approvals != 0 {
             return Err(
-                "this version of Steward cannot prove approvals of people, which it requires",
+                "how many people must approve is said by tier = 2 and signatures in [approvals]",
             );
         }
         match &self.templates {
-            Some(section) => section.check(self.require.tier)?,
-            None if self.require.tier == 1 => {
-                return Err("tier 1 needs authors in [templates]: whose signatures count");
+            Some(section) => section.check(tier)?,
+            None if tier > 0 => {
+                return Err("tiers 1 and 2 need authors in [templates]: whose signatures count");
+            }
+            None => {}
+        }
+        match &self.approvals {
+            Some(section) => section.check(tier)?,
+            None if tier > 1 => {
+                return Err("tier 2 needs approvers in [approvals]: whose signatures count");
             }
             None => {}
         }

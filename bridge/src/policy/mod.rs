@@ -6,9 +6,11 @@
 
 mod account;
 mod admission;
+mod approvals;
 mod environment;
 mod file;
 mod hours;
+mod people;
 mod program;
 mod sentences;
 mod sql;
@@ -30,6 +32,8 @@ use steward_shared::time::Timestamp;
 
 pub use account::{Account, AccountError};
 pub use admission::{Admission, Load, Place};
+pub use approvals::ApprovedJob;
+pub(crate) use approvals::used;
 pub use program::SEARCH_PATH;
 
 use file::File;
@@ -40,6 +44,7 @@ pub struct Policy {
     file: File,
     digest: Digest,
     authors: Option<Signers>,
+    approvers: Option<Signers>,
 }
 
 /// Why there is no policy; everything is refused then.
@@ -71,9 +76,9 @@ pub enum PolicyError {
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// The file of authors is not understood.
-    #[error("cannot understand the authors in {}", path.display())]
-    Authors {
+    /// The file of authors, or that of approvers, is not understood.
+    #[error("cannot understand the signers in {}", path.display())]
+    Signers {
         /// The file.
         path: PathBuf,
         /// Where and why.
@@ -98,7 +103,10 @@ impl Policy {
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
         let mut policy = Self::parse(path, &file::bytes(path)?)?;
         if let Some(path) = policy.authors_file() {
-            policy.authors = Some(authors(path)?);
+            policy.authors = Some(signers(path)?);
+        }
+        if let Some(path) = policy.approvers_file() {
+            policy.approvers = Some(signers(path)?);
         }
         Ok(policy)
     }
@@ -112,12 +120,18 @@ impl Policy {
             file: File::parse(path, bytes)?,
             digest: Digest::of(bytes),
             authors: None,
+            approvers: None,
         })
     }
 
     /// Where the authors are named, if anywhere.
     pub fn authors_file(&self) -> Option<&Path> {
         self.file.templates.as_ref()?.authors.as_deref()
+    }
+
+    /// Where the approvers are named, if anywhere.
+    pub fn approvers_file(&self) -> Option<&Path> {
+        Some(&self.file.approvals.as_ref()?.approvers)
     }
 
     /// A starter that allows commands which only look, as `user`.
@@ -198,7 +212,7 @@ impl Policy {
                 message,
             });
         }
-        self.authored(job, proof, now)?;
+        let approved = self.signed(job, proof, now)?;
         let place = match &job.action {
             Action::Local(action) => admission::local(file.local.as_ref(), job, action)?,
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
@@ -208,6 +222,7 @@ impl Policy {
         };
         Ok(Admission {
             place,
+            approved,
             runtime: Duration::from_millis(job.runtime_ms).min(file.max_runtime.0),
             output_bytes: match job.limits.output_bytes {
                 0 => file.max_output.0,
@@ -216,31 +231,41 @@ impl Policy {
         })
     }
 
-    /// What people must have signed.
-    fn authored(&self, job: &Job, proof: Option<&Proof>, now: Timestamp) -> Result<(), Refusal> {
-        if self.file.require.tier == 0 {
-            return Ok(());
+    /// What people must have signed. What they have approved is started once.
+    fn signed(
+        &self,
+        job: &Job,
+        proof: Option<&Proof>,
+        now: Timestamp,
+    ) -> Result<Option<ApprovedJob>, Refusal> {
+        let tier = self.file.require.tier;
+        if tier == 0 {
+            return Ok(None);
         }
-        match (&self.authors, &self.file.templates) {
-            (Some(authors), Some(section)) => {
-                templates::authored(authors, section.needed(), job, proof, now)
-            }
-            (None, _) | (_, None) => Err(Refusal {
-                clause: "policy.require.tier".to_owned(),
-                message: "the policy names nobody whose signature counts".to_owned(),
-            }),
-        }
+        let nobody = || Refusal {
+            clause: "policy.require.tier".to_owned(),
+            message: "the policy names nobody whose signature counts".to_owned(),
+        };
+        let listed = self.authors.as_ref().zip(self.file.templates.as_ref());
+        let (authors, section) = listed.ok_or_else(nobody)?;
+        let authored = templates::authored(authors, section.needed(), job, proof, now)?;
+        let Some(authors) = authored.filter(|_| tier > 1) else {
+            return Ok(None);
+        };
+        let listed = self.file.approvals.as_ref().zip(self.approvers.as_ref());
+        let listed = listed.ok_or_else(nobody)?;
+        approvals::approved(listed, &authors, job, proof, now).map(Some)
     }
 }
 
-/// Reads who the authors are, with the care that the policy itself is read with.
-fn authors(path: &Path) -> Result<Signers, PolicyError> {
+/// Reads whose signatures count, with the care that the policy itself is read with.
+fn signers(path: &Path) -> Result<Signers, PolicyError> {
     let bytes = file::bytes(path)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| PolicyError::Content {
         path: path.to_owned(),
         why: "it is not UTF-8",
     })?;
-    Signers::parse(text).map_err(|source| PolicyError::Authors {
+    Signers::parse(text).map_err(|source| PolicyError::Signers {
         path: path.to_owned(),
         source,
     })

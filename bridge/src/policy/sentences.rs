@@ -86,6 +86,28 @@ impl Policy {
                 all.push("Every job must be signed by authors, and there are none.".to_owned());
             }
         }
+        self.approvals(all);
+    }
+
+    fn approvals(&self, all: &mut Vec<String>) {
+        let (Some(section), Some(approvers)) = (&self.file.approvals, &self.approvers) else {
+            return;
+        };
+        let names: Vec<_> = approvers
+            .iter()
+            .map(|one| format!("{} ({})", one.name, one.fingerprint()))
+            .collect();
+        all.push(format!(
+            "A job is started once, where {} of these people have approved just that within {}: {}.",
+            section.needed(),
+            span(section.within()),
+            names.join(", ")
+        ));
+        all.push("Who has signed its template is not counted among them.".to_owned());
+        let keys: BTreeSet<_> = approvers.iter().map(Signer::fingerprint).collect();
+        if keys.len() < section.needed() {
+            all.push("There are fewer approvers than that: every job is refused.".to_owned());
+        }
     }
 }
 

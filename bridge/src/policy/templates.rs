@@ -1,10 +1,9 @@
 //! The rules of the policy's `[templates]` section: which templates, and who must have written them.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use steward_certs::signature::{Signature, Signers, TEMPLATE};
+use steward_certs::signature::{Signers, TEMPLATE};
 use steward_shared::action::Action;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
@@ -13,6 +12,7 @@ use steward_shared::proof::{Deviation, Proof, follows};
 use steward_shared::template::Manifest;
 use steward_shared::time::Timestamp;
 
+use super::people::{Matter, People};
 use super::{named, quoted, refused};
 
 /// The section `[templates]`.
@@ -40,8 +40,8 @@ impl TemplatesSection {
                 "authors and signatures in [templates] mean nothing with tier = 0: require tier = 1",
             );
         }
-        if tier == 1 && self.authors.is_none() {
-            return Err("tier 1 needs authors in [templates]: whose signatures count");
+        if tier > 0 && self.authors.is_none() {
+            return Err("tiers 1 and 2 need authors in [templates]: whose signatures count");
         }
         if self
             .authors
@@ -75,16 +75,17 @@ pub(super) fn listed(section: Option<&TemplatesSection>, job: &Job) -> Result<()
     }
 }
 
-/// Proves that as many authors as it takes have signed what the job does.
+/// Proves that as many authors as it takes have signed what the job does; who they are. Nobody has to for what every
+/// hub does by itself.
 pub(super) fn authored(
     authors: &Signers,
     needed: usize,
     job: &Job,
     proof: Option<&Proof>,
     now: Timestamp,
-) -> Result<(), Refusal> {
+) -> Result<Option<People>, Refusal> {
     if is_built_in(job) {
-        return Ok(());
+        return Ok(None);
     }
     let name = &job.template.name;
     let Some(proof) = proof else {
@@ -95,38 +96,32 @@ pub(super) fn authored(
         ));
     };
     proof.concerns(job).map_err(|why| deviates(&why))?;
-    let mut keys = BTreeSet::new();
+    let matter = Matter {
+        purpose: TEMPLATE,
+        content: &proof.manifest,
+        role: "authors",
+    };
+    let mut people = People::default();
     let mut unbelieved = None;
     for text in &proof.signatures {
-        let signature = Signature::parse(text).map_err(|why| why.to_string());
-        let signed = signature.and_then(|signature| {
-            let by = signature.fingerprint();
-            if authors.who(&signature, TEMPLATE, now).is_none() {
-                return Err(format!("{by} is not one of the authors"));
-            }
-            let good = signature.verify(TEMPLATE, &proof.manifest);
-            good.map(|()| by).map_err(|why| why.to_string())
-        });
-        match signed {
-            Ok(by) => drop(keys.insert(by)),
-            Err(why) => unbelieved = Some(why),
-        }
+        let taken = people.take(text, &matter, authors, now);
+        unbelieved = taken.err().or(unbelieved);
     }
-    if keys.len() < needed {
+    if people.keys() < needed {
         let why = unbelieved.map_or_else(String::new, |why| format!(": {why}"));
         return Err(Refusal {
             clause: "policy.templates.signatures".to_owned(),
             message: format!(
                 "{} is signed by {} of the authors, and {needed} must have signed it{why}",
                 quoted(name),
-                keys.len(),
+                people.keys(),
             ),
         });
     }
-    proof
-        .manifest(job)
-        .and_then(|manifest| follows(job, &manifest))
-        .map_err(|why| deviates(&why))
+    let manifest = proof.manifest(job);
+    let followed = manifest.and_then(|manifest| follows(job, &manifest));
+    followed.map_err(|why| deviates(&why))?;
+    Ok(Some(people))
 }
 
 fn deviates(why: &Deviation) -> Refusal {

@@ -15,10 +15,10 @@ use steward_shared::rendered::{Parts, Rendered};
 use steward_shared::sign::{Payload, SignError, Signed};
 use steward_shared::time::Timestamp;
 
-use super::session::Offered;
+use super::session::{Offered, Uses};
 use super::trust::Trust;
 use crate::limits::DISK_RESERVE_BYTES;
-use crate::policy::{Admission, Load, Policy, PolicyError};
+use crate::policy::{Admission, Load, Policy, PolicyError, used};
 
 /// A job that the gate has let in.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub struct Facts<'a> {
     pub room: u64,
     /// What it is busy with.
     pub load: Load,
+    /// Approved jobs that it has started.
+    pub uses: &'a Uses,
     /// Its wall clock.
     pub now: Timestamp,
 }
@@ -153,6 +155,11 @@ pub fn admit(
         message: chain(error),
     })?;
     let admission = policy.admit(&job, proof.as_deref(), &facts.load, facts.now)?;
+    if let Some(approved) = &admission.approved
+        && facts.uses.taken(approved, job.attempt)
+    {
+        return Err(used(approved));
+    }
     if Rendered::of(Parts::from(&job)).sha256() != job.rendered {
         return Err(refusal(
             "rendered",

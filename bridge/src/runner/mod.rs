@@ -210,7 +210,7 @@ impl Runner {
         let parts = Parts {
             bench,
             journal,
-            session: Session::resume(held, contents.fences, contents.seq),
+            session: Session::resume(held, contents.fences, contents.seq, contents.uses),
             operator: Operator::new(config),
             attempts,
             spool,

@@ -402,7 +402,7 @@ fn record(journal: &mut BTreeMap<AttemptId, Held>, attempt: AttemptId, entry: &E
         Entry::Refused(_, refusal) | Entry::Unfit(refusal) => {
             Phase::Ended(ReceiptEvent::Refused(refusal.clone()))
         }
-        Entry::Started => Phase::Running { cancelled: false },
+        Entry::Started(_) => Phase::Running { cancelled: false },
         Entry::NotStarted(reason) => Phase::Ended(ReceiptEvent::NotStarted {
             reason: reason.clone(),
         }),

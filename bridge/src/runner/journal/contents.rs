@@ -10,8 +10,8 @@ use steward_shared::job::OnDisconnect;
 use steward_shared::limits::BODY_BYTES_MAX;
 use steward_shared::time::Timestamp;
 
-use super::{JournalError, act, count, starts};
-use crate::runner::session::{Held, Phase};
+use super::{JournalError, act, count, starts, uses};
+use crate::runner::session::{Held, Phase, Uses};
 
 /// What a journal held when it was opened.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Contents {
     pub commits: u64,
     /// When runners have begun to write, the oldest first; the last is this one.
     pub starts: Vec<Start>,
+    /// Approved jobs that have been started.
+    pub uses: Uses,
 }
 
 /// Reads everything.
@@ -44,6 +46,7 @@ pub(super) fn contents(connection: &Connection) -> Result<Contents, JournalError
         seq: count(seq)?,
         commits: count(commits)?,
         starts: starts::read(connection)?,
+        uses: uses::read(connection)?,
     };
     let mut statement = connection
         .prepare_cached("SELECT job, fence FROM fences")

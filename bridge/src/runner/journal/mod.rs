@@ -6,6 +6,7 @@
 
 mod contents;
 mod starts;
+mod uses;
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use super::session::{Entry, Offered};
 pub use contents::Contents;
 use contents::contents;
 use starts::STARTS;
+use uses::USES;
 
 /// The journal failed; nobody knows what is on disk but the disk, so the runner must end.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ pub struct Book {
     connection: Connection,
 }
 
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// How long a settled attempt is remembered after its last possible start.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -218,15 +220,18 @@ fn write_entry(
             "ended",
             Some(&ReceiptEvent::Refused(refusal.clone())),
         ),
-        Entry::Started => change(connection, attempt, "started", None),
-        Entry::NotStarted(reason) => change(
-            connection,
-            attempt,
-            "ended",
-            Some(&ReceiptEvent::NotStarted {
-                reason: reason.clone(),
-            }),
-        ),
+        Entry::Started(approved) => {
+            if let Some(job) = approved {
+                uses::take(connection, job, attempt)?;
+            }
+            change(connection, attempt, "started", None)
+        }
+        Entry::NotStarted(reason) => {
+            uses::release(connection, attempt)?;
+            let reason = reason.clone();
+            let receipt = ReceiptEvent::NotStarted { reason };
+            change(connection, attempt, "ended", Some(&receipt))
+        }
         Entry::Unfit(refusal) => change(
             connection,
             attempt,
@@ -340,6 +345,7 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
                      job TEXT PRIMARY KEY, fence INTEGER NOT NULL, seq INTEGER NOT NULL,
                      not_after INTEGER NOT NULL) STRICT;
                  {STARTS}
+                 {USES}
                  PRAGMA user_version={SCHEMA};
                  COMMIT;",
                 JournalId::random()
@@ -347,7 +353,12 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
             .map_err(act("make the journal")),
         1 => connection
             .execute_batch(&format!(
-                "BEGIN EXCLUSIVE; {STARTS} PRAGMA user_version={SCHEMA}; COMMIT;"
+                "BEGIN EXCLUSIVE; {STARTS} {USES} PRAGMA user_version={SCHEMA}; COMMIT;"
+            ))
+            .map_err(act("bring the journal up to date")),
+        2 => connection
+            .execute_batch(&format!(
+                "BEGIN EXCLUSIVE; {USES} PRAGMA user_version={SCHEMA}; COMMIT;"
             ))
             .map_err(act("bring the journal up to date")),
         other => Err(JournalError::Version(other)),
@@ -355,7 +366,9 @@ fn migrate(connection: &Connection) -> Result<(), JournalError> {
 }
 
 fn forget_old(connection: &Connection, now: Timestamp) -> Result<(), JournalError> {
-    let before = number(now.before(REMEMBERED + CLOCK_SKEW_MAX).as_millis());
+    let before = now.before(REMEMBERED + CLOCK_SKEW_MAX);
+    uses::forget(connection, before)?;
+    let before = number(before.as_millis());
     connection
         .prepare_cached("DELETE FROM attempts WHERE state = 'settled' AND not_after < ?1")
         .and_then(|mut statement| statement.execute(params![before]))
@@ -449,11 +462,11 @@ mod tests {
             [waits, runs, not_started, exited, settled]
                 .map(|new| (new.attempt, Entry::Accepted(new))),
         );
-        entries.push((runs.attempt, Entry::Started));
+        entries.push((runs.attempt, Entry::Started(None)));
         entries.push((not_started.attempt, Entry::NotStarted("no".to_owned())));
         journal.write(&entries).unwrap();
         for attempt in [exited.attempt, settled.attempt] {
-            journal.write(&[(attempt, Entry::Started)]).unwrap();
+            journal.write(&[(attempt, Entry::Started(None))]).unwrap();
             journal.write(&[(attempt, Entry::Exited(exit()))]).unwrap();
         }
         journal.write(&[(settled.attempt, Entry::Settled)]).unwrap();
@@ -531,12 +544,12 @@ mod tests {
         let path = folder.path().join("journal.db");
         let (first, _) = Journal::open(&path, NOW).unwrap();
         let raw = Connection::open(&path).unwrap();
-        raw.execute_batch("PRAGMA user_version=3").unwrap();
+        raw.execute_batch("PRAGMA user_version=4").unwrap();
         assert!(matches!(
             Journal::open(&path, NOW),
-            Err(JournalError::Version(3))
+            Err(JournalError::Version(4))
         ));
-        raw.execute_batch("PRAGMA user_version=2").unwrap();
+        raw.execute_batch("PRAGMA user_version=3").unwrap();
         assert_eq!(Journal::open(&path, NOW).unwrap().0.id(), first.id());
     }
 
@@ -546,7 +559,7 @@ mod tests {
         let path = folder.path().join("journal.db");
         let (first, _) = Journal::open(&path, NOW).unwrap();
         let raw = Connection::open(&path).unwrap();
-        raw.execute_batch("DROP TABLE starts; UPDATE meta SET commits = 7; PRAGMA user_version=1")
+        raw.execute_batch("DROP TABLE starts; DROP TABLE uses; UPDATE meta SET commits = 7; PRAGMA user_version=1")
             .unwrap();
         let (again, contents) = Journal::open(&path, NOW).unwrap();
         assert_eq!(again.id(), first.id());
@@ -623,7 +636,7 @@ mod tests {
         let (good, stranger) = (offered(1, NOW), offered(2, NOW));
         let batch = vec![
             (good.attempt, Entry::Accepted(good)),
-            (stranger.attempt, Entry::Started),
+            (stranger.attempt, Entry::Started(None)),
         ];
         assert!(matches!(
             journal.write(&batch),

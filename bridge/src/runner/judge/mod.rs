@@ -171,7 +171,11 @@ impl Judge {
                     let mine = self.is_mine(permit.cluster, permit.bridge);
                     let event = match self.forbidden(&permit, turn) {
                         Some(reason) if mine => Event::NotStarted(permit.attempt, reason),
-                        Some(_) | None => Event::Permit(permit),
+                        Some(_) | None => {
+                            let admitted = self.admitted.get(&permit.attempt);
+                            let approved = admitted.and_then(|one| one.admission.approved);
+                            Event::Permit(permit, approved)
+                        }
                     };
                     self.handle_if(mine, event, turn);
                 }
@@ -296,6 +300,7 @@ impl Judge {
                     self.session.starts_last_minute(now) + self.session.waiting(),
                 ),
             },
+            uses: self.session.uses(),
             now: now.wall,
         };
         let settled = |held: &Held| held.phase == Phase::Settled;

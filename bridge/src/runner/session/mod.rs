@@ -5,6 +5,7 @@
 //! clock and draws no randomness.
 
 mod held;
+mod uses;
 mod words;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Exit, OnDisconnect};
 use steward_shared::limits::TEXT_CHARS_MAX;
 
+use crate::policy::{ApprovedJob, used};
 pub use held::{Held, Phase};
+pub use uses::Uses;
 pub use words::{Command, Entry, Event, Now, Offered, StopWhy};
 
 /// The session.
@@ -26,6 +29,8 @@ pub struct Session {
     fences: BTreeMap<JobId, u64>,
     /// The highest `seq` that was ever accepted or refused.
     seq: u64,
+    /// Approved jobs that have been started.
+    uses: Uses,
     /// Since when the hub cannot be reached, by the boot clock.
     down_since: Option<Duration>,
     /// When attempts were started in the last minute, by the boot clock.
@@ -38,11 +43,13 @@ impl Session {
         attempts: BTreeMap<AttemptId, Held>,
         fences: BTreeMap<JobId, u64>,
         seq: u64,
+        uses: Uses,
     ) -> Self {
         Self {
             attempts,
             fences,
             seq,
+            uses,
             ..Self::default()
         }
     }
@@ -59,7 +66,7 @@ impl Session {
             Event::Connected => self.connected(now, nonce, &mut out),
             Event::Down => self.down_since = self.down_since.or(Some(now.boot)),
             Event::Offer(offered, verdict) => self.offer(now, offered, verdict, nonce, &mut out),
-            Event::Permit(permit) => self.permit(now, &permit, &mut out),
+            Event::Permit(permit, approved) => self.permit(now, &permit, approved, &mut out),
             Event::PermitRefused(refused) => self.permit_refused(&refused, &mut out),
             Event::Cancel(cancel) => self.cancel(&cancel, &mut out),
             Event::Ack(ack) => self.ack(&ack, &mut out),
@@ -83,6 +90,11 @@ impl Session {
     /// The highest `seq` seen.
     pub const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Approved jobs that have been started.
+    pub const fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Attempts that are accepted or running.
@@ -237,7 +249,14 @@ impl Session {
         self.attempts.insert(offered.attempt, held);
     }
 
-    fn permit(&mut self, now: Now, permit: &Permit, out: &mut Vec<Command>) {
+    fn permit(
+        &mut self,
+        now: Now,
+        permit: &Permit,
+        approved: Option<ApprovedJob>,
+        out: &mut Vec<Command>,
+    ) {
+        let taken = approved.filter(|job| self.uses.taken(job, permit.attempt));
         let newest = self.attempts.get(&permit.attempt).is_some_and(|held| {
             self.fences
                 .get(&held.job)
@@ -268,12 +287,19 @@ impl Session {
             let reason = "a newer attempt of its job has been offered".to_owned();
             return self.not_started(permit.attempt, reason, out);
         }
+        if let Some(job) = taken {
+            let Refusal { clause, message } = used(&job);
+            return self.not_started(permit.attempt, format!("{clause}: {message}"), out);
+        }
         held.phase = Phase::Running { cancelled: false };
         let fence = held.fence;
+        if let Some(job) = &approved {
+            self.uses.take(job, permit.attempt);
+        }
         self.starts
             .retain(|start| now.boot.saturating_sub(*start) < Duration::from_secs(60));
         self.starts.push(now.boot);
-        out.push(Command::Record(permit.attempt, Entry::Started));
+        out.push(Command::Record(permit.attempt, Entry::Started(approved)));
         out.push(Command::Send(permit.attempt, fence, ReceiptEvent::Started));
         out.push(Command::Start(permit.attempt));
     }
@@ -394,6 +420,7 @@ impl Session {
             reason: reason.clone(),
         };
         held.phase = Phase::Ended(receipt.clone());
+        self.uses.release(attempt);
         out.push(Command::Record(attempt, Entry::NotStarted(reason)));
         out.push(Command::Send(attempt, held.fence, receipt));
     }

@@ -49,7 +49,7 @@ fn refused_offer_is_recorded_and_never_starts() {
         Command::Send(offered.attempt, 1, ReceiptEvent::Refused(refusal.clone())),
     ];
     assert_eq!(commands, wanted);
-    assert_eq!(bench.take(Event::Permit(permit(&offered, [0; 16]))), []);
+    assert_eq!(bench.take(Event::Permit(permit(&offered, [0; 16]), None)), []);
     // The same offer is answered from what was recorded, whatever the gate says of it now.
     let again = bench.offer(offered);
     assert_eq!(
@@ -69,12 +69,12 @@ fn permit_for_the_live_nonce_starts_once_and_after_its_record() {
     bench.offer(offered);
     let nonce = bench.nonce(offered.attempt);
     let wanted = [
-        Command::Record(offered.attempt, Entry::Started),
+        Command::Record(offered.attempt, Entry::Started(None)),
         Command::Send(offered.attempt, 1, ReceiptEvent::Started),
         Command::Start(offered.attempt),
     ];
-    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce))), wanted);
-    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce))), []);
+    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce), None)), wanted);
+    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce), None)), []);
     assert_eq!(bench.session.starts_last_minute(bench.now), 1);
 }
 
@@ -92,7 +92,7 @@ fn permit_for_another_nonce_fence_or_attempt_does_nothing() {
         },
         permit(&other, nonce),
     ] {
-        assert_eq!(bench.take(Event::Permit(wrong)), []);
+        assert_eq!(bench.take(Event::Permit(wrong, None)), []);
     }
     assert_eq!(bench.nonce(one.attempt), nonce);
 }
@@ -104,9 +104,9 @@ fn stale_permit_ends_the_attempt_not_started() {
     bench.offer(offered);
     let nonce = bench.nonce(offered.attempt);
     bench.pass(VALID);
-    let commands = bench.take(Event::Permit(permit(&offered, nonce)));
+    let commands = bench.take(Event::Permit(permit(&offered, nonce), None));
     assert_not_started(&commands, offered.attempt);
-    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce))), []);
+    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce), None)), []);
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn permit_of_an_attempt_that_a_newer_one_replaced_does_not_start_it() {
     bench.offer(old);
     bench.offer(new);
     let nonce = bench.nonce(old.attempt);
-    assert_not_started(&bench.take(Event::Permit(permit(&old, nonce))), old.attempt);
+    assert_not_started(&bench.take(Event::Permit(permit(&old, nonce), None)), old.attempt);
     let nonce = bench.nonce(new.attempt);
-    let commands = bench.take(Event::Permit(permit(&new, nonce)));
+    let commands = bench.take(Event::Permit(permit(&new, nonce), None));
     assert!(commands.contains(&Command::Start(new.attempt)));
 }
 
@@ -138,7 +138,7 @@ fn closed_window_ends_what_waits_and_takes_no_permit() {
     assert_eq!(bench.take(Event::Tick), []);
     bench.now.wall = bench.now.wall.after(Duration::from_millis(1));
     let nonce = bench.nonce(one.attempt);
-    assert_not_started(&bench.take(Event::Permit(permit(&one, nonce))), one.attempt);
+    assert_not_started(&bench.take(Event::Permit(permit(&one, nonce), None)), one.attempt);
     assert_not_started(&bench.take(Event::Tick), other.attempt);
     assert_eq!(bench.take(Event::Tick), []);
 }
@@ -228,7 +228,7 @@ fn cancel_before_the_start_is_certain_and_after_it_is_a_wish() {
         []
     );
     assert_not_started(&bench.take(Event::Cancel(cancel(&early))), early.attempt);
-    assert_eq!(bench.take(Event::Permit(permit(&early, nonce))), []);
+    assert_eq!(bench.take(Event::Permit(permit(&early, nonce), None)), []);
     let stop = Command::Stop(late.attempt, StopWhy::Cancelled);
     assert_eq!(bench.take(Event::Cancel(cancel(&late))), [stop]);
     assert_eq!(bench.take(Event::Cancel(cancel(&late))), []);
@@ -298,7 +298,7 @@ fn reconnect_says_again_how_far_each_attempt_is() {
     let fresh = bench.nonce(waits.attempt);
     assert_ne!(fresh, nonce);
     assert_eq!(commands, wanted(fresh));
-    assert_eq!(bench.take(Event::Permit(permit(&waits, nonce))), []);
+    assert_eq!(bench.take(Event::Permit(permit(&waits, nonce), None)), []);
 }
 
 #[test]
@@ -515,7 +515,7 @@ impl World {
                 };
                 Event::Offer(offered, if refused { Err(refusal) } else { Ok(()) })
             }
-            Step::Permit { attempt, back } => Event::Permit(self.permit(attempt, back)),
+            Step::Permit { attempt, back } => Event::Permit(self.permit(attempt, back), None),
             Step::Refuse { attempt, back } => Event::PermitRefused(self.refusal(attempt, back)),
             Step::Cancel { attempt } => Event::Cancel(cancel(&self.known(attempt))),
             Step::Ack { attempt, settled } => Event::Ack(ack(&self.known(attempt), 1, settled)),
@@ -663,7 +663,7 @@ impl World {
                     Phase::Ended(ReceiptEvent::Refused(refusal.clone())),
                 );
             }
-            Entry::Started => assert!(self.recorded_start.insert(attempt), "recorded twice"),
+            Entry::Started(_) => assert!(self.recorded_start.insert(attempt), "recorded twice"),
             Entry::NotStarted(_) | Entry::Unfit(_) => {
                 assert!(self.never.insert(attempt), "ended twice");
             }
@@ -681,7 +681,7 @@ impl World {
         }
         let held = self.attempts.get_mut(&attempt).expect("it was added");
         held.phase = match entry {
-            Entry::Started => Phase::Running { cancelled: false },
+            Entry::Started(_) => Phase::Running { cancelled: false },
             Entry::NotStarted(reason) => Phase::Ended(ReceiptEvent::NotStarted {
                 reason: reason.clone(),
             }),

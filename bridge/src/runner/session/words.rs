@@ -8,6 +8,8 @@ use steward_shared::id::{AttemptId, JobId};
 use steward_shared::job::{Exit, OnDisconnect};
 use steward_shared::time::Timestamp;
 
+use crate::policy::ApprovedJob;
+
 /// The two clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -43,8 +45,8 @@ pub enum Event {
     Down,
     /// A job was offered, and the gate has admitted or refused it.
     Offer(Offered, Result<(), Refusal>),
-    /// The hub gives a permit.
-    Permit(Permit),
+    /// The hub gives a permit, for what is this approved job where an approval is asked for.
+    Permit(Permit, Option<ApprovedJob>),
     /// The hub gives none.
     PermitRefused(PermitRefused),
     /// The hub wants the attempt to end.
@@ -96,8 +98,8 @@ pub enum Entry {
     Accepted(Offered),
     /// The attempt is refused.
     Refused(Offered, Refusal),
-    /// The attempt is about to be started.
-    Started,
+    /// The attempt is about to be started, as this approved job where it is one.
+    Started(Option<ApprovedJob>),
     /// The attempt was not started and never will be.
     NotStarted(String),
     /// The attempt was accepted, and is refused all the same.
