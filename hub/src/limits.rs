@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steward_shared::limits::{
-    FILE_PIECE_BYTES, OPEN_ATTEMPTS_MAX, PERMIT_VALID_FOR, UNREACHABLE_AFTER,
+    APPROVED_JOBS_MAX, FILE_PIECE_BYTES, OPEN_ATTEMPTS_MAX, PERMIT_VALID_FOR, UNREACHABLE_AFTER,
 };
 
 /// Targets of one run.
@@ -13,7 +13,7 @@ pub const RUN_TARGETS_MAX: usize = 100_000;
 pub const OFFER_BATCH: usize = 256;
 
 /// Jobs of a run that is only looked at that are shown whole.
-pub const DRY_RUN_WHOLE_MAX: usize = 100;
+pub const DRY_RUN_WHOLE_MAX: usize = APPROVED_JOBS_MAX;
 
 /// Jobs of a run that are offered in the very transaction that makes it, when it has no more.
 pub const OFFERED_AT_ONCE: u32 = 8;

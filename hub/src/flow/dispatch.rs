@@ -20,13 +20,14 @@ use steward_shared::template::Executor;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::approvals::Agreed;
 use super::bell::Bells;
 use super::content::{Content, template_ref};
 use super::documents::manifest_of;
 use super::error::FlowError;
 use super::roster::{Present, Roster};
 use super::rotation;
-use super::signatures::proof;
+use super::signatures::{beside, proof};
 use super::transition;
 use crate::limits::{LOOK_EVERY, OFFER_BATCH, OFFERED_AT_ONCE};
 use crate::model::job::JobState;
@@ -207,6 +208,8 @@ struct Shared {
     content: Content,
     /// What the template's authors have signed.
     proof: Option<Box<Proof>>,
+    /// What people have agreed to.
+    agreed: Option<Agreed>,
 }
 
 fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer>, FlowError> {
@@ -264,7 +267,7 @@ fn offer_all(tx: &mut Tx<'_>, maker: &Maker<'_>, free: Free) -> Result<Vec<Offer
             *open += 1;
             let offer = frame::Offer {
                 job: signed,
-                proof: shared.proof.clone(),
+                proof: beside(shared.proof.clone(), shared.agreed.as_ref(), job.position),
             };
             offers.push(Offer {
                 run: job.run,
@@ -303,6 +306,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
     // What a change of a credential proves is proven by a sign-in of its own.
     let shares = run.rotation.is_none() && shares(tx, run.credential)?;
     let proof = proof(tx, &template)?;
+    let agreed = Agreed::of(tx, run.id)?;
     let content = Content {
         project: run.project_name.clone(),
         template: template_ref(&template, &manifest),
@@ -317,6 +321,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         run,
         content,
         proof,
+        agreed,
     })
 }
 

@@ -18,7 +18,7 @@ use super::error::FlowError;
 use super::intake::bounded;
 use super::keys::strange_document;
 use super::reuse;
-use super::signatures::proof_of_run;
+use super::signatures::proof_of;
 use super::transition::{self, Note};
 use crate::limits::{SEQ_MAX, TRUST_FRAMES_AT_ONCE};
 use crate::model::attempt::{AttemptEvent, AttemptState};
@@ -288,7 +288,7 @@ fn match_up(
     let never_arrived = row.seq > hello.seq && row.journal == hello.journal && !rolled_back;
     if row.state == AttemptState::Offered && never_arrived && now <= row.not_after {
         if let Some(envelope) = tx.envelope(row.id)? {
-            let proof = proof_of_run(tx, row.run)?;
+            let proof = proof_of(tx, row)?;
             done.offer_again.push((envelope, proof));
         }
         return Ok(());

@@ -9,6 +9,7 @@ use steward_shared::merkle;
 use steward_shared::template::{Manifest, Task};
 use steward_shared::time::Timestamp;
 
+use super::approvals;
 use super::artifacts;
 use super::content::{Content, template_ref};
 use super::dispatch::shares;
@@ -231,9 +232,17 @@ pub(super) fn start(
     if let Some(rendered) = request.rendered {
         detail.insert("rendered".to_owned(), json!(rendered.to_string()));
     }
+    let mut approved = None;
+    if let Some(signed) = &request.approval {
+        let id = approvals::record(signed, targets.len(), &mut detail)?;
+        approved = Some((id, signed));
+    }
     let places = targets.iter().zip(shown);
     let places = places.map(|(target, shown)| (target.id, target.site, shown));
     add(tx, &new, places, detail, now)?;
+    if let Some((id, signed)) = approved {
+        tx.add_run_approval(new.id, id, signed)?;
+    }
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
     }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod action;
+mod approvals;
 pub mod artifacts;
 pub mod authorities;
 pub mod bell;

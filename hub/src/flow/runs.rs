@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use steward_shared::approval::SignedApproval;
 use steward_shared::failpoint;
 use steward_shared::frame::{Cancel, ToBridge};
 use steward_shared::id::{AttemptId, BridgeId, JobId, RunId, SiteId, TargetId};
@@ -11,6 +12,7 @@ use steward_shared::template::Task;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
+use super::approvals;
 use super::error::FlowError;
 use super::making::create;
 use super::memo::Memo;
@@ -42,6 +44,8 @@ pub struct RunRequest {
     pub project: String,
     /// The hash of what it was shown to be, where it must be that.
     pub rendered: Option<Digest>,
+    /// What people have agreed to, where they have: the run must be that.
+    pub approval: Option<SignedApproval>,
 }
 
 /// A key under which a request may be repeated without being done twice.
@@ -65,6 +69,8 @@ impl Flow {
         once: Option<Once>,
     ) -> Result<RunRow, FlowError> {
         let (user, now) = (user.to_owned(), self.now());
+        let mut request = request;
+        approvals::held(&mut request, self.vault.cluster(), now)?;
         self.make_run(move |tx| {
             once_only(tx, &user, once, now, |tx| create(tx, &user, &request, now))
         })
@@ -305,7 +311,7 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
             |state: JobState| !failed || (state.is_final() && state != JobState::Succeeded);
         for job in jobs.iter().filter(|job| wanted(job.state)) {
             if job.rendered.is_some() {
-                let why = "it was held to what it was shown to be: look at it again (--dry-run), and ask for it by its hash";
+                let why = "it was held to what it was shown to be: look at it again (--dry-run), and ask for it by its hash or with a new approval";
                 return Err(FlowError::invalid("run", why));
             }
             targets.push(tx.target_shown(job.target)?.0);
@@ -338,6 +344,7 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
         at_once: Some(before.at_once),
         project: before.project_name.clone(),
         rendered: None,
+        approval: None,
     })
 }
 

@@ -5,11 +5,11 @@ use serde_json::json;
 use steward_certs::signature::{Signature, TEMPLATE};
 use steward_shared::codec;
 use steward_shared::frame::Offer;
-use steward_shared::id::RunId;
 use steward_shared::limits::{FRAME_BYTES_MAX, SIGNED_MANIFEST_BYTES_MAX, TEMPLATE_SIGNATURES_MAX};
 use steward_shared::proof::Proof;
 
 use super::Flow;
+use super::approvals::Agreed;
 use super::documents::find_template;
 use super::error::FlowError;
 use crate::store::{AttemptRow, Event, TemplateRow, TemplateSignatureRow, Tx};
@@ -84,12 +84,12 @@ impl Flow {
     /// # Errors
     /// [`FlowError::NotFound`] when the job is not kept any more.
     pub async fn offer_of(&self, attempt: &AttemptRow) -> Result<Vec<u8>, FlowError> {
-        let (id, run) = (attempt.id, attempt.run);
+        let attempt = attempt.clone();
         let found = self.store.read(move |tx| {
-            let envelope = tx.envelope(id)?;
-            let envelope =
-                envelope.ok_or_else(|| FlowError::missing("job of attempt", id.to_string()))?;
-            Ok::<_, FlowError>((envelope, proof_of_run(tx, run)?))
+            let envelope = tx.envelope(attempt.id)?;
+            let missing = || FlowError::missing("job of attempt", attempt.id.to_string());
+            let envelope = envelope.ok_or_else(missing)?;
+            Ok::<_, FlowError>((envelope, proof_of(tx, &attempt)?))
         });
         let (envelope, proof) = found.await?;
         let job = codec::decode(&envelope, FRAME_BYTES_MAX).map_err(VaultError::Codec)?;
@@ -113,19 +113,37 @@ pub(super) fn proof(
     Ok(Some(Box::new(Proof {
         manifest: manifest.into_bytes(),
         signatures,
+        approval: None,
     })))
 }
 
-/// What the authors of a run's template have signed.
+/// What goes beside the job at this place of a run: what its template's authors have signed, with what people have
+/// agreed to. Where no author has signed there is nothing that an approval could be of.
+pub(super) fn beside(
+    proof: Option<Box<Proof>>,
+    agreed: Option<&Agreed>,
+    index: u32,
+) -> Option<Box<Proof>> {
+    let mut proof = proof?;
+    proof.approval = agreed.and_then(|agreed| agreed.at(index));
+    Some(proof)
+}
+
+/// What people have signed of an attempt's job.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) fn proof_of_run(tx: &mut Tx<'_>, run: RunId) -> Result<Option<Box<Proof>>, FlowError> {
-    let Some(run) = tx.run(&run.to_string())? else {
+pub(super) fn proof_of(
+    tx: &mut Tx<'_>,
+    attempt: &AttemptRow,
+) -> Result<Option<Box<Proof>>, FlowError> {
+    let (run, job) = (tx.run(&attempt.run.to_string())?, tx.job(attempt.job)?);
+    let Some((run, job)) = run.zip(job) else {
         return Ok(None);
     };
-    match tx.template_by_id(run.template)? {
-        Some(template) => proof(tx, &template),
-        None => Ok(None),
-    }
+    let Some(template) = tx.template_by_id(run.template)? else {
+        return Ok(None);
+    };
+    let agreed = Agreed::of(tx, run.id)?;
+    Ok(beside(proof(tx, &template)?, agreed.as_ref(), job.position))
 }

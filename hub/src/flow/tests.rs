@@ -2160,6 +2160,7 @@ pub(super) fn request_for(targets: &[&str]) -> RunRequest {
         at_once: None,
         project: "default".to_owned(),
         rendered: None,
+        approval: None,
     }
 }
 

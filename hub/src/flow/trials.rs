@@ -97,6 +97,7 @@ fn make(tx: &mut Tx<'_>, user: &str, trial: Trial, now: Timestamp) -> Result<Run
         at_once: Some(1),
         project: trial.project,
         rendered: None,
+        approval: None,
     };
     let bound = Bound {
         project: &project,

@@ -3,6 +3,7 @@
 //! A transaction is a synchronous function over [`Tx`]. It runs on the writer's thread in its own
 //! savepoint; whatever waits is committed together, with `synchronous=FULL`, and only then answered.
 
+mod approvals;
 mod artifacts;
 mod attempts;
 mod authorities;

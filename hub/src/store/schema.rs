@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 18] = [
+const MIGRATIONS: [(&str, &str); 19] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -75,7 +75,11 @@ const MIGRATIONS: [(&str, &str); 18] = [
     ),
     (
         "target_telnet",
-        include_str!("../../migrations/sqlite/0019_target_telnet.sql"),
+        include_str!("../../migrations/sqlite/0018_target_telnet.sql"),
+    ),
+    (
+        "run_approvals",
+        include_str!("../../migrations/sqlite/0019_run_approvals.sql"),
     ),
 ];
 

@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use steward_shared::approval::SignedApproval;
 use steward_shared::id::JobId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -51,6 +52,18 @@ pub struct NewRun {
     project: String,
     /// The hash of a preview: the run is made only where it would do just that, and each job runs only as that.
     rendered: Option<String>,
+    /// What people have agreed to: the run is made only where it would do just that.
+    approval: Option<NewApproval>,
+}
+
+/// An approval: a text, and the signatures over it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewApproval {
+    /// The text, byte for byte as it was signed.
+    text: String,
+    /// SSHSIG signatures for `steward-approval`, in their armour.
+    signatures: Vec<String>,
 }
 
 impl NewRun {
@@ -69,6 +82,10 @@ impl NewRun {
             at_once: self.at_once,
             project: self.project,
             rendered: self.rendered.map(digest).transpose()?,
+            approval: self.approval.map(|given| SignedApproval {
+                text: given.text,
+                signatures: given.signatures,
+            }),
         })
     }
 }

@@ -1,0 +1,122 @@
+//! What people have agreed to before a run. The hub keeps it and passes it on with each job; whose word counts is for
+//! bridges to say.
+
+use serde_json::{Map, Value, json};
+use steward_certs::signature::{APPROVAL, Signature};
+use steward_shared::approval::{Approval, Approved, SignedApproval};
+use steward_shared::id::{ApprovalId, ClusterId, RunId};
+use steward_shared::job::Digest;
+use steward_shared::limits::APPROVED_JOBS_MAX;
+use steward_shared::merkle;
+use steward_shared::time::Timestamp;
+
+use super::error::FlowError;
+use super::runs::RunRequest;
+use crate::store::{StoreError, Tx};
+
+/// The approval that a request comes with, if it is one for this hub and now, and its signatures are over it. The run
+/// must be what it is of.
+///
+/// # Errors
+/// [`FlowError::Invalid`].
+pub(super) fn held(
+    request: &mut RunRequest,
+    cluster: ClusterId,
+    now: Timestamp,
+) -> Result<(), FlowError> {
+    let Some(signed) = &request.approval else {
+        return Ok(());
+    };
+    let refused = |why: String| FlowError::invalid("approval", why);
+    let approval = signed.approval().map_err(|why| refused(why.to_string()))?;
+    if approval.cluster != cluster {
+        return Err(refused("it is for another hub".to_owned()));
+    }
+    if now > approval.not_after {
+        let ended = approval.not_after;
+        return Err(refused(format!(
+            "it has ended at {ended}: have a new one made"
+        )));
+    }
+    for text in &signed.signatures {
+        let good = Signature::parse(text)
+            .and_then(|signature| signature.verify(APPROVAL, signed.text.as_bytes()));
+        good.map_err(|why| refused(why.to_string()))?;
+    }
+    if request
+        .rendered
+        .is_some_and(|asked| asked != approval.root)
+    {
+        return Err(refused("it is not of what is asked for by its hash".to_owned()));
+    }
+    request.rendered = Some(approval.root);
+    Ok(())
+}
+
+/// Says in the record of a new run of so many jobs which approval it has, and by whose keys.
+///
+/// # Errors
+/// [`FlowError::Invalid`] when it is of another number of jobs.
+pub(super) fn record(
+    signed: &SignedApproval,
+    jobs: usize,
+    detail: &mut Map<String, Value>,
+) -> Result<ApprovalId, FlowError> {
+    let refused = |why: String| FlowError::invalid("approval", why);
+    let Approval { id, jobs: of, .. } =
+        signed.approval().map_err(|why| refused(why.to_string()))?;
+    if usize::try_from(of) != Ok(jobs) {
+        return Err(refused(format!(
+            "it is of {of} jobs, and the run has {jobs}"
+        )));
+    }
+    let keys = signed.signatures.iter();
+    let keys: Result<Vec<_>, _> = keys
+        .map(|text| Signature::parse(text).map(|one| one.fingerprint()))
+        .collect();
+    let keys = keys.map_err(|why| refused(why.to_string()))?;
+    detail.insert("approval".to_owned(), json!(id));
+    detail.insert("approved_by".to_owned(), json!(keys));
+    Ok(id)
+}
+
+/// The approval of a run, with what leads from its jobs to it.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    signed: SignedApproval,
+    /// What each job was shown to be, in the order of the run.
+    jobs: Vec<Digest>,
+}
+
+impl Agreed {
+    /// That of a run, if it has one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn of(tx: &mut Tx<'_>, run: RunId) -> Result<Option<Self>, FlowError> {
+        let Some(signed) = tx.run_approval(run)? else {
+            return Ok(None);
+        };
+        let corrupt = || StoreError::Corrupt {
+            table: "jobs",
+            column: "rendered",
+        };
+        let most = u32::try_from(APPROVED_JOBS_MAX).unwrap_or(u32::MAX);
+        let mut jobs = Vec::new();
+        for job in tx.jobs(run, 0, most)? {
+            let shown = job.rendered.as_deref().ok_or_else(corrupt)?;
+            jobs.push(shown.parse().map_err(|_| corrupt())?);
+        }
+        Ok(Some(Self { signed, jobs }))
+    }
+
+    /// What goes beside the job at this place.
+    pub(super) fn at(&self, index: u32) -> Option<Approved> {
+        let path = merkle::path(&self.jobs, usize::try_from(index).ok()?)?;
+        Some(Approved {
+            signed: self.signed.clone(),
+            index,
+            path,
+        })
+    }
+}
