@@ -191,7 +191,7 @@ impl Bridge {
             commits,
             starts: contents.starts,
         };
-        let session = Session::resume(held, contents.fences, contents.seq);
+        let session = Session::resume(held, contents.fences, contents.seq, contents.uses);
         self.alive = Some(Runner {
             judge: Judge::new(bench, session),
             book: Some(book),

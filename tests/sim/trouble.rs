@@ -219,6 +219,7 @@ impl World {
         };
         let request = RunRequest {
             rendered: None,
+            approval: None,
             task: task.to_owned(),
             inputs: std::collections::BTreeMap::new(),
             targets: targets.collect(),

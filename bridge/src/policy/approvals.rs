@@ -132,11 +132,7 @@ pub(crate) fn used(job: &ApprovedJob) -> Refusal {
     ))
 }
 
-fn in_time(
-    section: &ApprovalsSection,
-    approval: &Approval,
-    now: Timestamp,
-) -> Result<(), Refusal> {
+fn in_time(section: &ApprovalsSection, approval: &Approval, now: Timestamp) -> Result<(), Refusal> {
     let Approval {
         id,
         not_before,

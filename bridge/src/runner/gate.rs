@@ -436,6 +436,7 @@ mod tests {
         hub: SigningKey,
         trust: Trust,
         policy: Policy,
+        uses: Uses,
         job: Job,
     }
 
@@ -462,6 +463,7 @@ mod tests {
                 hub,
                 trust,
                 policy,
+                uses: Uses::default(),
                 job,
             }
         }
@@ -477,6 +479,7 @@ mod tests {
                     open: 0,
                     starts_last_minute: 0,
                 },
+                uses: &self.uses,
                 now: self.job.not_before,
             }
         }

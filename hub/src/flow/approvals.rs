@@ -43,11 +43,10 @@ pub(super) fn held(
             .and_then(|signature| signature.verify(APPROVAL, signed.text.as_bytes()));
         good.map_err(|why| refused(why.to_string()))?;
     }
-    if request
-        .rendered
-        .is_some_and(|asked| asked != approval.root)
-    {
-        return Err(refused("it is not of what is asked for by its hash".to_owned()));
+    if request.rendered.is_some_and(|asked| asked != approval.root) {
+        return Err(refused(
+            "it is not of what is asked for by its hash".to_owned(),
+        ));
     }
     request.rendered = Some(approval.root);
     Ok(())

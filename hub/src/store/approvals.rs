@@ -32,11 +32,9 @@ impl Tx<'_> {
             let signatures: String = row::get(r, T, "signatures")?;
             Ok(SignedApproval {
                 text: row::get(r, T, "text")?,
-                signatures: serde_json::from_str(&signatures).map_err(|_| {
-                    StoreError::Corrupt {
-                        table: T,
-                        column: "signatures",
-                    }
+                signatures: serde_json::from_str(&signatures).map_err(|_| StoreError::Corrupt {
+                    table: T,
+                    column: "signatures",
                 })?,
             })
         })

@@ -252,6 +252,11 @@ impl Rogue {
     pub(super) async fn permit_for(&mut self, job: &Job) -> Result<ToBridge> {
         let offer = encoded(&ToBridge::Offer(self.sign(job)?.into()))?;
         self.offer(&offer).await?;
+        self.permit_once_asked(job).await
+    }
+
+    /// Waits for the start request of a job that was offered; the permit that would answer it.
+    pub(super) async fn permit_once_asked(&mut self, job: &Job) -> Result<ToBridge> {
         loop {
             if let ReceiptEvent::StartRequest { nonce, .. } = self.receipt(job.attempt).await? {
                 let permit = Permit {

@@ -1,6 +1,7 @@
 //! Peers that hold real keys and mean harm, and strangers that hold none: a rogue hub before a real bridge,
 //! a rogue bridge before a real hub. They speak what docs/protocol.md says, and then what it forbids.
 
+mod approvals;
 mod authors;
 mod bridge;
 mod clauses;

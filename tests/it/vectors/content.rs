@@ -4,22 +4,25 @@
 //! protocol.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use steward_shared::action::{Action, ActionKind, Local, TargetRef};
+use steward_shared::approval::{Approval, Approved, SignedApproval};
 use steward_shared::frame::{
     Ack, Cancel, Challenge, Hello, OpenAttempt, Permit, PermitRefused, Receipt, ReceiptEvent,
     Start, Status,
 };
 use steward_shared::id::{
-    AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, RunId, StartId, TargetId,
-    TemplateId,
+    ApprovalId, AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, RunId, StartId,
+    TargetId, TemplateId,
 };
 use steward_shared::job::{
     Digest, Exit, Extent, Job, JobLimits, OnDisconnect, OnFull, Outcome, TemplateRef,
 };
 use steward_shared::log::{Header, Stream};
+use steward_shared::merkle;
 use steward_shared::proof::Proof;
 use steward_shared::secret::Secret;
 use steward_shared::sign::{SigningKey, pae};
@@ -441,5 +444,30 @@ pub(super) fn proof() -> Proof {
     Proof {
         manifest: b"{\"template\":\"t\"}".to_vec(),
         signatures: vec!["-----BEGIN SSH SIGNATURE-----\n".to_owned()],
+        approval: None,
+    }
+}
+
+/// What people would have approved of it besides, as the second of three jobs.
+pub(super) fn approved() -> Proof {
+    let all = [Digest([1; 32]), Digest([2; 32]), Digest([3; 32])];
+    let approval = Approval {
+        cluster: CLUSTER,
+        id: ApprovalId::from_bytes([24; 16]),
+        root: merkle::root(&all),
+        jobs: 3,
+        not_before: NOW,
+        not_after: NOW.after(Duration::from_secs(3600)),
+    };
+    Proof {
+        approval: Some(Approved {
+            signed: SignedApproval {
+                text: approval.to_string(),
+                signatures: proof().signatures,
+            },
+            index: 1,
+            path: merkle::path(&all, 1).unwrap_or_default(),
+        }),
+        ..proof()
     }
 }

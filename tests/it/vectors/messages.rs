@@ -18,8 +18,8 @@ use steward_shared::time::Timestamp;
 
 use super::content::{
     ATTEMPT, CANCEL, CHALLENGE, JOB, JOB_KEY, NONCE, NOW, OPEN, PERMIT, RECEIPT_KEY, STATUS,
-    STRANGER_KEY, TRUST_KEY, ack, counted, exit, hello, job, permit_refused, plain_job, proof,
-    receipt, signing_key, trust_document,
+    STRANGER_KEY, TRUST_KEY, ack, approved, counted, exit, hello, job, permit_refused, plain_job,
+    proof, receipt, signing_key, trust_document,
 };
 use super::remote::{
     CONNECTION_CLOSED, LEASE_ENDED, attempt_keys, jobs_elsewhere, releasing_permit, seated_keys,
@@ -393,6 +393,7 @@ pub(super) fn to_bridge() -> Result<Vec<Vector>> {
     for (name, proof) in [
         ("offer", None),
         ("offer-of-a-signed-template", Some(proof())),
+        ("offer-of-an-approved-run", Some(approved())),
     ] {
         let content = job()?;
         let signed = Signed::new(&content, &key)?;
@@ -401,6 +402,7 @@ pub(super) fn to_bridge() -> Result<Vec<Vector>> {
             "proof": proof.as_ref().map(|proof: &Proof| json!({
                 "manifest": hex(&proof.manifest),
                 "signatures": proof.signatures,
+                "approval": proof.approval,
             })),
         }});
         let frame = ToBridge::Offer(Offer {

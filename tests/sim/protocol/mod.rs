@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steward_bridge::runner::aftermath;
-use steward_bridge::runner::session::{Command, Entry, Event, Held, Now, Offered, Phase, Session};
+use steward_bridge::runner::session::{
+    Command, Entry, Event, Held, Now, Offered, Phase, Session, Uses,
+};
 use steward_hub::model::attempt::{AttemptEvent, AttemptState, Change};
 use steward_shared::frame::{Ack, Cancel, Permit, PermitRefused, ReceiptEvent};
 use steward_shared::id::{AttemptId, BridgeId, ClusterId, JobId};
@@ -212,16 +214,19 @@ impl All {
         let (cluster, bridge) = (CLUSTER, BRIDGE);
         let event = match down {
             Down::Offer(place) => Event::Offer(offered(place), Ok(())),
-            Down::Permit(place, nonce) => Event::Permit(Permit {
-                cluster,
-                bridge,
-                attempt: attempt(place),
-                fence: fence(place),
-                nonce: [nonce; 16],
-                valid_for_ms: 10_000,
-                released: Vec::new(),
-                connection: None,
-            }),
+            Down::Permit(place, nonce) => {
+                let permit = Permit {
+                    cluster,
+                    bridge,
+                    attempt: attempt(place),
+                    fence: fence(place),
+                    nonce: [nonce; 16],
+                    valid_for_ms: 10_000,
+                    released: Vec::new(),
+                    connection: None,
+                };
+                Event::Permit(permit, None)
+            }
             Down::Refusal(place, nonce) => Event::PermitRefused(PermitRefused {
                 cluster,
                 bridge,
@@ -342,7 +347,7 @@ impl All {
             let known = highest.entry(job).or_insert(fence);
             *known = fence.max(*known);
         }
-        self.session = Session::resume(self.journal.clone(), highest, seq);
+        self.session = Session::resume(self.journal.clone(), highest, seq, Uses::default());
     }
 
     /// What tells it from every other state.

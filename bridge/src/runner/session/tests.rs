@@ -6,7 +6,7 @@ use proptest::bool::weighted;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use steward_shared::id::{BridgeId, ClusterId};
+use steward_shared::id::{ApprovalId, BridgeId, ClusterId};
 use steward_shared::job::{Extent, Outcome};
 use steward_shared::time::Timestamp;
 
@@ -49,7 +49,10 @@ fn refused_offer_is_recorded_and_never_starts() {
         Command::Send(offered.attempt, 1, ReceiptEvent::Refused(refusal.clone())),
     ];
     assert_eq!(commands, wanted);
-    assert_eq!(bench.take(Event::Permit(permit(&offered, [0; 16]), None)), []);
+    assert_eq!(
+        bench.take(Event::Permit(permit(&offered, [0; 16]), None)),
+        []
+    );
     // The same offer is answered from what was recorded, whatever the gate says of it now.
     let again = bench.offer(offered);
     assert_eq!(
@@ -73,7 +76,10 @@ fn permit_for_the_live_nonce_starts_once_and_after_its_record() {
         Command::Send(offered.attempt, 1, ReceiptEvent::Started),
         Command::Start(offered.attempt),
     ];
-    assert_eq!(bench.take(Event::Permit(permit(&offered, nonce), None)), wanted);
+    assert_eq!(
+        bench.take(Event::Permit(permit(&offered, nonce), None)),
+        wanted
+    );
     assert_eq!(bench.take(Event::Permit(permit(&offered, nonce), None)), []);
     assert_eq!(bench.session.starts_last_minute(bench.now), 1);
 }
@@ -122,7 +128,10 @@ fn permit_of_an_attempt_that_a_newer_one_replaced_does_not_start_it() {
     bench.offer(old);
     bench.offer(new);
     let nonce = bench.nonce(old.attempt);
-    assert_not_started(&bench.take(Event::Permit(permit(&old, nonce), None)), old.attempt);
+    assert_not_started(
+        &bench.take(Event::Permit(permit(&old, nonce), None)),
+        old.attempt,
+    );
     let nonce = bench.nonce(new.attempt);
     let commands = bench.take(Event::Permit(permit(&new, nonce), None));
     assert!(commands.contains(&Command::Start(new.attempt)));
@@ -138,7 +147,10 @@ fn closed_window_ends_what_waits_and_takes_no_permit() {
     assert_eq!(bench.take(Event::Tick), []);
     bench.now.wall = bench.now.wall.after(Duration::from_millis(1));
     let nonce = bench.nonce(one.attempt);
-    assert_not_started(&bench.take(Event::Permit(permit(&one, nonce), None)), one.attempt);
+    assert_not_started(
+        &bench.take(Event::Permit(permit(&one, nonce), None)),
+        one.attempt,
+    );
     assert_not_started(&bench.take(Event::Tick), other.attempt);
     assert_eq!(bench.take(Event::Tick), []);
 }
@@ -461,6 +473,45 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The approved job that an attempt is of: some are of none, and some of the same one.
+fn approved(attempt: u8) -> Option<ApprovedJob> {
+    (attempt > 3).then(|| ApprovedJob {
+        approval: ApprovalId::from_bytes([1; 16]),
+        index: u32::from(attempt % 2),
+        not_after: Timestamp::from_millis(u64::MAX),
+    })
+}
+
+#[test]
+fn approved_job_is_started_once_whatever_its_ids_and_again_only_where_nothing_was() {
+    let mut bench = Bench::default();
+    let all = [1, 2, 3].map(|number| offered(number, 1, number.into()));
+    let [one, other, third] = all.map(|offered| Offered {
+        job: JobId::from_bytes([offered.attempt.as_bytes()[0]; 16]),
+        ..offered
+    });
+    let job = approved(4);
+    for offered in [one, other, third] {
+        bench.offer(offered);
+    }
+    let nonce = bench.nonce(one.attempt);
+    let commands = bench.take(Event::Permit(permit(&one, nonce), job));
+    let started = Command::Record(one.attempt, Entry::Started(job));
+    assert!(commands.contains(&started), "{commands:?}");
+    let nonce = bench.nonce(other.attempt);
+    let commands = bench.take(Event::Permit(permit(&other, nonce), job));
+    assert_not_started(&commands, other.attempt);
+    // It is proven that the first has started nothing: the job may be started after all.
+    let reason = "no such user".to_owned();
+    bench.take(Event::NotStarted(one.attempt, reason));
+    let nonce = bench.nonce(third.attempt);
+    let commands = bench.take(Event::Permit(permit(&third, nonce), job));
+    assert!(
+        commands.contains(&Command::Start(third.attempt)),
+        "{commands:?}"
+    );
+}
+
 /// A session, a disk that keeps what was recorded, and what must never happen.
 #[derive(Default)]
 struct World {
@@ -469,6 +520,7 @@ struct World {
     attempts: BTreeMap<AttemptId, Held>,
     fences: BTreeMap<JobId, u64>,
     seq: u64,
+    uses: Uses,
     /// Every nonce that an attempt asked with, by when.
     asked: BTreeMap<AttemptId, Vec<([u8; 16], Duration)>>,
     recorded_start: BTreeSet<AttemptId>,
@@ -515,7 +567,9 @@ impl World {
                 };
                 Event::Offer(offered, if refused { Err(refusal) } else { Ok(()) })
             }
-            Step::Permit { attempt, back } => Event::Permit(self.permit(attempt, back), None),
+            Step::Permit { attempt, back } => {
+                Event::Permit(self.permit(attempt, back), approved(attempt))
+            }
             Step::Refuse { attempt, back } => Event::PermitRefused(self.refusal(attempt, back)),
             Step::Cancel { attempt } => Event::Cancel(cancel(&self.known(attempt))),
             Step::Ack { attempt, settled } => Event::Ack(ack(&self.known(attempt), 1, settled)),
@@ -566,7 +620,7 @@ impl World {
         if carried_out.is_some() {
             let (attempts, fences) = (self.attempts.clone(), self.fences.clone());
             self.resumed_active += attempts.values().filter(|held| held.is_active()).count();
-            self.bench.session = Session::resume(attempts, fences, self.seq);
+            self.bench.session = Session::resume(attempts, fences, self.seq, self.uses.clone());
         } else {
             assert_eq!(
                 self.bench.session.seq(),
@@ -576,6 +630,10 @@ impl World {
             assert_eq!(
                 self.bench.session.fences, self.fences,
                 "the journal has other fences"
+            );
+            assert_eq!(
+                self.bench.session.uses, self.uses,
+                "the journal has other approved jobs"
             );
         }
     }
@@ -606,7 +664,7 @@ impl World {
                 );
                 assert!(!self.never.contains(attempt), "started after its end");
                 assert!(self.started.insert(*attempt), "started twice");
-                let Event::Permit(permit) = event else {
+                let Event::Permit(permit, _) = event else {
                     panic!("started by {event:?}")
                 };
                 let held = &self.attempts[attempt];
@@ -663,8 +721,18 @@ impl World {
                     Phase::Ended(ReceiptEvent::Refused(refusal.clone())),
                 );
             }
-            Entry::Started(_) => assert!(self.recorded_start.insert(attempt), "recorded twice"),
+            Entry::Started(approved) => {
+                assert!(self.recorded_start.insert(attempt), "recorded twice");
+                if let Some(job) = approved {
+                    assert!(
+                        !self.uses.taken(job, attempt),
+                        "approved once, started twice"
+                    );
+                    self.uses.take(job, attempt);
+                }
+            }
             Entry::NotStarted(_) | Entry::Unfit(_) => {
+                self.uses.release(attempt);
                 assert!(self.never.insert(attempt), "ended twice");
             }
             Entry::Exited(_) => {
@@ -742,7 +810,7 @@ impl Bench {
 
     fn start(&mut self, offered: &Offered) {
         let nonce = self.nonce(offered.attempt);
-        let commands = self.take(Event::Permit(permit(offered, nonce)));
+        let commands = self.take(Event::Permit(permit(offered, nonce), None));
         assert!(
             commands.contains(&Command::Start(offered.attempt)),
             "{commands:?}"

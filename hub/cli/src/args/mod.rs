@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means. Parsed once, in `main`.
 
+mod approval;
 mod artifact;
 mod import;
 mod key;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use approval::{ApprovalVerb, SignApproval};
 pub(crate) use artifact::ArtifactVerb;
 pub(crate) use import::{TargetImport, TargetOrigin, TemplateImport, TemplateOrigin};
 pub(crate) use key::KeyVerb;
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     /// Look at runs, follow and cancel them
     #[command(subcommand)]
     Runs(RunVerb),
+    /// Read and sign what people must approve before it is run
+    #[command(alias = "approval", subcommand)]
+    Approvals(ApprovalVerb),
     /// Look at one try of a job
     #[command(alias = "attempt", subcommand)]
     Attempts(AttemptVerb),

@@ -46,6 +46,15 @@ pub(crate) struct RunArgs {
     /// Run only what a dry run has shown under this hash, and nothing else
     #[arg(long, value_name = "SHA256")]
     pub rendered: Option<String>,
+    /// Write what would be done to this file, for people to approve, and start nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rendered", "approval", "FollowArgs"])]
+    pub request_approval: Option<PathBuf>,
+    /// How long the approval is good for
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "8h", requires = "request_approval")]
+    pub good_for: Duration,
+    /// Run only what people have approved in this file, and nothing else
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "rendered"])]
+    pub approval: Option<PathBuf>,
     /// How it is followed.
     #[command(flatten)]
     pub follow: FollowArgs,
@@ -86,5 +95,7 @@ Examples:
   steward run system-info
   steward run restart-service -t nas-1,nas-2 -i service=rsync --reason CHG0012345
   steward run restart-service -t nas-1 -i service=rsync --dry-run
+  steward run restart-service -t nas-1 -i service=rsync --request-approval restart.approval
+  steward run restart-service -t nas-1 -i service=rsync --approval restart.approval
   steward run patch-level -l role=backup --group
   echo '{\"count\": 5}' | steward run count-lines --inputs - --detach";

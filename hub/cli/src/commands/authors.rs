@@ -1,17 +1,13 @@
 //! `steward templates manifest` and `sign`: what the authors of a template sign, with ordinary SSH keys.
-//!
-//! OpenSSH's own `ssh-keygen` signs, because it knows agents, passphrases and security keys.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use steward_certs::signature::{Signature, TEMPLATE};
+use steward_certs::signature::TEMPLATE;
 use steward_shared::job::Digest;
 use steward_shared::template::{Document, Manifest};
 
+use super::signing::signed;
 use super::{Desk, body, document, noun, templates};
 use crate::args::{SignTemplate, TemplateFile};
 use crate::error::Error;
@@ -34,7 +30,7 @@ pub(crate) fn sign_into_file(screen: &Screen, args: &SignTemplate) -> Result<Exi
         return Err(Error::usage("--out needs --key".to_owned()));
     };
     let manifest = named(&args.template)?;
-    let signature = signed(key, &manifest)?;
+    let signature = signed(key, TEMPLATE, &manifest.canonical())?;
     fs::write(out, signature).map_err(Error::file("write the signature"))?;
     screen.note(&format!("{} is signed: {}", manifest.name, out.display()));
     Ok(Exit::Done)
@@ -46,7 +42,7 @@ pub(crate) async fn sign(desk: &Desk<'_>, args: &SignTemplate) -> Result<Exit, E
     let version = at_hub(desk, &manifest).await?;
     let signature = match (&args.signature, &args.key) {
         (Some(file), _) => document::read(file)?,
-        (None, Some(key)) => signed(key, &manifest)?,
+        (None, Some(key)) => signed(key, TEMPLATE, &manifest.canonical())?,
         (None, None) => return Err(Error::usage("--key or --signature is needed".to_owned())),
     };
     let place = format!("{}@{version}", manifest.name);
@@ -103,34 +99,6 @@ fn named(file: &TemplateFile) -> Result<Manifest, Error> {
             "{path} holds several templates: say which, with --template NAME"
         ))),
         (None, _) => Err(Error::usage(format!("{path} holds no such template"))),
-    }
-}
-
-/// Has `ssh-keygen` sign the canonical form of a template.
-fn signed(key: &Path, manifest: &Manifest) -> Result<String, Error> {
-    let canonical = manifest.canonical();
-    let mut child = Command::new("ssh-keygen")
-        .args(["-Y", "sign", "-n", TEMPLATE, "-f"])
-        .arg(key)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(Error::file("start ssh-keygen, which comes with OpenSSH"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends early says why by itself.
-        drop(stdin.write_all(&canonical));
-    }
-    let ended = child
-        .wait_with_output()
-        .map_err(Error::file("wait for ssh-keygen"))?;
-    let text = String::from_utf8(ended.stdout).unwrap_or_default();
-    let good = Signature::parse(&text).and_then(|one| one.verify(TEMPLATE, &canonical));
-    match good {
-        Ok(()) if ended.status.success() => Ok(text),
-        Ok(()) | Err(_) => Err(Error::usage(format!(
-            "ssh-keygen has made no signature with {}",
-            key.display()
-        ))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands: one file per noun. Each asks the hub and prints what it answers.
 
+mod approvals;
 mod artifacts;
 mod attempts;
 mod authors;
@@ -19,6 +20,7 @@ mod rotation;
 mod run;
 mod runs;
 mod secret;
+mod signing;
 mod sources;
 mod status;
 mod targets;
@@ -48,6 +50,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Login(args) => return login::login(screen, &global, args).await,
         Command::Logout => return context::logout(screen, &global),
         Command::Dev(args) => return crate::dev::dev(screen, args).await,
+        Command::Approvals(verb) => return approvals::approvals(screen, verb),
         Command::Templates(crate::args::TemplateVerb::Lint { file }) => {
             return templates::lint(screen, &file);
         }
@@ -112,7 +115,8 @@ async fn ask(desk: &Desk<'_>, command: Command) -> Result<Exit, Error> {
         Command::Templates(verb) => templates::templates(desk, verb).await,
         Command::Vault(verb) => credentials::vault(desk, verb).await,
         Command::Whoami => status::whoami(desk).await,
-        Command::Context(_)
+        Command::Approvals(_)
+        | Command::Context(_)
         | Command::Dev(_)
         | Command::Help { .. }
         | Command::Login(_)

@@ -17,39 +17,43 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::clean;
 
-/// Asks what would be done, and shows it. The hashes are made here of what is shown.
+/// What would be done on all targets. The hashes are made here of what is shown.
+pub(super) struct Preview {
+    /// Each job, in the order of the run.
+    pub(super) jobs: Vec<PreviewJob>,
+    /// The hash of all of them.
+    pub(super) root: Digest,
+}
+
+/// What would be done on one target.
+pub(super) struct PreviewJob {
+    /// The target, as the hub calls it.
+    target: String,
+    sha256: Digest,
+    /// All of it; only of the first ones.
+    pub(super) rendered: Option<Rendered>,
+}
+
+/// Asks what would be done, and shows it.
 pub(crate) async fn preview(desk: &Desk<'_>, body: &Value) -> Result<Exit, Error> {
-    let preview = desk.client.post(&["runs", "preview"], body).await?;
     if desk.screen.format.for_programs() {
+        let preview = desk.client.post(&["runs", "preview"], body).await?;
         desk.screen.json(&preview)?;
         return Ok(Exit::Done);
     }
-    let jobs = preview.get("jobs").and_then(Value::as_array);
-    let jobs = jobs.ok_or(GARBLED)?;
+    let Preview { jobs, root } = asked(desk, body).await?;
     let mut shown = 0;
-    let mut hashes = Vec::new();
-    for job in jobs {
-        let hash = job.get("sha256").and_then(Value::as_str).ok_or(GARBLED)?;
-        let hash: Digest = hash.parse().map_err(|_| GARBLED)?;
-        hashes.push(hash);
-        let Some(rendered) = job.get("rendered").filter(|one| !one.is_null()) else {
-            let target = job.get("target").and_then(Value::as_str).ok_or(GARBLED)?;
-            let line = format!("{} is not shown: sha256 {hash}\n", clean(target));
+    for job in &jobs {
+        let PreviewJob { target, sha256, .. } = job;
+        let Some(rendered) = &job.rendered else {
+            let line = format!("{} is not shown: sha256 {sha256}\n", clean(target));
             desk.screen.print(&line)?;
             continue;
         };
-        let rendered: Rendered = serde_json::from_value(rendered.clone()).map_err(|_| GARBLED)?;
-        if rendered.sha256() != hash {
-            return Err(GARBLED);
-        }
-        for line in told(&rendered, hash).lines() {
+        for line in told(rendered, *sha256).lines() {
             desk.screen.print(&(clean(line) + "\n"))?;
         }
         shown += 1;
-    }
-    let whole = merkle::root(&hashes);
-    if preview.get("sha256").and_then(Value::as_str) != Some(whole.to_string().as_str()) {
-        return Err(GARBLED);
     }
     if shown < jobs.len() {
         let more = jobs.len() - shown;
@@ -57,9 +61,38 @@ pub(crate) async fn preview(desk: &Desk<'_>, body: &Value) -> Result<Exit, Error
             .note(&format!("{more} more targets are not shown"));
     }
     desk.screen.note(&format!(
-        "nothing was started · to run just this: --rendered {whole}"
+        "nothing was started · to run just this: --rendered {root}"
     ));
     Ok(Exit::Done)
+}
+
+/// Asks what would be done, and makes every hash of what is shown.
+pub(super) async fn asked(desk: &Desk<'_>, body: &Value) -> Result<Preview, Error> {
+    let preview = desk.client.post(&["runs", "preview"], body).await?;
+    let all = preview.get("jobs").and_then(Value::as_array);
+    let mut jobs = Vec::new();
+    for job in all.ok_or(GARBLED)? {
+        let text = |name: &str| job.get(name).and_then(Value::as_str).ok_or(GARBLED);
+        let sha256: Digest = text("sha256")?.parse().map_err(|_| GARBLED)?;
+        let rendered = job.get("rendered").filter(|one| !one.is_null());
+        let rendered: Option<Rendered> = rendered
+            .map(|one| serde_json::from_value(one.clone()).map_err(|_| GARBLED))
+            .transpose()?;
+        if rendered.as_ref().is_some_and(|one| one.sha256() != sha256) {
+            return Err(GARBLED);
+        }
+        jobs.push(PreviewJob {
+            target: text("target")?.to_owned(),
+            sha256,
+            rendered,
+        });
+    }
+    let each: Vec<Digest> = jobs.iter().map(|job| job.sha256).collect();
+    let root = merkle::root(&each);
+    if preview.get("sha256").and_then(Value::as_str) != Some(root.to_string().as_str()) {
+        return Err(GARBLED);
+    }
+    Ok(Preview { jobs, root })
 }
 
 const GARBLED: Error = Error::Garbled {
@@ -67,7 +100,7 @@ const GARBLED: Error = Error::Garbled {
 };
 
 /// A job for people.
-fn told(rendered: &Rendered, hash: Digest) -> String {
+pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
     let target = &rendered.target;
     let whose = match &rendered.login {
         Some(login) => format!(" as {} ({}, {})", login.account, login.name, login.kind),
@@ -89,6 +122,10 @@ fn told(rendered: &Rendered, hash: Digest) -> String {
             &mut out,
             &format!("«{name}» is the credential {of} ({kind})"),
         );
+    }
+    for file in &rendered.files {
+        let shown = format!("with the artifact {}, {} bytes", file.sha256, file.bytes);
+        line(&mut out, &shown);
     }
     let (steps, values) = match &rendered.action {
         Action::Local(local) => {

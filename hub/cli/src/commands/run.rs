@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::targets::map;
-use super::{Desk, body, document, noun, preview};
+use super::{Desk, approvals, body, document, noun, preview};
 use crate::args::{FollowArgs, Format, RunArgs};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -24,10 +24,17 @@ pub(crate) async fn run(desk: &Desk<'_>, args: RunArgs) -> Result<Exit, Error> {
     if !args.targets.is_empty() {
         fields.push(("targets", json!(args.targets)));
     }
+    if let Some(file) = &args.request_approval {
+        let wish = (file.as_path(), args.good_for);
+        return approvals::request(desk, &body(&fields), wish).await;
+    }
     if args.dry_run {
         return preview::preview(desk, &body(&fields)).await;
     }
     fields.push(("rendered", json!(args.rendered)));
+    if let Some(file) = &args.approval {
+        fields.push(("approval", json!(approvals::given(file)?)));
+    }
     let run = loop {
         let error = match desk.client.make(&["runs"], &body(&fields)).await {
             Ok(run) => break run,

@@ -36,7 +36,7 @@ fn task() -> &'static str {
 }
 
 /// A key of OpenSSH's, of a person.
-fn key(world: &World, name: &str, kind: &str) -> Result<PathBuf> {
+pub(super) fn key(world: &World, name: &str, kind: &str) -> Result<PathBuf> {
     let file = world.path(name);
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", "", "-C", name, "-f"])
@@ -46,14 +46,14 @@ fn key(world: &World, name: &str, kind: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn public(key: &Path) -> Result<String> {
+pub(super) fn public(key: &Path) -> Result<String> {
     Ok(fs::read_to_string(key.with_extension("pub"))?
         .trim()
         .to_owned())
 }
 
 /// A signature as its author makes it, with nothing but OpenSSH.
-fn sign(world: &World, key: &Path, namespace: &str, content: &[u8]) -> Result<String> {
+pub(super) fn sign(world: &World, key: &Path, namespace: &str, content: &[u8]) -> Result<String> {
     let file = world.path("to-sign");
     fs::write(&file, content)?;
     let signature = world.path("to-sign.sig");
@@ -166,6 +166,7 @@ impl Stolen<'_> {
             Some(Proof {
                 manifest,
                 signatures,
+                approval: None,
             })
         };
         let by = |key: &Path| self.signed(key, "steward-template", manifest);
@@ -237,6 +238,7 @@ impl Stolen<'_> {
             Proof {
                 manifest: text.replacen(from, to, 1).into_bytes(),
                 signatures: signatures.clone(),
+                approval: None,
             }
         };
         vec![
@@ -256,6 +258,7 @@ impl Stolen<'_> {
                 Proof {
                     manifest: b"null".to_vec(),
                     signatures: signatures.clone(),
+                    approval: None,
                 },
             ),
             ("another signed template", self.other.clone()),
@@ -400,6 +403,7 @@ async fn story_stolen_hub() -> Result<()> {
         Ok(Proof {
             manifest: content.to_vec(),
             signatures: vec![by(&authors.ann)?, by(&authors.ben)?],
+            approval: None,
         })
     };
     let say = Manifest::parse("template: say\nexecutor: local\nsteps: [ run: uname -n ]\n")?;
