@@ -307,7 +307,10 @@ fn policy_that_is_not_understood_whole_is_none() {
     for text in [
         base.replace("version = 1", "version = 2"),
         base.replace("tier = 0", "tier = 1"),
+        base.replace("tier = 0", "tier = 2"),
+        base.replace("tier = 0", "tier = 3"),
         base.replace("approvals = 0", "approvals = 1"),
+        format!("{base}\n[approvals]\napprovers = \"/etc/hostname\"\n"),
         base.replace("scripts = false", "scripts = false\nshell = true"),
         base.replace("[\"local\"]", "[\"local\", \"http\"]"),
         base.replace("path = \"/usr/bin/df\"", "path = \"df\""),
@@ -325,6 +328,41 @@ fn policy_that_is_not_understood_whole_is_none() {
         assert!(policy(&text).is_err(), "{text}");
     }
     assert!(policy(&base).is_ok());
+}
+
+#[test]
+fn policy_that_asks_for_approvals_names_whose_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJfR+XMuh6UFwTVjLohR0akcGNp3SDWiJTs7pr53y+R";
+    let file = folder.path().join("signers");
+    fs::write(&file, format!("ann@example.org {key}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = |approvals: &str| {
+        let base = observe().replace("tier = 0, approvals = 0", "tier = 2");
+        format!("{base}\n[templates]\nauthors = {file:?}\n\n{approvals}\n")
+    };
+    let section = format!("[approvals]\napprovers = {file:?}\n");
+    let read = policy(&text(&section)).unwrap();
+    assert_eq!(read.approvers_file(), Some(file.as_path()));
+    let said = read.sentences().join("\n");
+    assert!(said.contains("1 of these people have approved just that within 1d: ann@example.org"));
+    for wrong in [
+        String::new(),
+        "[approvals]\n".to_owned(),
+        "[approvals]\napprovers = \"signers\"\n".to_owned(),
+        "[approvals]\napprovers = \"/nonexistent\"\n".to_owned(),
+        format!("{section}signatures = 0\n"),
+        format!("{section}signatures = 9\n"),
+        format!("{section}within = \"0s\"\n"),
+        format!("{section}within = \"31d\"\n"),
+        format!("{section}names = [\"*\"]\n"),
+    ] {
+        assert!(policy(&text(&wrong)).is_err(), "{wrong}");
+    }
+    let refusal = admit(&text(&section), local(vec![run(&["uname"])])).unwrap_err();
+    assert_eq!(refusal.clause, "policy.require.tier");
+    fs::write(&file, "ann@example.org nonsense\n").unwrap();
+    assert!(policy(&text(&section)).is_err());
 }
 
 #[test]

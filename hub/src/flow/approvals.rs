@@ -119,3 +119,80 @@ impl Agreed {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{Bench, USER, request_for};
+    use super::*;
+
+    #[tokio::test]
+    async fn run_is_made_only_of_what_its_approval_is_of() {
+        let hub = Bench::new().await;
+        let shown = hub
+            .flow
+            .dry_run(request_for(&["one", "two"]))
+            .await
+            .unwrap();
+        let now = hub.flow.now();
+        let good = Approval {
+            cluster: hub.flow.vault.cluster(),
+            id: ApprovalId::random(),
+            root: shown.sha256,
+            jobs: 2,
+            not_before: now,
+            not_after: now.after(Duration::from_secs(60)),
+        };
+        let ask = |approval: Approval, signatures: &[&str], targets: &[&str]| {
+            let request = RunRequest {
+                approval: Some(SignedApproval {
+                    text: approval.to_string(),
+                    signatures: signatures.iter().map(|&text| text.to_owned()).collect(),
+                }),
+                ..request_for(targets)
+            };
+            hub.flow.create_run(USER, request, None)
+        };
+        let before = hub.everything().await;
+        let both = ["one", "two"];
+        for wrong in [
+            Approval {
+                cluster: ClusterId::random(),
+                ..good
+            },
+            Approval {
+                root: Digest([7; 32]),
+                ..good
+            },
+            Approval { jobs: 3, ..good },
+            Approval {
+                not_before: now.before(Duration::from_secs(60)),
+                not_after: now.before(Duration::from_secs(1)),
+                ..good
+            },
+        ] {
+            assert!(ask(wrong, &[], &both).await.is_err(), "{wrong}");
+        }
+        assert!(ask(good, &["signed"], &both).await.is_err());
+        assert!(ask(good, &[], &["one"]).await.is_err());
+        assert!(ask(good, &[], &["two", "one"]).await.is_err());
+        assert_eq!(hub.everything().await, before);
+        let run = ask(good, &[], &both).await.unwrap();
+        let id = run.id;
+        let agreed = hub
+            .flow
+            .store
+            .read(move |tx| Agreed::of(tx, id))
+            .await
+            .unwrap()
+            .unwrap();
+        for (index, job) in (0..).zip(&shown.jobs) {
+            let beside = agreed.at(index).unwrap();
+            assert_eq!(beside.of(job.sha256), Ok(good));
+        }
+        assert!(agreed.at(2).is_none());
+        let again = hub.flow.rerun(USER, &run.code, false, None).await;
+        assert!(matches!(again, Err(FlowError::Invalid { .. })), "{again:?}");
+    }
+}

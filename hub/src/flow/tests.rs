@@ -2046,7 +2046,7 @@ impl Bench {
     }
 
     /// Every run, job, attempt and record, as text.
-    async fn everything(&self) -> String {
+    pub(super) async fn everything(&self) -> String {
         self.read(|tx| {
             let mut all = format!("{:#?}", tx.events(0, 1000)?);
             for run in tx.runs("", 100)? {

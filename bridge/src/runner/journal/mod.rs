@@ -428,12 +428,13 @@ fn count(number: i64) -> Result<u64, JournalError> {
 #[cfg(test)]
 mod tests {
     use steward_shared::frame::Refusal;
-    use steward_shared::id::JobId;
+    use steward_shared::id::{ApprovalId, JobId};
     use steward_shared::job::{Digest, Exit, Extent, Outcome};
     use steward_shared::limits::STARTS_MAX;
 
     use super::*;
-    use crate::runner::session::{Held, Phase};
+    use crate::policy::ApprovedJob;
+    use crate::runner::session::{Held, Phase, Uses};
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
     const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -559,11 +560,52 @@ mod tests {
         let path = folder.path().join("journal.db");
         let (first, _) = Journal::open(&path, NOW).unwrap();
         let raw = Connection::open(&path).unwrap();
+        raw.execute_batch("DROP TABLE uses; PRAGMA user_version=2")
+            .unwrap();
+        assert_eq!(Journal::open(&path, NOW).unwrap().0.id(), first.id());
         raw.execute_batch("DROP TABLE starts; DROP TABLE uses; UPDATE meta SET commits = 7; PRAGMA user_version=1")
             .unwrap();
         let (again, contents) = Journal::open(&path, NOW).unwrap();
         assert_eq!(again.id(), first.id());
         assert_eq!((contents.starts.len(), contents.starts[0].commits), (1, 7));
+    }
+
+    #[test]
+    fn approved_job_is_kept_with_its_start_until_its_approval_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let (mut journal, _) = Journal::open(&path, NOW).unwrap();
+        let [one, other] = [1, 2].map(|number| offered(number, NOW));
+        let job = |index| ApprovedJob {
+            approval: ApprovalId::from_bytes([9; 16]),
+            index,
+            not_after: NOW,
+        };
+        let entries = vec![
+            (one.attempt, Entry::Accepted(one)),
+            (other.attempt, Entry::Accepted(other)),
+            (one.attempt, Entry::Started(Some(job(0)))),
+            (other.attempt, Entry::Started(Some(job(1)))),
+            (other.attempt, Entry::NotStarted("no".to_owned())),
+        ];
+        journal.write(&entries).unwrap();
+        let (mut journal, contents) = Journal::open(&path, NOW).unwrap();
+        let taken = |uses: &Uses, index| uses.taken(&job(index), AttemptId::from_bytes([7; 16]));
+        assert!(taken(&contents.uses, 0));
+        assert!(!contents.uses.taken(&job(0), one.attempt), "its own");
+        assert!(!taken(&contents.uses, 1), "nothing was started of it");
+        let third = offered(3, NOW);
+        let again = vec![
+            (third.attempt, Entry::Accepted(third)),
+            (third.attempt, Entry::Started(Some(job(0)))),
+        ];
+        assert!(journal.write(&again).is_err());
+        let remembered = NOW.after(REMEMBERED + CLOCK_SKEW_MAX);
+        for (now, known) in [(remembered, true), (remembered.after(HOUR), false)] {
+            let (_, contents) = Journal::open(&path, now).unwrap();
+            assert_eq!(taken(&contents.uses, 0), known, "{now}");
+            assert!(!contents.attempts.contains_key(&third.attempt));
+        }
     }
 
     #[test]

@@ -244,10 +244,11 @@ async fn offer(rogue: &mut Rogue, job: &Job, proof: &Proof) -> Result<()> {
 
 async fn refused(rogue: &mut Rogue, job: &Job, proof: &Proof) -> Result<Refusal> {
     offer(rogue, job, proof).await?;
-    match rogue.receipt(job.attempt).await? {
-        ReceiptEvent::Refused(refusal) => Ok(refusal),
-        event => bail!("it was not refused: {event:?}"),
-    }
+    let event = rogue.receipt(job.attempt).await?;
+    let ReceiptEvent::Refused(refusal) = event else {
+        bail!("it was not refused: {event:?}");
+    };
+    Ok(refusal)
 }
 
 /// What was approved is started once, and again only where nothing was.
