@@ -142,6 +142,16 @@ impl File {
         Ok(file)
     }
 
+    /// Where the authors are named, if anywhere.
+    pub(super) fn authors(&self) -> Option<&Path> {
+        self.templates.as_ref()?.authors.as_deref()
+    }
+
+    /// Where the approvers are named, if anywhere.
+    pub(super) fn approvers(&self) -> Option<&Path> {
+        Some(&self.approvals.as_ref()?.approvers)
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
             return Err("only version 1 is understood");

@@ -102,10 +102,10 @@ impl Policy {
     /// [`PolicyError`]; nothing may be admitted then.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
         let mut policy = Self::parse(path, &file::bytes(path)?)?;
-        if let Some(path) = policy.authors_file() {
+        if let Some(path) = policy.file.authors() {
             policy.authors = Some(signers(path)?);
         }
-        if let Some(path) = policy.approvers_file() {
+        if let Some(path) = policy.file.approvers() {
             policy.approvers = Some(signers(path)?);
         }
         Ok(policy)
@@ -124,14 +124,11 @@ impl Policy {
         })
     }
 
-    /// Where the authors are named, if anywhere.
-    pub fn authors_file(&self) -> Option<&Path> {
-        self.file.templates.as_ref()?.authors.as_deref()
-    }
-
-    /// Where the approvers are named, if anywhere.
-    pub fn approvers_file(&self) -> Option<&Path> {
-        Some(&self.file.approvals.as_ref()?.approvers)
+    /// The files that it names: a change of one of them is a change of the policy.
+    pub fn named_files(&self) -> impl Iterator<Item = &Path> {
+        [self.file.authors(), self.file.approvers()]
+            .into_iter()
+            .flatten()
     }
 
     /// A starter that allows commands which only look, as `user`.

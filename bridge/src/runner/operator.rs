@@ -39,11 +39,11 @@ pub struct Word {
 /// Changes whenever the file does: the kernel sets the change time itself.
 type Mark = (u64, u64, i64, i64);
 
-/// Of the policy file and of the one that it names.
+/// Of the policy file and of those that it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Marks {
     policy: Option<Mark>,
-    authors: Option<Mark>,
+    named: Vec<Option<Mark>>,
 }
 
 impl Operator {
@@ -61,15 +61,9 @@ impl Operator {
 
     /// Looks again.
     pub fn look(&mut self) -> Orders {
-        let authors = self
-            .policy
-            .as_ref()
-            .as_ref()
-            .ok()
-            .and_then(Policy::authors_file);
         let marks = Marks {
             policy: mark(&self.policy_file),
-            authors: authors.and_then(mark),
+            named: named(self.policy.as_ref().as_ref().ok()),
         };
         // A policy that names a file is one only together with that: what could not be read is read again.
         if marks != self.marks || marks.policy.is_none() || self.policy.is_err() {
@@ -117,23 +111,24 @@ impl Orders {
 /// The marks are taken first: what changes while it is read is read again.
 fn read(policy_file: &Path) -> (Marks, Result<Policy, PolicyError>) {
     let before = mark(policy_file);
-    let named = Policy::read(policy_file);
-    let authors = named
-        .as_ref()
-        .ok()
-        .and_then(Policy::authors_file)
-        .map(Path::to_owned);
+    let first = Policy::read(policy_file);
     let marks = Marks {
         policy: before,
-        authors: authors.as_deref().and_then(mark),
+        named: named(first.as_ref().ok()),
     };
-    // The named file may have changed before its mark was taken.
-    let policy = if authors.is_some() {
-        Policy::read(policy_file)
+    // The named files may have changed before their marks were taken.
+    let policy = if marks.named.is_empty() {
+        first
     } else {
-        named
+        Policy::read(policy_file)
     };
     (marks, policy)
+}
+
+/// The marks of the files that a policy names.
+fn named(policy: Option<&Policy>) -> Vec<Option<Mark>> {
+    let files = policy.into_iter().flat_map(Policy::named_files);
+    files.map(mark).collect()
 }
 
 fn mark(path: &Path) -> Option<Mark> {

@@ -329,6 +329,16 @@ async fn story_approved_run() -> Result<()> {
     let ran = fs::read_to_string(world.path("ran"))?;
     ensure!(ran == "first\nfirst\n", "{ran}");
     once(&mut rogue, &bridge, &ground).await?;
+    // An approver whom the operator strikes off is believed no more, at once.
+    let approvers = world.path("approvers");
+    let without = fs::read_to_string(&approvers)?.replace("lee@", "#lee@");
+    fs::write(&approvers, without)?;
+    let (job, proof) = ground.good(&mut rogue)?;
+    let refusal = refused(&mut rogue, &job, &proof).await?;
+    ensure!(
+        refusal.clause == "policy.approvals.signatures",
+        "{refusal:?}"
+    );
     let ran = fs::read_to_string(world.path("ran"))?;
     ensure!(ran == "first\nfirst\nfirst\n", "{ran}");
     world.passed().await
