@@ -313,6 +313,13 @@ async fn story_approved_run() -> Result<()> {
     ensure!(says.contains("2 of these people have approved"), "{says}");
     approved(&world, &hub, &people).await?;
     let (job, proof) = taken(&world, &hub).await?;
+    // What the journal has is not looked at here.
+    let told = bridge.operator(&["explain", &world.at("job")]).await?;
+    let told = told.succeeded()?.stdout;
+    ensure!(
+        told.contains(": job 1 of 2, from ") && told.contains("with 3 signatures"),
+        "{told}"
+    );
 
     let mut rogue = Rogue::new(&hub, &bridge).await?;
     let again = anew(&mut rogue, &job);
@@ -328,6 +335,7 @@ async fn story_approved_run() -> Result<()> {
     }
     let ran = fs::read_to_string(world.path("ran"))?;
     ensure!(ran == "first\nfirst\n", "{ran}");
+    world.expect_error("the runner has ended");
     once(&mut rogue, &bridge, &ground).await?;
     // An approver whom the operator strikes off is believed no more, at once.
     let approvers = world.path("approvers");
