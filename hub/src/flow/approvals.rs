@@ -4,9 +4,9 @@
 use serde_json::{Map, Value, json};
 use steward_certs::signature::{APPROVAL, Signature};
 use steward_shared::approval::{Approval, Approved, SignedApproval};
-use steward_shared::id::{ApprovalId, ClusterId, RunId};
+use steward_shared::id::{ClusterId, RunId};
 use steward_shared::job::Digest;
-use steward_shared::limits::APPROVED_JOBS_MAX;
+use steward_shared::limits::{APPROVED_JOBS_MAX, CLOCK_SKEW_MAX};
 use steward_shared::merkle;
 use steward_shared::time::Timestamp;
 
@@ -32,11 +32,14 @@ pub(super) fn held(
     if approval.cluster != cluster {
         return Err(refused("it is for another hub".to_owned()));
     }
-    if now > approval.not_after {
-        let ended = approval.not_after;
+    let (begins, ends) = (approval.not_before, approval.not_after);
+    if now > ends {
         return Err(refused(format!(
-            "it has ended at {ended}: have a new one made"
+            "it has ended at {ends}: have a new one made"
         )));
+    }
+    if now.after(CLOCK_SKEW_MAX) < begins {
+        return Err(refused(format!("it begins at {begins}: ask again then")));
     }
     for text in &signed.signatures {
         let good = Signature::parse(text)
@@ -60,10 +63,10 @@ pub(super) fn record(
     signed: &SignedApproval,
     jobs: usize,
     detail: &mut Map<String, Value>,
-) -> Result<ApprovalId, FlowError> {
+) -> Result<Approval, FlowError> {
     let refused = |why: String| FlowError::invalid("approval", why);
-    let Approval { id, jobs: of, .. } =
-        signed.approval().map_err(|why| refused(why.to_string()))?;
+    let approval = signed.approval().map_err(|why| refused(why.to_string()))?;
+    let Approval { id, jobs: of, .. } = approval;
     if usize::try_from(of) != Ok(jobs) {
         return Err(refused(format!(
             "it is of {of} jobs, and the run has {jobs}"
@@ -76,7 +79,7 @@ pub(super) fn record(
     let keys = keys.map_err(|why| refused(why.to_string()))?;
     detail.insert("approval".to_owned(), json!(id));
     detail.insert("approved_by".to_owned(), json!(keys));
-    Ok(id)
+    Ok(approval)
 }
 
 /// The approval of a run, with what leads from its jobs to it.
@@ -124,6 +127,8 @@ impl Agreed {
 mod tests {
     use std::time::Duration;
 
+    use steward_shared::id::ApprovalId;
+
     use super::super::tests::{Bench, USER, request_for};
     use super::*;
 
@@ -167,6 +172,11 @@ mod tests {
             },
             Approval { jobs: 3, ..good },
             Approval {
+                not_before: now.after(CLOCK_SKEW_MAX * 2),
+                not_after: now.after(CLOCK_SKEW_MAX * 3),
+                ..good
+            },
+            Approval {
                 not_before: now.before(Duration::from_secs(60)),
                 not_after: now.before(Duration::from_secs(1)),
                 ..good
@@ -179,14 +189,10 @@ mod tests {
         assert!(ask(good, &[], &["two", "one"]).await.is_err());
         assert_eq!(hub.everything().await, before);
         let run = ask(good, &[], &both).await.unwrap();
+        assert_eq!(run.expires_at, good.not_after, "no start after that");
         let id = run.id;
-        let agreed = hub
-            .flow
-            .store
-            .read(move |tx| Agreed::of(tx, id))
-            .await
-            .unwrap()
-            .unwrap();
+        let found = hub.flow.store.read(move |tx| Agreed::of(tx, id)).await;
+        let agreed = found.unwrap().unwrap();
         for (index, job) in (0..).zip(&shown.jobs) {
             let beside = agreed.at(index).unwrap();
             assert_eq!(beside.of(job.sha256), Ok(good));

@@ -202,6 +202,20 @@ pub(super) fn start(
         targets,
         content,
     } = wanted;
+    let mut detail = serde_json::Map::new();
+    detail.insert("task".to_owned(), json!(task.name));
+    detail.insert("targets".to_owned(), json!(targets.len()));
+    if let Some(rendered) = request.rendered {
+        detail.insert("rendered".to_owned(), json!(rendered.to_string()));
+    }
+    let mut approved = None;
+    if let Some(signed) = &request.approval {
+        let approval = approvals::record(signed, targets.len(), &mut detail)?;
+        approved = Some((approval, signed));
+    }
+    // What has not started by then never may.
+    let approved_until = approved.map(|(approval, _)| approval.not_after);
+    let window_ends = now.after(START_WINDOW);
     let allowed = task.rules.at_once.unwrap_or(u32::MAX);
     let new = NewRun {
         id: RunId::by_time(),
@@ -223,25 +237,14 @@ pub(super) fn start(
             .unwrap_or_else(|| AT_ONCE_DEFAULT.min(allowed))
             .min(allowed),
         stop_after: task.rules.stop_after.unwrap_or(0),
-        expires_at: now.after(START_WINDOW),
+        expires_at: approved_until.map_or(window_ends, |end| end.min(window_ends)),
         total: u32::try_from(targets.len()).unwrap_or(u32::MAX),
     };
-    let mut detail = serde_json::Map::new();
-    detail.insert("task".to_owned(), json!(task.name));
-    detail.insert("targets".to_owned(), json!(targets.len()));
-    if let Some(rendered) = request.rendered {
-        detail.insert("rendered".to_owned(), json!(rendered.to_string()));
-    }
-    let mut approved = None;
-    if let Some(signed) = &request.approval {
-        let id = approvals::record(signed, targets.len(), &mut detail)?;
-        approved = Some((id, signed));
-    }
     let places = targets.iter().zip(shown);
     let places = places.map(|(target, shown)| (target.id, target.site, shown));
     add(tx, &new, places, detail, now)?;
-    if let Some((id, signed)) = approved {
-        tx.add_run_approval(new.id, id, signed)?;
+    if let Some((approval, signed)) = approved {
+        tx.add_run_approval(new.id, approval.id, signed)?;
     }
     for (name, credential) in &secrets {
         tx.add_run_credential(new.id, name, credential.id, 0)?;
