@@ -19,6 +19,7 @@ use steward_bridge::wire;
 use steward_certs::authority::Authority;
 use steward_certs::enrol::{EnrolAnswer, EnrolRequest, Token};
 use steward_certs::fingerprint::Pin;
+use steward_shared::approval::Approval;
 use steward_shared::codec;
 use steward_shared::frame::{
     Ack, Cancel, Hello, OutputHeader, Permit, PermitRefused, Receipt, Status, ToBridge, ToHub,
@@ -37,11 +38,12 @@ use steward_shared::time::Timestamp;
 pub type Entry = fn(&[u8]) -> bool;
 
 /// Every entry point by the name of its fuzz target.
-pub const ENTRIES: [(&str, Entry); 8] = [
+pub const ENTRIES: [(&str, Entry); 9] = [
     ("codec", codec),
     ("envelope", envelope),
     ("frames", frames),
     ("enrolment_request", enrolment_request),
+    ("approval", approval),
     ("policy_file", policy_file),
     ("template", template),
     ("output_records", output_records),
@@ -183,6 +185,18 @@ static VECTORS_PIN: LazyLock<Pin> = LazyLock::new(|| {
     assert!(pin.is_ok(), "the pin of the vectors is one");
     pin.unwrap_or_else(|_| std::process::abort())
 });
+
+/// The text of an approval, which comes beside a job. There is one text for one approval.
+pub fn approval(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let Ok(approval) = Approval::parse(text) else {
+        return false;
+    };
+    assert_eq!(approval.to_string(), text, "two texts of one approval");
+    true
+}
 
 /// A policy file, which an operator has written.
 pub fn policy_file(bytes: &[u8]) -> bool {
