@@ -1,7 +1,9 @@
 //! Runs, with their jobs counted by state.
 
 use rusqlite::Row;
-use steward_shared::id::{CredentialId, ProjectId, RotationId, RunId, TaskId, TemplateId};
+use steward_shared::id::{
+    ApprovalId, CredentialId, ProjectId, RotationId, RunId, TaskId, TemplateId,
+};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -32,6 +34,8 @@ pub struct RunRow {
     pub credential: Option<CredentialId>,
     /// The rotation that it is a step of.
     pub rotation: Option<RotationId>,
+    /// The approval that it was asked for with.
+    pub approval: Option<ApprovalId>,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -100,9 +104,9 @@ pub struct NewRun {
 
 const RUNS: &str =
     "SELECT r.*, p.name AS project_name, t.name AS task_name, m.name AS template_name,
-                           m.version AS template_version
+                           m.version AS template_version, a.approval
                     FROM runs r JOIN projects p ON p.id = r.project JOIN tasks t ON t.id = r.task
-                    JOIN templates m ON m.id = r.template";
+                    JOIN templates m ON m.id = r.template LEFT JOIN run_approvals a ON a.run = r.id";
 
 fn run(r: &Row<'_>) -> Result<RunRow, StoreError> {
     const T: &str = "runs";
@@ -118,6 +122,7 @@ fn run(r: &Row<'_>) -> Result<RunRow, StoreError> {
         state: row::parsed(r, T, "state")?,
         credential: row::parsed_maybe(r, T, "credential")?,
         rotation: row::parsed_maybe(r, T, "rotation")?,
+        approval: row::parsed_maybe(r, T, "approval")?,
         requester: row::get(r, T, "requester")?,
         reason: row::get(r, T, "reason")?,
         ticket: row::get(r, T, "ticket")?,

@@ -262,7 +262,7 @@ pub(crate) const RUN: Noun = Noun {
         "REASON" "/reason"],
     details: columns!["RUN" "/code", "TASK" "/task", "TEMPLATE" "/template",
         "PROJECT" "/project", "STATE" "/state", "REQUESTER" "/requester", "REASON" "/reason",
-        "TICKET" "/ticket", "INPUTS" "/inputs", "TARGETS" "/counts/total",
+        "TICKET" "/ticket", "APPROVAL" "/approval", "INPUTS" "/inputs", "TARGETS" "/counts/total",
         "SUCCEEDED" "/counts/succeeded", "FAILED" "/counts/failed",
         "CREATED" "/created_at", "FINISHED" "/finished_at", "ID" "/id"],
 };

@@ -21,6 +21,8 @@ pub struct Run {
     task: String,
     template: TemplateName,
     pub(crate) state: &'static str,
+    /// The approval that it was asked for with.
+    approval: Option<String>,
     requester: String,
     reason: String,
     ticket: String,
@@ -162,6 +164,7 @@ pub(crate) fn run(row: RunRow) -> Run {
             version: row.template_version,
         },
         state: row.state.as_str(),
+        approval: row.approval.map(|id| id.to_string()),
         requester: row.requester,
         reason: row.reason,
         ticket: row.ticket,
