@@ -143,8 +143,8 @@ pub const SQL_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one message of a database: a row is one.
 pub const SQL_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How long the mark of an attempt whose transaction was to be committed is kept after its end.
-pub const SQL_MARK_BEYOND_END: Duration = Duration::from_secs(10 * 60);
+/// How long the mark of an attempt that could have left something is kept after its end, which may not be written down.
+pub const MARK_BEYOND_END: Duration = Duration::from_secs(10 * 60);
 
 /// How long the death of a killed tree is waited for.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);

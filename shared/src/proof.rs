@@ -93,7 +93,7 @@ impl Proof {
 /// # Errors
 /// The first [`Deviation`].
 pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
-    // Neither has any.
+    // Databases and dialogues have neither.
     let (no_variables, nowhere) = (BTreeMap::new(), None);
     let (executor, asked) = match &job.action {
         Action::Local(local) => {

@@ -208,6 +208,26 @@ impl Dialogue {
     }
 
     /// How many texts it waits for or refuses.
+    /// The number of the first item that types one of these secrets although nothing was waited for just before it.
+    pub fn unasked(&self, secrets: &[&str]) -> Option<String> {
+        let types_one = |act: &Act| match &act.kind {
+            ActKind::Type { line, .. } => line.names().any(|name| secrets.contains(&name)),
+            ActKind::Pause { .. } | ActKind::Wait { .. } => false,
+        };
+        let is_blind = |at: usize| {
+            let leads = |act: &Act| match &act.kind {
+                ActKind::Type { next, .. } | ActKind::Pause { next, .. } => {
+                    usize::from(*next) == at
+                }
+                ActKind::Wait { .. } => false,
+            };
+            at == 0 || self.acts.iter().any(leads)
+        };
+        let mut acts = self.acts.iter().enumerate();
+        let found = acts.find(|(at, act)| types_one(act) && is_blind(*at));
+        found.map(|(_, act)| act.place())
+    }
+
     fn texts(&self) -> usize {
         let of = |act: &Act| match &act.kind {
             ActKind::Wait {

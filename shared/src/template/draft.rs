@@ -368,7 +368,8 @@ fn steps(
         .map(|draft| draft.value.step(draft.referenced, scope))
         .collect::<Result<_, _>>()?;
     if scope.executor == Executor::Telnet {
-        telnet::check(&steps, place)?;
+        let secrets: Vec<&str> = scope.secrets.iter().map(String::as_str).collect();
+        telnet::over_telnet(&steps, &secrets).map_err(|why| TemplateError::at(place, why))?;
     }
     Ok(steps)
 }

@@ -53,6 +53,6 @@ pub use secret::Secrets;
 pub use statement::prepared;
 pub use step::{Step, StepKind, When};
 pub use task::{SiteDocument, TargetDocument, Task, TaskRules, TaskTargets};
-pub use telnet::{LOGIN, TelnetTarget};
+pub use telnet::{LOGIN, TelnetTarget, over_telnet};
 pub use value::{Value, Values};
 pub use word::{ARGUMENT_BYTES_MAX, Piece, RenderError, SplitError, Word, argv, split};

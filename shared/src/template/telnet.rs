@@ -2,8 +2,9 @@
 //! itself.
 
 use serde::{Deserialize, Serialize};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
+use super::dialogue::Dialogue;
 use super::document::TemplateError;
 use super::input::Input;
 use super::step::{Step, StepKind};
@@ -57,15 +58,28 @@ pub(super) fn named(secrets: &[String], inputs: &[Input]) -> Result<Vec<String>,
     Ok([secrets, &[LOGIN.to_owned()]].concat())
 }
 
-/// Holds the steps of a template against what there is over Telnet: one terminal, from its first prompt to its end.
-pub(super) fn check(steps: &[Step], place: Location) -> Result<(), TemplateError> {
-    match steps {
-        [step] if matches!(step.kind, StepKind::Terminal(_)) && step.when.is_none() => Ok(()),
-        _ => {
-            let message = "the executor telnet has one step, a terminal without when: \
-                           a connection is one session, from its first prompt to its end";
-            Err(TemplateError::at(place, message))
-        }
+/// The dialogue that the steps of a job over Telnet are: one terminal, from its first prompt to its end, in which no
+/// secret is typed that nothing has asked for.
+///
+/// # Errors
+/// Why they are none, for people.
+pub fn over_telnet<'a>(steps: &'a [Step], secrets: &[&str]) -> Result<&'a Dialogue, String> {
+    let only = match steps {
+        [step] if step.when.is_none() => Some(&step.kind),
+        _ => None,
+    };
+    let Some(StepKind::Terminal(dialogue)) = only else {
+        return Err(
+            "the executor telnet has one step, a terminal without when: \
+                    a connection is one session, from its first prompt to its end"
+                .to_owned(),
+        );
+    };
+    match dialogue.unasked(secrets) {
+        None => Ok(dialogue),
+        Some(place) => Err(format!(
+            "item {place} types a secret, and nothing is waited for just before it: wait for the prompt that asks for it"
+        )),
     }
 }
 
@@ -134,6 +148,17 @@ mod tests {
                 "",
                 "steps:\n  - terminal:\n      - { wait: \"*{{ login }}\" }\n".to_owned(),
                 "not waited for",
+            ),
+            (
+                "",
+                "steps:\n  - terminal:\n      - { type: \"{{ login }}\" }\n".to_owned(),
+                "item 1 types a secret",
+            ),
+            (
+                "",
+                "steps:\n  - terminal:\n      - { wait: a, type: b }\n      - { type: \"{{ login }}\" }\n"
+                    .to_owned(),
+                "item 2 types a secret",
             ),
             (
                 "",

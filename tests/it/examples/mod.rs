@@ -17,7 +17,7 @@ use cases::{Case, NOT_RUN, PARTLY_RUN, ROTATED};
 use machine::Machine;
 
 /// The first tag of a template is its group; its heading in the list.
-const GROUPS: [&str; 14] = [
+const GROUPS: [&str; 15] = [
     "services",
     "users",
     "disks",
@@ -26,6 +26,7 @@ const GROUPS: [&str; 14] = [
     "certificates",
     "databases",
     "network",
+    "network-devices",
     "backup",
     "files",
     "credentials",

@@ -122,7 +122,8 @@ async fn story_telnet() -> Result<()> {
     // What is shown before is how it is done, the password a blank.
     let dry = hub.cli(&["run", "look", "--dry-run"]).await?.succeeded()?;
     ensure!(
-        dry.stdout.contains("over Telnet, port") && !dry.stdout.contains(SECRET),
+        dry.stdout.contains("over Telnet, port")
+            && ![SECRET, NEXT].iter().any(|one| dry.stdout.contains(one)),
         "{}",
         dry.stdout
     );
@@ -228,8 +229,73 @@ async fn all_die(pids: &[i32]) -> Result<()> {
     .await
 }
 
-/// A server that asks for all there is, says nothing that is waited for, and never closes: it is told nothing of the
-/// bridge, and what becomes of the job is said as it is.
+/// What a server does with its connection after it has asked for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breaks {
+    /// It resets it: what it was sent is still unread.
+    Off,
+    /// It never says that it is over.
+    Nothing,
+    /// It shows more than any job may.
+    Floods,
+}
+
+/// A connection that is reset fails its dialogue at once, and one whose other side never says that its
+/// session is over makes a job *unknown* that was cancelled, or that was shown more than it may be; the bridge goes on
+/// with others.
+#[tokio::test]
+async fn telnet_connections_break() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    let _bridge = hub.dmz().await?;
+    add(&hub, "kim", "password", "kim").await?;
+    hub.set_credential("kim", SECRET).await?;
+    let api = hub.api()?;
+    hub.apply(&dialogue("look", "limits: { output: 1MiB }\n", SIGN_IN))
+        .await?;
+    for breaks in [Breaks::Off, Breaks::Floods, Breaks::Nothing, Breaks::Off] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        hub.apply(&target(listener.local_addr()?.port())).await?;
+        let (told, over) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || -> std::io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(b"login: ")?;
+            stream.peek(&mut [0])?;
+            match breaks {
+                Breaks::Off => return Ok(()),
+                Breaks::Nothing => {}
+                // It goes on for as long as anybody listens.
+                Breaks::Floods => while stream.write_all(&[b'x'; 4096]).is_ok() {},
+            }
+            over.recv().ok();
+            Ok(())
+        });
+        let run = api.run("look").await?;
+        if breaks == Breaks::Nothing {
+            until("its prompt is shown", async || {
+                let text = printed(&api, &run, "stdout").await.unwrap_or_default();
+                Ok(text.contains("login: ").then_some(()))
+            })
+            .await?;
+            hub.cli(&["runs", "cancel", &run, "--yes"])
+                .await?
+                .succeeded()?;
+        }
+        let attempt = ended(&api, &run).await?;
+        let state = match breaks {
+            Breaks::Off => "failed",
+            Breaks::Floods | Breaks::Nothing => "unknown",
+        };
+        ensure!(attempt["state"] == state, "{breaks:?}: {attempt}");
+        drop(told);
+        server
+            .join()
+            .map_err(|_| anyhow::anyhow!("it panicked"))??;
+    }
+    world.passed().await
+}
+
+/// A server that asks for all there is and says nothing that is waited for: it is told nothing of the bridge.
 #[tokio::test]
 async fn telnet_hostile_servers() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,4 @@
-//! Templates of senhasegura for its executor SSH: one command on each line.
+//! Templates of senhasegura for its executors SSH and Telnet: one command on each line.
 
 use std::path::Path;
 
@@ -27,9 +27,14 @@ pub(crate) fn senhasegura(file: &Path, bytes: &[u8]) -> Imported {
         ..Writer::default()
     };
     let is_telnet = title.to_ascii_lowercase().starts_with("telnet");
-    let mut commands = lines.iter().map(|line| line.command.as_str());
-    if is_telnet || commands.any(|command| telnet::COMMANDS.contains(&command)) {
+    let decides = lines
+        .iter()
+        .find(|line| telnet::COMMANDS.contains(&line.command.as_str()));
+    if is_telnet || decides.is_some() {
         writer.telnet = Some(SignIn::default());
+        let line = decides.map_or(0, |line| line.number);
+        let why = "taken for a template for Telnet: whoever is in between reads all that is typed";
+        writer.remark(line, RemarkKind::Unsafe, why);
     }
     for (at, line) in lines.iter().enumerate() {
         writer.line(line);
@@ -387,7 +392,8 @@ impl Writer {
             yaml += &format!("      - {item}\n");
         }
         let each_wait = self.each_wait.unwrap_or(EACH_WAIT);
-        let enter = self.enter.unwrap_or(ENTER);
+        let usual = if self.telnet.is_some() { "cr" } else { ENTER };
+        let enter = self.enter.unwrap_or(usual);
         yaml += &format!("    each_wait: {each_wait}s\n    enter: {enter}\n");
         let mut imported = Imported {
             name,

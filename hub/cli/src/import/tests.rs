@@ -95,6 +95,9 @@ steps:
     ] {
         assert_eq!(of(text).refused(), refused, "{text}");
     }
+    let alone = of("set-no-authenticate\nexpect \"a\"\n");
+    assert_eq!(told(&alone, RemarkKind::Unsafe), [1]);
+    assert!(alone.yaml.ends_with("enter: cr\n"), "{}", alone.yaml);
     let alone = of("set-no-authenticate\nexpect \"a\"\nexec \"[#AUTH_PASSWORD#]\"\n");
     assert!(!alone.yaml.contains("secrets"), "{}", alone.yaml);
     assert!(alone.yaml.contains("{{ login }}"), "{}", alone.yaml);

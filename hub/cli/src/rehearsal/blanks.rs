@@ -17,13 +17,13 @@ impl Blanks {
     /// Those of a template.
     pub(crate) fn of(manifest: &Manifest, names: Values) -> Self {
         let mut secrets = Secrets::default();
-        for name in &manifest.secrets {
+        for name in manifest.secret_names() {
             secrets.add(name, &account(name), Secret::from(value(name)));
         }
         Self {
             names,
             secrets,
-            made_up: manifest.secrets.clone(),
+            made_up: manifest.secret_names().map(str::to_owned).collect(),
         }
     }
 

@@ -283,7 +283,7 @@ impl Stage<'_> {
         dialogue: &Dialogue,
         recorded: Option<&Recorded>,
     ) -> Result<Outcome, Mistake> {
-        let named: Vec<&str> = self.manifest.secrets.iter().map(String::as_str).collect();
+        let named: Vec<&str> = self.manifest.secret_names().collect();
         let script = match dialogue.script(&self.blanks.names, &named, Some(&self.blanks.secrets)) {
             Ok(script) => script,
             Err(why) => {

@@ -1,5 +1,6 @@
 //! A dialogue while it is held with a real terminal: time goes on, and how it ends becomes a verdict.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(in crate::runner::executor) struct Talk<'a> {
     began: Instant,
     dialogue: Mutex<Dialogue<'a>>,
     news: Notify,
+    /// A line was not sent.
+    missed: AtomicBool,
 }
 
 /// Why a dialogue was ended from here.
@@ -40,6 +43,7 @@ impl<'a> Talk<'a> {
             began: Instant::now(),
             dialogue: Mutex::new(Dialogue::new(script)),
             news: Notify::new(),
+            missed: AtomicBool::new(false),
         }
     }
 
@@ -70,13 +74,22 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// A line could not be sent: its session is over, or goes on without it.
+    pub(in crate::runner::executor) fn missed(&self) {
+        self.missed.store(true, Ordering::Relaxed);
+    }
+
     /// How it has gone, now that its session is over.
     fn end(&self) -> Result<(), String> {
         let now = self.now();
         let mut dialogue = self.dialogue();
         dialogue.close(now);
         let end = dialogue.end().cloned();
-        end.unwrap_or_else(|| Err("the session has ended before it was done".to_owned()))
+        let end = end.unwrap_or_else(|| Err("the session has ended before it was done".to_owned()));
+        if end.is_ok() && (dialogue.typed().is_some() || self.missed.load(Ordering::Relaxed)) {
+            return Err("the session had ended before the last line could be typed".to_owned());
+        }
+        end
     }
 
     /// What becomes of its step; nothing where it was ended and nobody knows whether its session is over. `is_gone`

@@ -31,7 +31,7 @@ use super::{
     marks::Marks,
     release::{Opened, opened},
 };
-use crate::limits::{SQL_COMMIT_WITHIN, SQL_MARK_BEYOND_END, SQL_SIGN_IN_WITHIN};
+use crate::limits::{MARK_BEYOND_END, SQL_COMMIT_WITHIN, SQL_SIGN_IN_WITHIN};
 use crate::runner::spool::SpoolError;
 use login::{Account, Backend};
 use plan::Planned;
@@ -378,7 +378,7 @@ impl Executor for SqlExecutor {
     fn tidy(&self) {
         let now = Instant::now();
         self.ended().retain(|(ended, attempt)| {
-            let is_kept = now.duration_since(*ended) < SQL_MARK_BEYOND_END;
+            let is_kept = now.duration_since(*ended) < MARK_BEYOND_END;
             if !is_kept {
                 self.begun.take(*attempt);
                 self.committing.take(*attempt);

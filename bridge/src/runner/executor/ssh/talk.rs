@@ -10,8 +10,9 @@ use crate::runner::executor::output::OutputError;
 /// Types what is to be typed, until the dialogue has ended.
 pub(super) async fn hold(talk: &Talk<'_>, write: &ChannelWriteHalf<Msg>) {
     while let Some(line) = talk.typed().await {
-        // A session that takes nothing any more is told of by its end.
-        drop(write.data_bytes(line.expose().to_vec()).await);
+        if write.data_bytes(line.expose().to_vec()).await.is_err() {
+            talk.missed();
+        }
     }
 }
 

@@ -16,11 +16,11 @@ use steward_shared::action::{Action, Telnet};
 use steward_shared::credential::CredentialKind;
 use steward_shared::frame::{AttemptKeys, Refusal};
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Job, Outcome};
+use steward_shared::job::Job;
 use steward_shared::seal::OpeningKey;
 use steward_shared::template::LOGIN;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work,
@@ -28,7 +28,7 @@ use super::{
     marks::Marks,
     release::{Opened, opened},
 };
-use crate::limits::TELNET_CONNECT_WITHIN;
+use crate::limits::{MARK_BEYOND_END, TELNET_CONNECT_WITHIN};
 
 /// Holds dialogues with targets.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct TelnetExecutor {
     /// Attempts whose dialogues are held.
     marks: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
+    /// Those that have ended, as long as their ends may not be written down yet.
+    ended: Mutex<Vec<(Instant, AttemptId)>>,
 }
 
 /// A target that has answered, and the key of the attempt that waits for its permit.
@@ -59,7 +61,12 @@ impl TelnetExecutor {
         Ok(Self {
             marks: Marks::open(folder)?,
             ready: Mutex::default(),
+            ended: Mutex::default(),
         })
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<(Instant, AttemptId)>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ready(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Ready>> {
@@ -90,6 +97,9 @@ impl TelnetExecutor {
         };
         // Lines are short, and each is waited for.
         drop(stream.set_nodelay(true));
+        // What is sent as urgent (RFC 854, Synch) is part of what is read: without it a byte would be missing.
+        rustix::net::sockopt::set_socket_oobinline(&stream, true)
+            .map_err(|error| unreachable(error.to_string()))?;
         self.ready().insert(job.attempt, Ready { stream, opening });
         Ok(AttemptKeys {
             seal_to,
@@ -166,6 +176,17 @@ impl Executor for TelnetExecutor {
         self.ready().remove(&attempt);
     }
 
+    fn tidy(&self) {
+        let now = Instant::now();
+        self.ended().retain(|(ended, attempt)| {
+            let is_kept = now.duration_since(*ended) < MARK_BEYOND_END;
+            if !is_kept {
+                self.marks.take(*attempt);
+            }
+            is_kept
+        });
+    }
+
     fn execute<'a>(
         &'a self,
         work: Work<'a>,
@@ -177,21 +198,16 @@ impl Executor for TelnetExecutor {
                 return Err(ExecuteError::NotStarted("not a job over Telnet".to_owned()));
             };
             let ended = self.run(work, action, output, halt).await;
-            // Of a dialogue that nobody heard the end of, a restart knows no more either.
-            let unheard = match &ended {
-                Ok(end) => end.outcome == Outcome::Unknown,
-                Err(ExecuteError::NotStarted(_)) => false,
-                Err(ExecuteError::Spool(_)) => true,
-            };
-            if !unheard {
-                self.marks.take(work.job.attempt);
-            }
+            // The mark stays until the end is surely in the journal.
+            self.ended().push((Instant::now(), work.job.attempt));
             ended
         })
     }
 
     /// What was under way on a target nobody can know any more, whatever became of this machine.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(!self.marks.take(attempt)))
+        // The mark stays until the end is surely in the journal, as in [`Self::execute`].
+        self.ended().push((Instant::now(), attempt));
+        Box::pin(std::future::ready(!self.marks.has(attempt)))
     }
 }

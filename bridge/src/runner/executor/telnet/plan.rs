@@ -5,7 +5,7 @@ use std::time::Duration;
 use steward_shared::action::Telnet;
 use steward_shared::job::Job;
 use steward_shared::secret::Secret;
-use steward_shared::template::{LOGIN, Script, Secrets, StepKind, Value};
+use steward_shared::template::{LOGIN, Script, Secrets, Value, over_telnet};
 
 /// The dialogue that is held.
 #[derive(Debug)]
@@ -20,27 +20,20 @@ pub(super) struct Planned {
 /// # Errors
 /// Why the attempt cannot run, for people.
 pub(super) fn plan(job: &Job, action: &Telnet, secrets: &Secrets) -> Result<Planned, String> {
-    let [step] = &action.steps[..] else {
-        return Err("a job over Telnet has one step".to_owned());
-    };
-    let StepKind::Terminal(dialogue) = &step.kind else {
-        return Err("a job over Telnet is a dialogue on a terminal".to_owned());
-    };
-    if step.when.is_some() {
-        return Err("a job over Telnet does what it does without a condition".to_owned());
-    }
+    let declared = job.secrets.iter().map(|secret| secret.name.as_str());
+    let named: Vec<&str> = declared.chain([LOGIN]).collect();
+    let dialogue = over_telnet(&action.steps, &named)?;
     let mut values = action.values.clone();
     let text = |text: &str| Value::Text(text.to_owned());
     values.insert("target.address".to_owned(), text(&job.target.address));
     values.insert("target.name".to_owned(), text(&job.target.name));
-    let declared = job.secrets.iter().map(|secret| secret.name.as_str());
-    let named: Vec<&str> = declared.chain([LOGIN]).collect();
     let script = dialogue
         .script(&values, &named, Some(secrets))
         .map_err(|why| format!("the dialogue cannot be held: {why}"))?;
     Ok(Planned {
         script,
-        timeout: Some(step.timeout_ms)
+        timeout: (action.steps.first())
+            .map(|step| step.timeout_ms)
             .filter(|ms| *ms > 0)
             .map(Duration::from_millis),
     })

@@ -44,29 +44,32 @@ pub(super) async fn hold(
     let (talk, heard) = (Talk::new(&planned.script), Heard::default());
     let limit = planned.timeout.map(|timeout| Instant::now() + timeout);
     let draining = output.draining();
-    let cut = {
+    let (cut, over) = {
         let mut listening = std::pin::pin!(listen(read, &write, (&talk, &heard), output));
+        let mut over = false;
         let cut = tokio::select! {
             biased;
-            () = &mut listening => None,
+            () = &mut listening => {
+                over = true;
+                None
+            }
             why = halt.reached() => Some(Cut::Halted(why)),
             () = heard.full.cancelled() => Some(Cut::Output(None)),
             () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => Some(Cut::TimedOut),
             () = speak(&write, &talk) => None,
         };
-        if !heard.closed.load(Ordering::Relaxed) {
-            // What serves the terminal ends its session, and says so by closing its side.
-            let leaving = async { drop(write.lock().await.shutdown().await) };
-            drop(timeout(DIALOGUE_CLOSED_WITHIN, leaving).await);
+        if !over {
             draining.cancel();
-            drop(timeout(DIALOGUE_CLOSED_WITHIN, &mut listening).await);
+            // What serves the terminal ends its session, and says so by closing its side. Who listens may be the one
+            // that writes.
+            let leaving = async { drop(write.lock().await.shutdown().await) };
+            let closing = async { tokio::join!(leaving, &mut listening) };
+            over = timeout(DIALOGUE_CLOSED_WITHIN, closing).await.is_ok();
         }
-        cut
+        (cut, over)
     };
-    if !heard.full.is_cancelled()
-        && let Err(error) = output.release(0).await
-    {
-        heard.lost(error);
+    if !over {
+        let_go(output, &heard).await;
     }
     verdict(&talk, cut, heard)
 }
@@ -106,13 +109,33 @@ type Writing = tokio::sync::Mutex<OwnedWriteHalf>;
 /// Types what is to be typed, until the dialogue has ended.
 async fn speak(write: &Writing, talk: &Talk<'_>) {
     while let Some(line) = talk.typed().await {
-        // A target that takes nothing any more is told of by its end.
-        drop(write.lock().await.write_all(sent(line).expose()).await);
+        if (write.lock().await.write_all(sent(line).expose()).await).is_err() {
+            talk.missed();
+        }
     }
 }
 
 /// Takes what is shown, until the other side says no more.
 async fn listen(
+    read: OwnedReadHalf,
+    write: &Writing,
+    (talk, heard): (&Talk<'_>, &Heard),
+    output: &mut Output,
+) {
+    hear(read, write, (talk, heard), output).await;
+    let_go(output, heard).await;
+}
+
+/// Adds what was held back because it could have become a secret.
+async fn let_go(output: &mut Output, heard: &Heard) {
+    if !heard.full.is_cancelled()
+        && let Err(error) = output.release(0).await
+    {
+        heard.lost(error);
+    }
+}
+
+async fn hear(
     mut read: OwnedReadHalf,
     write: &Writing,
     (talk, heard): (&Talk<'_>, &Heard),
