@@ -185,6 +185,11 @@ impl Signers {
 }
 
 impl Signer {
+    /// Whether it has the same key as this one.
+    pub fn is_of_key(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// SHA-256 of the key, as OpenSSH shows it.
     pub fn fingerprint(&self) -> String {
         Fingerprint::new(HashAlg::Sha256, &self.key).to_string()

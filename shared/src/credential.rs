@@ -130,6 +130,20 @@ pub struct JobSecret {
     pub of: String,
     /// That credential's kind.
     pub kind: CredentialKind,
+    /// The account that it is for, which its steps may name too; for a login that is made for the attempt what that
+    /// begins with.
+    pub account: String,
+}
+
+impl JobSecret {
+    /// Whether this is the account that it is for.
+    pub fn is_for(&self, account: &str) -> bool {
+        if self.kind == CredentialKind::Database {
+            let rest = account.strip_prefix(&self.account);
+            return rest.is_some_and(|rest| rest.starts_with('_'));
+        }
+        account == self.account
+    }
 }
 
 #[cfg(test)]

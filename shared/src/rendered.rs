@@ -229,6 +229,7 @@ mod tests {
                     credential,
                     of: "api".to_owned(),
                     kind: CredentialKind::Token,
+                    account: "app".to_owned(),
                 }],
                 limits: JobLimits {
                     output_bytes: 1,
@@ -298,7 +299,7 @@ mod tests {
         let hash = Case::new().rendered().sha256().to_string();
         assert_eq!(
             hash,
-            "8504ecc1fc88d1aaa61a60a97d2278147a295f501c1cd29f6100d9a5742520ab"
+            "aae93b5e4c87657c2fd626ebb4349012056dfce82f9ad86dbecc94bcaaa19dab"
         );
     }
 

@@ -84,7 +84,8 @@ fn believed(
     };
     let good = signature.verify(matter.purpose, matter.content);
     good.map_err(|why| why.to_string())?;
-    // A line may have several names, with commas between them.
-    let names = signer.name.split(',').map(str::to_lowercase).collect();
-    Ok((key, names))
+    // A line may have several names, with commas between them, and a key several lines.
+    let of_key = signers.iter().filter(|one| one.is_of_key(signer));
+    let names = of_key.flat_map(|one| one.name.split(','));
+    Ok((key, names.map(str::to_lowercase).collect()))
 }

@@ -1,6 +1,8 @@
 //! What people have agreed to before a run. The hub keeps it and passes it on with each job; whose word counts is for
 //! bridges to say.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use steward_certs::signature::{APPROVAL, Signature};
 use steward_shared::approval::{Approval, Approved, SignedApproval};
@@ -58,8 +60,9 @@ pub(super) fn held(
 /// Says in the record of a new run of so many jobs which approval it has, and by whose keys.
 ///
 /// # Errors
-/// [`FlowError::Invalid`] when it is of another number of jobs.
+/// [`FlowError::Invalid`] when it is of another number of jobs, or was used before.
 pub(super) fn record(
+    tx: &mut Tx<'_>,
     signed: &SignedApproval,
     jobs: usize,
     detail: &mut Map<String, Value>,
@@ -72,13 +75,19 @@ pub(super) fn record(
             "it is of {of} jobs, and the run has {jobs}"
         )));
     }
+    // A bridge would start each job once; another one that reaches its target would not know of it.
+    if let Some(code) = tx.approval_used(id)? {
+        return Err(refused(format!(
+            "it has been used for the run {code}: have a new one made"
+        )));
+    }
     let keys = signed.signatures.iter();
-    let keys: Result<Vec<_>, _> = keys
+    let keys: Result<BTreeSet<_>, _> = keys
         .map(|text| Signature::parse(text).map(|one| one.fingerprint()))
         .collect();
     let keys = keys.map_err(|why| refused(why.to_string()))?;
     detail.insert("approval".to_owned(), json!(id));
-    detail.insert("approved_by".to_owned(), json!(keys));
+    detail.insert("signed_by".to_owned(), json!(keys));
     Ok(approval)
 }
 

@@ -154,6 +154,7 @@ fn secret_shown((name, credential): &(String, CredentialRow)) -> JobSecret {
         credential: credential.id,
         of: credential.name.clone(),
         kind: credential.kind,
+        account: credential.account.clone(),
     }
 }
 
@@ -210,7 +211,7 @@ pub(super) fn start(
     }
     let mut approved = None;
     if let Some(signed) = &request.approval {
-        let approval = approvals::record(signed, targets.len(), &mut detail)?;
+        let approval = approvals::record(tx, signed, targets.len(), &mut detail)?;
         approved = Some((approval, signed));
     }
     // What has not started by then never may.

@@ -25,6 +25,16 @@ impl Tx<'_> {
         )
     }
 
+    /// The code of a run with this approval that is not over, or of which a job was permitted to start.
+    pub fn approval_used(&mut self, id: ApprovalId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT r.code FROM run_approvals a JOIN runs r ON r.id = a.run WHERE a.approval = ?1
+                   AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM attempts t
+                        WHERE t.run = r.id AND t.permitted_at IS NOT NULL AND t.state <> 'not_started')) LIMIT 1";
+        self.one("find an approval's run", sql, &[&id.to_string()], |r| {
+            row::get(r, "runs", "code")
+        })
+    }
+
     /// The approval of a run, if it has one.
     pub fn run_approval(&mut self, run: RunId) -> Result<Option<SignedApproval>, StoreError> {
         let sql = "SELECT text, signatures FROM run_approvals WHERE run = ?1";

@@ -75,7 +75,7 @@ impl Tx<'_> {
     /// The secrets of a run's jobs, also of credentials that were removed.
     pub fn run_secrets(&mut self, run: RunId) -> Result<Vec<JobSecret>, StoreError> {
         const T: &str = "run_credentials";
-        let sql = "SELECT u.name AS use_name, c.id, c.name, c.kind FROM run_credentials u
+        let sql = "SELECT u.name AS use_name, c.id, c.name, c.kind, c.account FROM run_credentials u
                    JOIN credentials c ON c.id = u.credential WHERE u.run = ?1 AND u.name <> '' ORDER BY u.name";
         self.rows("list a run's secrets", sql, &[&run.to_string()], |r| {
             let of: String = row::get(r, T, "name")?;
@@ -84,6 +84,7 @@ impl Tx<'_> {
                 credential: row::parsed(r, T, "id")?,
                 of: of.split(' ').next().unwrap_or_default().to_owned(),
                 kind: row::parsed(r, T, "kind")?,
+                account: row::get(r, T, "account")?,
             })
         })
     }

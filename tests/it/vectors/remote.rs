@@ -61,6 +61,7 @@ fn remote_job() -> Result<Job> {
             credential: CREDENTIAL,
             of: text("deploy-password"),
             kind: CredentialKind::Password,
+            account: text("deploy"),
         }],
         action: Action::Ssh(Ssh {
             steps: [steps(), file_steps(), dialogue_step()].concat(),
@@ -231,6 +232,17 @@ fn database_job() -> Result<Job> {
 
 /// A dialogue over Telnet, which signs in by itself.
 fn telnet_job() -> Result<Job> {
+    let wait = |prompt: &str, next| Act {
+        place: vec![next],
+        kind: ActKind::Wait {
+            alternatives: vec![Alternative {
+                expected: Expected::Regex(text(prompt)),
+                then: next,
+            }],
+            refuse: Vec::new(),
+            within_ms: 5000,
+        },
+    };
     let line = |name, next| Act {
         place: vec![next],
         kind: ActKind::Type {
@@ -251,7 +263,12 @@ fn telnet_job() -> Result<Job> {
         action: Action::Telnet(Telnet {
             steps: vec![Step {
                 kind: StepKind::Terminal(Dialogue {
-                    acts: vec![line("login.account", 1), line("login", 2)],
+                    acts: vec![
+                        wait("login: $", 1),
+                        line("login.account", 2),
+                        wait("Password: $", 3),
+                        line("login", 4),
+                    ],
                     enter: Enter::Crlf,
                 }),
                 when: None,

@@ -53,6 +53,13 @@ pub(super) fn opened(work: Work<'_>, key: &OpeningKey) -> Result<Opened, Execute
     }
     for secret in &work.job.secrets {
         let released = find(work, &secret.name, secret.credential)?;
+        if !secret.is_for(&released.account) {
+            let why = format!(
+                "the secret \"{}\" is for another account than {}",
+                secret.name, secret.account
+            );
+            return Err(ExecuteError::NotStarted(why));
+        }
         let value = open(work, released, key)?;
         opened.secrets.add(&secret.name, &released.account, value);
     }

@@ -1,6 +1,7 @@
 //! Approvals: what would be done, in a file that people can read, check and sign without trusting a hub.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,6 +87,12 @@ pub(crate) async fn request(
         jobs,
         signatures: Vec::new(),
     };
+    if file.exists() {
+        return Err(Error::usage(format!(
+            "{} is there already, and may hold signatures: take another name",
+            file.display()
+        )));
+    }
     write(file, &request)?;
     // What was written is what will be read.
     let (request, approval) = read(file)?;
@@ -171,7 +178,13 @@ fn write(file: &Path, request: &Request) -> Result<(), Error> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    fs::write(&beside, text + "\n").map_err(Error::file("write the request for approval"))?;
+    // One that somebody has put there is not written through.
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&beside);
+    let written = made.and_then(|mut made| made.write_all((text + "\n").as_bytes()));
+    written.map_err(Error::file("write beside the request for approval"))?;
     fs::rename(&beside, file).map_err(Error::file("write the request for approval"))
 }
 

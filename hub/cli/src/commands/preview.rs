@@ -103,30 +103,25 @@ const GARBLED: Error = Error::Garbled {
 pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
     let target = &rendered.target;
     let whose = match &rendered.login {
-        Some(login) => format!(" as {} ({}, {})", login.account, login.name, login.kind),
+        Some(login) => format!(" as {}", account(login)),
         None => String::new(),
     };
-    let mut out = format!("{} at {}{whose}\n", target.name, target.address);
+    let place = one_line(&format!("{} at {}", target.name, target.address));
+    let mut out = format!("{place}{whose}\n");
     let template = &rendered.template;
     let (limits, seconds) = (&rendered.limits, rendered.runtime_ms / 1000);
     line(
         &mut out,
         &format!(
-            "{} version {}, for {seconds} s and {} bytes of output at most",
-            template.name, template.version, limits.output_bytes
+            "{} version {} ({}) of {}, for {seconds} s and {} bytes of output at most",
+            one_line(&template.name),
+            template.version,
+            template.sha256,
+            one_line(&rendered.project),
+            limits.output_bytes
         ),
     );
-    for secret in &rendered.secrets {
-        let JobSecret { name, of, kind, .. } = secret;
-        line(
-            &mut out,
-            &format!("«{name}» is the credential {of} ({kind})"),
-        );
-    }
-    for file in &rendered.files {
-        let shown = format!("with the artifact {}, {} bytes", file.sha256, file.bytes);
-        line(&mut out, &shown);
-    }
+    brings(&mut out, rendered);
     let (steps, values) = match &rendered.action {
         Action::Local(local) => {
             around(&mut out, local.directory.as_deref(), &local.environment);
@@ -165,21 +160,40 @@ pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
     out + "\n"
 }
 
+/// The secrets and files that it has.
+fn brings(out: &mut String, rendered: &Rendered) {
+    for secret in &rendered.secrets {
+        let JobSecret {
+            name,
+            of,
+            kind,
+            account,
+            ..
+        } = secret;
+        line(
+            out,
+            &format!(
+                "«{}» is the credential {}",
+                one_line(name),
+                one_line(&format!("{of} ({kind}) of {account}"))
+            ),
+        );
+    }
+    for file in &rendered.files {
+        let shown = format!("with the artifact {}, {} bytes", file.sha256, file.bytes);
+        line(out, &shown);
+    }
+}
+
 /// How a target is reached over SSH.
 fn over_ssh(out: &mut String, ssh: &Ssh) {
     around(out, ssh.directory.as_deref(), &ssh.environment);
-    line(out, &place("over SSH", &ssh.server));
+    reached(out, "over SSH", &ssh.server);
     if let Some(jump) = &ssh.jump {
         let through = format!("through {} at {}", jump.target.name, jump.target.address);
-        line(out, &place(&through, &jump.server));
+        reached(out, &through, &jump.server);
         if let Some(login) = &jump.login {
-            let Login {
-                account,
-                name,
-                kind,
-                ..
-            } = login;
-            line(out, &format!("there as {account} ({name}, {kind})"));
+            line(out, &format!("there as {}", account(login)));
         }
     }
     if ssh.terminal {
@@ -203,18 +217,40 @@ fn on_database(out: &mut String, sql: &Sql) {
         out,
         &format!("on the database {name}, port {port}, {tls}{kind}"),
     );
+    for authority in &sql.database.authorities {
+        let digest = Digest::of(authority.as_bytes());
+        line(
+            out,
+            &format!("known by the authority whose PEM has the sha256 {digest}"),
+        );
+    }
 }
 
 /// How a server is reached, and what it is known by.
-fn place(how: &str, server: &Server) -> String {
-    let keys = server.host_keys.len() + server.host_authorities.len();
+fn reached(out: &mut String, how: &str, server: &Server) {
     let older = joined(server.algorithms.iter().cloned(), ", ");
     let older = if older.is_empty() {
         String::new()
     } else {
         format!(", with {older} too")
     };
-    format!("{how}, port {}, known by {keys} keys{older}", server.port)
+    line(out, &format!("{how}, port {}{older}", server.port));
+    for key in &server.host_keys {
+        line(out, &format!("known by the key {key}"));
+    }
+    for key in &server.host_authorities {
+        line(out, &format!("known by the authority {key}"));
+    }
+}
+
+fn account(login: &Login) -> String {
+    let Login {
+        account,
+        name,
+        kind,
+        ..
+    } = login;
+    one_line(&format!("{account} ({name}, {kind})"))
 }
 
 fn around(
@@ -230,8 +266,11 @@ fn around(
     }
 }
 
+/// One line, whatever stands in it: a hub's own words must not look like another line.
 fn line(out: &mut String, text: &str) {
-    writeln!(out, "     {text}").unwrap_or_default();
+    let is_control = |c: char| c.is_control();
+    let escaped = text.replace(is_control, "\u{fffd}");
+    writeln!(out, "     {escaped}").unwrap_or_default();
 }
 
 fn text(out: &mut String, text: &str) {

@@ -146,8 +146,13 @@ async fn signs(hub: &Hub, file: &str, key: &Path) -> Result<()> {
     hub.cli(&sign).await?.succeeded().map(drop)
 }
 
-/// The honest way: asked for, read, signed by two people, run once.
-async fn approved(world: &World, hub: &Hub, people: &People) -> Result<()> {
+/// The honest way: asked for, read, signed by two people, run once. What was offered then.
+async fn approved(
+    world: &World,
+    hub: &Hub,
+    bridge: &Bridge,
+    people: &People,
+) -> Result<(Job, Proof)> {
     let file = world.at("first.approval");
     requested(world, hub, &file).await?;
     let run = ["run", "note", "-i", "word=first", "--approval", &file];
@@ -172,17 +177,28 @@ async fn approved(world: &World, hub: &Hub, people: &People) -> Result<()> {
     let fewer = [&run[..], &["-t", "web-1"]].concat();
     hub.cli(&fewer).await?.exited(2)?.says(&says)?;
     ensure!(!world.path("ran").exists(), "something ran");
+    // Longer than the bridge's operator wants; what is refused is kept as it was offered.
+    let policy = fs::read_to_string(bridge.policy_file())?;
+    let shorter = policy.replace("within = \"9h\"", "within = \"1h\"");
+    fs::write(bridge.policy_file(), shorter)?;
+    let says = ["policy.approvals.within"];
+    hub.cli(&run).await?.exited(3)?.says(&says)?;
+    let offered = taken(world, hub).await?;
+    fs::write(bridge.policy_file(), policy)?;
     hub.cli(&run).await?.succeeded()?;
     let code = newest(hub).await?;
     ensure!(fs::read_to_string(world.path("ran"))? == "first\nfirst\n");
-    // Once: the bridge says so, whatever the hub takes.
-    let says = ["policy.approvals", "has been started here before"];
-    hub.cli(&run).await?.exited(3)?.says(&says)?;
+    // Once: the hub knows of every bridge, and each bridge of itself whatever a hub takes.
+    let says = ["has been used for the run", &code];
+    hub.cli(&run).await?.exited(2)?.says(&says)?;
     let again = hub.cli(&["runs", "rerun", &code]).await?;
     again.exited(2)?.says(&["new approval"])?;
+    let shown = hub.api()?.object(&format!("runs/{code}")).await?;
+    let text = shown["approval"].as_str().context("no approval")?;
+    ensure!(content.contains(&format!("id {text}\n")), "{shown}");
     let events = hub.cli(&["-o", "json", "events", "list"]).await?;
     let events = events.succeeded()?.stdout;
-    ensure!(events.contains("\"approved_by\""), "{events}");
+    ensure!(events.contains("\"signed_by\""), "{events}");
     // One that has ended is not even asked for.
     let late = world.at("late.approval");
     let ask = ["run", "note", "-i", "word=first", "--good-for", "1ms"];
@@ -190,7 +206,7 @@ async fn approved(world: &World, hub: &Hub, people: &People) -> Result<()> {
     hub.cli(&ask).await?.succeeded()?;
     let run = ["run", "note", "-i", "word=first", "--approval", &late];
     hub.cli(&run).await?.exited(2)?.says(&["has ended"])?;
-    Ok(())
+    Ok(offered)
 }
 
 /// The newest run, by its code.
@@ -311,8 +327,7 @@ async fn story_approved_run() -> Result<()> {
     published(&world, &hub, &people).await?;
     let says = bridge.operator(&["check"]).await?.succeeded()?.stdout;
     ensure!(says.contains("2 of these people have approved"), "{says}");
-    approved(&world, &hub, &people).await?;
-    let (job, proof) = taken(&world, &hub).await?;
+    let (job, proof) = approved(&world, &hub, &bridge, &people).await?;
     // What the journal has is not looked at here.
     let told = bridge.operator(&["explain", &world.at("job")]).await?;
     let told = told.succeeded()?.stdout;

@@ -103,6 +103,7 @@ pub(super) const DEVIATIONS: &[(&str, Deviate)] = &[
             credential: CredentialId::by_time(),
             of: "billing".to_owned(),
             kind: CredentialKind::Password,
+            account: "db".to_owned(),
         });
     }),
     ("another template's name", |job| {

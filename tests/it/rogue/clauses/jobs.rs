@@ -140,6 +140,7 @@ fn secret(job: &mut Job) {
         credential: CredentialId::by_time(),
         of: "billing".to_owned(),
         kind: CredentialKind::Password,
+        account: "db".to_owned(),
     });
 }
 
