@@ -238,6 +238,18 @@ pub(super) const ATTACKS: &[(&str, &str, Attack)] = &[
         let both: [&Path; 2] = [&ground.people.kim, &ground.path("kim-2")];
         with(ground, job, |_| (), &both)
     }),
+    ("one person with two names", SIGNATURES, |ground, job, _| {
+        let both: [&Path; 2] = [&ground.path("zed"), &ground.path("zeta")];
+        with(ground, job, |_| (), &both)
+    }),
+    (
+        "the author under another name",
+        SIGNATURES,
+        |ground, job, _| {
+            let both: [&Path; 2] = [&ground.people.kim, &ground.path("anna")];
+            with(ground, job, |_| (), &both)
+        },
+    ),
     ("a stranger", SIGNATURES, |ground, job, _| {
         let both: [&Path; 2] = [&ground.people.kim, &ground.people.zoe];
         with(ground, job, |_| (), &both)

@@ -47,16 +47,24 @@ impl People {
             zoe: key(world, "zoe", "ed25519")?,
         };
         let ann = public(&people.ann)?;
-        fs::write(world.path("authors"), format!("ann@example.org {ann}\n"))?;
+        fs::write(
+            world.path("authors"),
+            format!("ann@example.org {ann}\nanna@example.org {ann}\n"),
+        )?;
         let (kim, lee) = (public(&people.kim)?, public(&people.lee)?);
         // Kim has a second key, and the author one that she writes no templates with.
         let other = public(&key(world, "kim-2", "ed25519")?)?;
         let hers = public(&key(world, "ann-2", "ed25519")?)?;
+        // One key under two names makes both the same person's.
+        let [zed, zeta, anna] =
+            ["zed", "zeta", "anna"].map(|name| public(&key(world, name, "ed25519")?));
+        let (zed, zeta, anna) = (zed?, zeta?, anna?);
         fs::write(
             world.path("approvers"),
             format!(
                 "ann@example.org {ann}\nkim@example.org namespaces=\"steward-approval\" {kim}\n\
-                 kim@example.org {other}\nlee@example.org {lee}\nAnn@example.org {hers}\n"
+                 kim@example.org {other}\nlee@example.org {lee}\nAnn@example.org {hers}\n\
+                 zed@example.org {zed}\nzeta@example.org {zed}\nzeta@example.org {zeta}\nanna@example.org {anna}\n"
             ),
         )?;
         Ok(people)
