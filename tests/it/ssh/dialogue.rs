@@ -217,13 +217,17 @@ fn says(exit: &Value, what: &str) -> bool {
 }
 
 /// The processes that a dialogue has begun, once its terminal shows them.
-async fn started(api: &Api, run: &str) -> Result<Vec<i32>> {
+pub(crate) async fn started(api: &Api, run: &str) -> Result<Vec<i32>> {
     until("the terminal shows the processes", async || {
         let text = printed(api, run, "stdout").await.unwrap_or_default();
         let Some((_, last)) = text.rsplit_once("pids: ") else {
             return Ok(None);
         };
-        let all: Vec<i32> = last
+        // A number whose end has not come yet would be another process.
+        let Some((numbers, _)) = last.split_once(" .") else {
+            return Ok(None);
+        };
+        let all: Vec<i32> = numbers
             .split_whitespace()
             .filter_map(|one| one.parse().ok())
             .collect();

@@ -23,12 +23,13 @@ pub(super) async fn pids(api: &Api, run: &str) -> Result<Vec<i32>> {
             .split_whitespace()
             .filter_map(|one| one.parse().ok())
             .collect();
-        Ok((all.len() == 2).then_some(all))
+        // A number whose end has not come yet would be another process.
+        Ok((all.len() == 2 && text.ends_with('\n')).then_some(all))
     })
     .await
 }
 
-pub(super) async fn all_die(pids: &[i32]) -> Result<()> {
+pub(crate) async fn all_die(pids: &[i32]) -> Result<()> {
     until("the command's processes are dead", async || {
         Ok(pids.iter().all(|pid| !is_alive(*pid)).then_some(()))
     })

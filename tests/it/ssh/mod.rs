@@ -20,6 +20,9 @@ use serde_json::Value;
 use steward_shared::logging::FILTER;
 use steward_tests::{Api, Bridge, Canary, Hub, Sshd, World};
 
+pub(crate) use dialogue::started;
+pub(crate) use ends::all_die;
+
 const PASSWORD: &str = "Kanari \"9\"/Vogel-ümlaut";
 
 /// A template over SSH with one step, and a task that runs it on the target `machine` with this credential.

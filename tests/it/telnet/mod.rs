@@ -6,9 +6,9 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use steward_tests::{Api, Bridge, Hub, Sshd, TELNET_MACHINE, Telnetd, World, is_alive, until};
+use steward_tests::{Api, Bridge, Hub, Sshd, TELNET_MACHINE, Telnetd, World, until};
 
-use crate::ssh::{add, leases, printed, said};
+use crate::ssh::{add, all_die, leases, printed, said, started};
 
 const SECRET: &str = "Corr3ct-Horse-Battery";
 
@@ -206,27 +206,6 @@ async fn telnet_dialogue_dies_with_its_job() -> Result<()> {
     let attempt = ended(&api, &run).await?;
     ensure!(attempt["state"] == "unknown", "{attempt}");
     world.passed().await
-}
-
-async fn started(api: &Api, run: &str) -> Result<Vec<i32>> {
-    until("the terminal shows the processes", async || {
-        let text = printed(api, run, "stdout").await.unwrap_or_default();
-        let Some((_, last)) = text.rsplit_once("pids: ") else {
-            return Ok(None);
-        };
-        let all: Vec<i32> = (last.split_whitespace())
-            .filter_map(|one| one.parse().ok())
-            .collect();
-        Ok((all.len() == 2).then_some(all))
-    })
-    .await
-}
-
-async fn all_die(pids: &[i32]) -> Result<()> {
-    until("the session's processes are dead", async || {
-        Ok(pids.iter().all(|pid| !is_alive(*pid)).then_some(()))
-    })
-    .await
 }
 
 /// What a server does with its connection after it has asked for a name.
