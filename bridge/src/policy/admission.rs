@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use steward_shared::action::Local;
+use steward_shared::credential::{CredentialKind, Login};
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 use steward_shared::template::{Piece, Step, StepKind, Word};
@@ -12,7 +13,7 @@ use super::account::Account;
 use super::approvals::ApprovedJob;
 use super::environment::Variables;
 use super::file::LocalSection;
-use super::{program, quoted, refused};
+use super::{named, program, quoted, refused};
 
 /// What the runner is doing already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,38 @@ pub(super) fn secrets(clause: &str, allowed: bool, job: &Job) -> Result<(), Refu
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whose account a job uses on the target of this name.
+pub(super) fn login<'a>(login: Option<&'a Login>, target: &str) -> Result<&'a Login, Refusal> {
+    login.ok_or_else(|| Refusal {
+        clause: "login".to_owned(),
+        message: format!(
+            "the job has no account on {}: its credential is not there any more",
+            quoted(target)
+        ),
+    })
+}
+
+/// Whether an account may be proven so.
+pub(super) fn proven(clause: &str, kinds: &[CredentialKind], login: &Login) -> Result<(), Refusal> {
+    if kinds.contains(&login.kind) {
+        return Ok(());
+    }
+    let why = "is not in the list of kinds of credential";
+    Err(refused(clause, login.kind.as_str(), why))
+}
+
+/// Whether an account may be used.
+pub(super) fn used(clause: &str, accounts: &[String], login: &Login) -> Result<(), Refusal> {
+    if named(accounts, &login.account) {
+        return Ok(());
+    }
+    Err(refused(
+        clause,
+        &login.account,
+        "is not in the list of accounts",
+    ))
 }
 
 fn account(section: &LocalSection, run_as: Option<&str>) -> Result<Account, Refusal> {

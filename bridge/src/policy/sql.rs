@@ -7,9 +7,9 @@ use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 use steward_shared::template::Tls;
 
-use super::admission::{Place, secrets};
+use super::admission::{Place, login, proven, secrets, used};
 use super::file::SqlSection;
-use super::{named, quoted, refused};
+use super::{named, refused};
 
 /// Applies the `[sql]` section.
 pub(super) fn admit(
@@ -53,7 +53,9 @@ pub(super) fn admit(
             "is reached without TLS, which is not allowed beyond this machine",
         ));
     }
-    account(section, job)?;
+    let login = login(job.login.as_ref(), &job.target.name)?;
+    proven("policy.sql.credentials", &section.credentials, login)?;
+    used("policy.sql.accounts", &section.accounts, login)?;
     if section.read_only && !action.read_only {
         return Err(Refusal {
             clause: "policy.sql.read_only".to_owned(),
@@ -62,33 +64,6 @@ pub(super) fn admit(
     }
     secrets("policy.sql.secrets", section.secrets, job)?;
     Ok(Place::Target)
-}
-
-fn account(section: &SqlSection, job: &Job) -> Result<(), Refusal> {
-    let Some(login) = &job.login else {
-        return Err(Refusal {
-            clause: "login".to_owned(),
-            message: format!(
-                "the job has no account on {}: its credential is not there any more",
-                quoted(&job.target.name)
-            ),
-        });
-    };
-    if !section.credentials.contains(&login.kind) {
-        return Err(refused(
-            "policy.sql.credentials",
-            login.kind.as_str(),
-            "is not in the list of kinds of credential",
-        ));
-    }
-    if !named(&section.accounts, &login.account) {
-        return Err(refused(
-            "policy.sql.accounts",
-            &login.account,
-            "is not in the list of accounts",
-        ));
-    }
-    Ok(())
 }
 
 /// Whether this is an address of this machine that nobody else sees; a name is never looked up.

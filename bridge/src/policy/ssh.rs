@@ -12,10 +12,10 @@ use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 use steward_shared::template::{Step, StepKind};
 
-use super::admission::{Place, secrets};
+use super::admission::{self, Place, proven, secrets, used};
 use super::environment::Variables;
 use super::file::{FileWay, SshSection};
-use super::{named, quoted, refused};
+use super::refused;
 
 /// One entry of `targets`: a network or a host name, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,30 +151,9 @@ pub(super) fn admit(
 }
 
 fn account(section: &SshSection, target: &TargetRef, login: Option<&Login>) -> Result<(), Refusal> {
-    let Some(login) = login else {
-        return Err(Refusal {
-            clause: "login".to_owned(),
-            message: format!(
-                "the job has no account on {}: its credential is not there any more",
-                quoted(&target.name)
-            ),
-        });
-    };
-    if !section.credentials.contains(&login.kind) {
-        return Err(refused(
-            "policy.ssh.credentials",
-            login.kind.as_str(),
-            "is not in the list of kinds of credential",
-        ));
-    }
-    if !named(&section.accounts, &login.account) {
-        return Err(refused(
-            "policy.ssh.accounts",
-            &login.account,
-            "is not in the list of accounts",
-        ));
-    }
-    Ok(())
+    let login = admission::login(login, &target.name)?;
+    proven("policy.ssh.credentials", &section.credentials, login)?;
+    used("policy.ssh.accounts", &section.accounts, login)
 }
 
 fn algorithms(section: &SshSection, server: &Server) -> Result<(), Refusal> {

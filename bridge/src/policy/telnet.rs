@@ -6,9 +6,9 @@ use steward_shared::credential::CredentialKind;
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 
-use super::admission::{Place, secrets};
+use super::admission::{Place, login, secrets, used};
 use super::file::TelnetSection;
-use super::{named, quoted, refused};
+use super::refused;
 
 /// Applies the `[telnet]` section.
 pub(super) fn admit(
@@ -26,15 +26,7 @@ pub(super) fn admit(
             "is not in the list of targets",
         ));
     }
-    let Some(login) = &job.login else {
-        return Err(Refusal {
-            clause: "login".to_owned(),
-            message: format!(
-                "the job has no account on {}: its credential is not there any more",
-                quoted(&job.target.name)
-            ),
-        });
-    };
+    let login = login(job.login.as_ref(), &job.target.name)?;
     if login.kind != CredentialKind::Password {
         return Err(refused(
             "login",
@@ -42,13 +34,7 @@ pub(super) fn admit(
             "is no kind of credential that can be typed: over Telnet an account has a password",
         ));
     }
-    if !named(&section.accounts, &login.account) {
-        return Err(refused(
-            "policy.telnet.accounts",
-            &login.account,
-            "is not in the list of accounts",
-        ));
-    }
+    used("policy.telnet.accounts", &section.accounts, login)?;
     secrets("policy.telnet.secrets", section.secrets, job)?;
     Ok(Place::Target)
 }
