@@ -3,14 +3,21 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use steward_shared::id::AttemptId;
+use tokio::time::Instant;
 
 use crate::keep;
+use crate::limits::MARK_BEYOND_END;
 
 /// A folder with one empty file for each attempt under way.
-#[derive(Debug, Clone)]
-pub(super) struct Marks(PathBuf);
+#[derive(Debug)]
+pub(super) struct Marks {
+    folder: PathBuf,
+    /// Attempts that have ended, as long as their ends may not be written down yet.
+    ended: Mutex<Vec<(Instant, AttemptId)>>,
+}
 
 impl Marks {
     /// Over this folder, which is made.
@@ -19,11 +26,14 @@ impl Marks {
     /// When it cannot be made.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         keep::folder(folder).map_err(io::Error::other)?;
-        Ok(Self(folder.to_owned()))
+        Ok(Self {
+            folder: folder.to_owned(),
+            ended: Mutex::default(),
+        })
     }
 
     fn file(&self, attempt: AttemptId) -> PathBuf {
-        self.0.join(attempt.to_string())
+        self.folder.join(attempt.to_string())
     }
 
     /// Marks an attempt; on disk when this returns.
@@ -31,7 +41,7 @@ impl Marks {
     /// # Errors
     /// When the disk does not take it.
     pub(super) async fn set(&self, attempt: AttemptId) -> io::Result<()> {
-        let (folder, file) = (self.0.clone(), self.file(attempt));
+        let (folder, file) = (self.folder.clone(), self.file(attempt));
         let written = tokio::task::spawn_blocking(move || {
             File::create(file)?;
             File::open(folder)?.sync_all()
@@ -46,6 +56,27 @@ impl Marks {
             // One that cannot be looked for may be there.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
+    }
+
+    /// An attempt has ended: its mark is taken away once that is surely in the journal.
+    pub(super) fn end(&self, attempt: AttemptId) {
+        self.ended().push((Instant::now(), attempt));
+    }
+
+    /// Takes the marks away of what has ended for long enough.
+    pub(super) fn tidy(&self) {
+        let now = Instant::now();
+        self.ended().retain(|(ended, attempt)| {
+            let is_kept = now.duration_since(*ended) < MARK_BEYOND_END;
+            if !is_kept {
+                self.take(*attempt);
+            }
+            is_kept
+        });
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<(Instant, AttemptId)>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an attempt's mark away; whether it had one.

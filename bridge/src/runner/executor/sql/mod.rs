@@ -23,7 +23,7 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::seal::OpeningKey;
 use steward_shared::secret::Secret;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, OutputError, Unprepared, Work,
@@ -31,7 +31,7 @@ use super::{
     marks::Marks,
     release::{Opened, opened},
 };
-use crate::limits::{MARK_BEYOND_END, SQL_COMMIT_WITHIN, SQL_SIGN_IN_WITHIN};
+use crate::limits::{SQL_COMMIT_WITHIN, SQL_SIGN_IN_WITHIN};
 use crate::runner::spool::SpoolError;
 use login::{Account, Backend};
 use plan::Planned;
@@ -46,8 +46,6 @@ pub struct SqlExecutor {
     /// Those among them that may have been committed.
     committing: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
-    /// Those that have ended, as long as their ends may not be written down yet.
-    ended: Mutex<Vec<(Instant, AttemptId)>>,
 }
 
 /// A server that has been known, and the key of the attempt that waits for its permit.
@@ -72,7 +70,6 @@ impl SqlExecutor {
             begun: Marks::open(&folder.join("transactions"))?,
             committing: Marks::open(&folder.join("commits"))?,
             ready: Mutex::default(),
-            ended: Mutex::default(),
         })
     }
 
@@ -80,8 +77,10 @@ impl SqlExecutor {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) -> MutexGuard<'_, Vec<(Instant, AttemptId)>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The marks stay until the end is surely in the journal.
+    fn end(&self, attempt: AttemptId) {
+        self.begun.end(attempt);
+        self.committing.end(attempt);
     }
 
     async fn reach(&self, job: &Job, action: &Sql) -> Result<AttemptKeys, Unprepared> {
@@ -376,15 +375,8 @@ impl Executor for SqlExecutor {
     }
 
     fn tidy(&self) {
-        let now = Instant::now();
-        self.ended().retain(|(ended, attempt)| {
-            let is_kept = now.duration_since(*ended) < MARK_BEYOND_END;
-            if !is_kept {
-                self.begun.take(*attempt);
-                self.committing.take(*attempt);
-            }
-            is_kept
-        });
+        self.begun.tidy();
+        self.committing.tidy();
     }
 
     fn execute<'a>(
@@ -399,8 +391,7 @@ impl Executor for SqlExecutor {
                 return Err(ExecuteError::NotStarted(why));
             };
             let ended = self.run(work, action, output, halt).await;
-            // The mark stays until the end is surely in the journal.
-            self.ended().push((Instant::now(), work.job.attempt));
+            self.end(work.job.attempt);
             ended
         })
     }
@@ -411,8 +402,7 @@ impl Executor for SqlExecutor {
 
     /// What was under way has been rolled back with its connection, unless its COMMIT may have been sent.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
-        // The mark stays until the end is surely in the journal, as in [`Self::execute`].
-        self.ended().push((Instant::now(), attempt));
+        self.end(attempt);
         Box::pin(std::future::ready(!self.committing.has(attempt)))
     }
 }

@@ -392,6 +392,7 @@ impl Executor for SshExecutor {
 
     fn tidy(&self) {
         self.pool.tidy();
+        self.marks.tidy();
     }
 
     fn execute<'a>(
@@ -407,14 +408,12 @@ impl Executor for SshExecutor {
                 }
                 Action::Ssh(action) => {
                     let ended = self.run(work, action, output, halt).await;
-                    // Of a command that nobody heard the end of, a restart knows no more either.
-                    let unheard = match &ended {
-                        Ok(end) => end.outcome == Outcome::Unknown,
-                        Err(ExecuteError::NotStarted(_)) => false,
-                        Err(ExecuteError::Spool(_)) => true,
-                    };
-                    if !unheard {
-                        self.marks.take(work.job.attempt);
+                    match &ended {
+                        Err(ExecuteError::NotStarted(_)) => {
+                            self.marks.take(work.job.attempt);
+                        }
+                        // Until the end is surely in the journal a restart knows no more than that it was begun.
+                        Ok(_) | Err(ExecuteError::Spool(_)) => self.marks.end(work.job.attempt),
                     }
                     ended
                 }
@@ -427,6 +426,7 @@ impl Executor for SshExecutor {
 
     /// What was under way on a target nobody can know any more, whatever became of this machine.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(!self.marks.take(attempt)))
+        self.marks.end(attempt);
+        Box::pin(std::future::ready(!self.marks.has(attempt)))
     }
 }

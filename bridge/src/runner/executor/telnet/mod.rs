@@ -20,7 +20,7 @@ use steward_shared::job::Job;
 use steward_shared::seal::OpeningKey;
 use steward_shared::template::LOGIN;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work,
@@ -28,7 +28,7 @@ use super::{
     marks::Marks,
     release::{Opened, opened},
 };
-use crate::limits::{MARK_BEYOND_END, TELNET_CONNECT_WITHIN};
+use crate::limits::TELNET_CONNECT_WITHIN;
 
 /// Holds dialogues with targets.
 #[derive(Debug)]
@@ -36,8 +36,6 @@ pub struct TelnetExecutor {
     /// Attempts whose dialogues are held.
     marks: Marks,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
-    /// Those that have ended, as long as their ends may not be written down yet.
-    ended: Mutex<Vec<(Instant, AttemptId)>>,
 }
 
 /// A target that has answered, and the key of the attempt that waits for its permit.
@@ -61,12 +59,7 @@ impl TelnetExecutor {
         Ok(Self {
             marks: Marks::open(folder)?,
             ready: Mutex::default(),
-            ended: Mutex::default(),
         })
-    }
-
-    fn ended(&self) -> MutexGuard<'_, Vec<(Instant, AttemptId)>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ready(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Ready>> {
@@ -177,14 +170,7 @@ impl Executor for TelnetExecutor {
     }
 
     fn tidy(&self) {
-        let now = Instant::now();
-        self.ended().retain(|(ended, attempt)| {
-            let is_kept = now.duration_since(*ended) < MARK_BEYOND_END;
-            if !is_kept {
-                self.marks.take(*attempt);
-            }
-            is_kept
-        });
+        self.marks.tidy();
     }
 
     fn execute<'a>(
@@ -198,16 +184,14 @@ impl Executor for TelnetExecutor {
                 return Err(ExecuteError::NotStarted("not a job over Telnet".to_owned()));
             };
             let ended = self.run(work, action, output, halt).await;
-            // The mark stays until the end is surely in the journal.
-            self.ended().push((Instant::now(), work.job.attempt));
+            self.marks.end(work.job.attempt);
             ended
         })
     }
 
     /// What was under way on a target nobody can know any more, whatever became of this machine.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
-        // The mark stays until the end is surely in the journal, as in [`Self::execute`].
-        self.ended().push((Instant::now(), attempt));
+        self.marks.end(attempt);
         Box::pin(std::future::ready(!self.marks.has(attempt)))
     }
 }
