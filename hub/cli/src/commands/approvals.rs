@@ -50,7 +50,7 @@ pub(crate) fn approvals(screen: &Screen, verb: ApprovalVerb) -> Result<Exit, Err
     }
 }
 
-/// Writes a request for approval of what would be done if this were asked for now.
+/// Writes a request for approval of what this run would do.
 pub(crate) async fn request(
     desk: &Desk<'_>,
     body: &Value,
