@@ -49,6 +49,8 @@ pub enum Purpose {
     Terminal,
     /// Type on a terminal: whatever the account's shell is told there.
     Dialogue,
+    /// Run commands that are known only while it is used: they follow from what others have printed.
+    Open,
     /// Go on to other machines.
     Jump,
 }
@@ -57,7 +59,7 @@ impl Purpose {
     /// The extensions of a certificate for it.
     pub const fn extensions(self) -> &'static [&'static str] {
         match self {
-            Self::Command => &[],
+            Self::Command | Self::Open => &[],
             Self::Terminal | Self::Dialogue => &["permit-pty"],
             Self::Jump => &["permit-port-forwarding"],
         }
@@ -120,8 +122,8 @@ impl SshAuthority {
         if !is_account(what.account) {
             return Err(SshError::Account);
         }
-        let is_dialogue = what.purpose == Purpose::Dialogue;
-        if what.sources.is_empty() || what.command.is_none() != is_dialogue {
+        let is_unnamed = matches!(what.purpose, Purpose::Dialogue | Purpose::Open);
+        if what.sources.is_empty() || what.command.is_none() != is_unnamed {
             return Err(SshError::Sign);
         }
         self.signed(what).map_err(|_| SshError::Sign)

@@ -8,6 +8,7 @@ use crate::action::{Action, TargetRef};
 use crate::credential::{JobSecret, Login};
 use crate::hex;
 use crate::id::{AttemptId, BridgeId, ClusterId, JobId, JournalId, RunId, TemplateId};
+use crate::template::{Reading, Values};
 use crate::time::Timestamp;
 
 /// SHA-256 of something.
@@ -137,6 +138,8 @@ pub struct Job {
     pub secrets: Vec<JobSecret>,
     /// What it does.
     pub action: Action,
+    /// What is read from what its steps print.
+    pub readings: Vec<Reading>,
     /// The artifacts that its steps put on the target.
     pub files: Vec<JobFile>,
     /// What it may use up.
@@ -247,6 +250,9 @@ pub struct Found {
     /// The files that were brought to the hub.
     #[serde(default)]
     pub files: Vec<FoundFile>,
+    /// The values that its steps have saved, without secrets.
+    #[serde(default)]
+    pub results: Values,
 }
 
 /// A file of a target that the hub was given.

@@ -191,6 +191,27 @@ pub const DIALOGUE_DEPTH_MAX: usize = 2;
 /// Bytes of a text that is waited for.
 pub const EXPECTED_BYTES_MAX: usize = 1000;
 
+/// Bytes of each stream of a step from which values are read.
+pub const STEP_READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Values that the steps of a template may save.
+pub const SAVED_MAX: usize = 32;
+
+/// Bytes of all values that a job has saved, together.
+pub const RESULTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Texts that a step may expect or refuse.
+pub const STEP_TEXTS_MAX: usize = 16;
+
+/// How often a job may be tried once more by itself.
+pub const RETRIES_MAX: u32 = 20;
+
+/// By how much the wait before another attempt may grow each time.
+pub const RETRY_BACKOFF_MAX: u32 = 10;
+
+/// The longest wait before another attempt.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Bytes of a line that is typed: terminals drop what is longer than 4,096 with its end.
 pub const TYPED_BYTES_MAX: usize = 4000;
 

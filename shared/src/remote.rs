@@ -12,7 +12,7 @@ use crate::limits::{ARTIFACT_BYTES_MAX, FILE_MODE_MAX, TERMINAL_INTERRUPT};
 use crate::secret::Secret;
 use crate::template::{
     PowerShell, Script, Secrets, Stdin, Step, StepKind, Value, Values, Word, announced, argv,
-    artifact, carried_path, command_line, put_line,
+    artifact, carried_path, command_line, is_open, known, put_line, saved,
 };
 
 /// How the reason of an attempt begins whose account was refused by its target: it was asked, and has said no.
@@ -58,39 +58,73 @@ pub enum Carries {
     Put(JobFile),
 }
 
-/// Renders the steps whose conditions hold. The lines are the same without the secrets, which only the bridge has.
+/// A step whose turn comes.
+#[derive(Debug)]
+pub enum Turn {
+    /// What it is, is known.
+    Known(Box<Planned>),
+    /// What it is, is known once the steps before it have been read: its index.
+    Open(usize),
+}
+
+/// Renders the steps whose conditions hold, as far as that is known before any has run. The lines are the same without
+/// the secrets, which only the bridge has.
 ///
 /// # Errors
 /// Why the attempt cannot run, for people.
-pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Planned>, String> {
-    let mut names = action.values.clone();
+pub fn plan(job: &Job, action: &Ssh, secrets: Option<&Secrets>) -> Result<Vec<Turn>, String> {
+    let none = Values::new();
+    let saved: Vec<&str> = saved(&job.readings).collect();
+    let mut turns = Vec::new();
+    for (at, step) in action.steps.iter().enumerate() {
+        if is_open(step, &saved) {
+            turns.push(Turn::Open(at));
+            continue;
+        }
+        let planned = step_at(job, action, at, (&none, secrets))?;
+        turns.extend(planned.map(|planned| Turn::Known(Box::new(planned))));
+    }
+    Ok(turns)
+}
+
+/// Renders the step of this index, with what the steps before it have saved; none where its condition does not hold.
+///
+/// # Errors
+/// Why it cannot run, for people.
+pub fn step_at(
+    job: &Job,
+    action: &Ssh,
+    at: usize,
+    (saved, secrets): (&Values, Option<&Secrets>),
+) -> Result<Option<Planned>, String> {
+    let Some(step) = action.steps.get(at) else {
+        return Ok(None);
+    };
+    let values = known(&action.values, &job.readings, saved);
+    let mut names = values.clone();
     let text = |text: &str| Value::Text(text.to_owned());
     names.insert("target.address".to_owned(), text(&job.target.address));
     names.insert("target.name".to_owned(), text(&job.target.name));
-    let mut planned = Vec::new();
-    for (at, step) in action.steps.iter().enumerate() {
-        if step.when.as_ref().is_some_and(|when| !when.holds(&names)) {
-            continue;
-        }
-        let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
-        // A certificate is for what was signed, and for nothing else that could be sent.
-        let exact = job
-            .login
-            .as_ref()
-            .is_some_and(|login| login.kind == CredentialKind::SshCertificate);
-        let given = Given {
-            names: &names,
-            files: &job.files,
-            exact,
-            named: &job.secrets,
-            secrets,
-        };
-        planned.push(
-            one(number, step, action, &given)
-                .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?,
-        );
+    if step.when.as_ref().is_some_and(|when| !when.holds(&names)) {
+        return Ok(None);
     }
-    Ok(planned)
+    let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
+    // A certificate is for what was signed, and for nothing else that could be sent.
+    let exact = job
+        .login
+        .as_ref()
+        .is_some_and(|login| login.kind == CredentialKind::SshCertificate);
+    let given = Given {
+        values: &values,
+        names: &names,
+        files: &job.files,
+        exact,
+        named: &job.secrets,
+        secrets,
+    };
+    one(number, step, action, &given)
+        .map(Some)
+        .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))
 }
 
 /// What the connection of a job is: jobs with the same can use the same. None where each attempt has its own, which
@@ -138,6 +172,7 @@ pub fn connection(job: &Job, action: &Ssh) -> Option<Digest> {
 
 /// What steps are rendered with.
 struct Given<'a> {
+    values: &'a Values,
     names: &'a Values,
     files: &'a [JobFile],
     exact: bool,
@@ -185,7 +220,7 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
             (words, stdin.unwrap_or_else(nothing))
         }
         StepKind::Script { interpreter, text } => {
-            for (name, value) in &action.values {
+            for (name, value) in given.values {
                 environment
                     .entry(name.clone())
                     .or_insert_with(|| value.to_string());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Action, Local, Sql, Ssh, TargetRef, Telnet};
 use crate::credential::{JobSecret, Login};
 use crate::job::{Digest, Hasher, Job, JobFile, JobLimits, TemplateRef};
-use crate::template::{LOGIN, Step, Value, Values};
+use crate::template::{LOGIN, Reading, Step, Value, Values, saved};
 
 /// Everything that a job does on its target, its values filled in and its secrets left blank. What is another thing
 /// with each attempt (ids, times, the bridge) is no part of it, nor is who asks for it and why.
@@ -35,6 +35,9 @@ pub struct Rendered {
     pub steps: Vec<u16>,
     /// What it does: those steps, filled in.
     pub action: Action,
+    /// What is read from what they print.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<Reading>,
 }
 
 /// What a [`Rendered`] is made from.
@@ -58,6 +61,8 @@ pub struct Parts<'a> {
     pub runtime_ms: u64,
     /// What it does.
     pub action: &'a Action,
+    /// What is read from what its steps print.
+    pub readings: &'a [Reading],
 }
 
 impl<'a> From<&'a Job> for Parts<'a> {
@@ -72,6 +77,7 @@ impl<'a> From<&'a Job> for Parts<'a> {
             limits: job.limits,
             runtime_ms: job.runtime_ms,
             action: &job.action,
+            readings: &job.readings,
         }
     }
 }
@@ -79,7 +85,7 @@ impl<'a> From<&'a Job> for Parts<'a> {
 impl Rendered {
     /// What these parts come to.
     pub fn of(parts: Parts<'_>) -> Self {
-        let (steps, action) = filled(parts.action, parts.target, parts.secrets);
+        let (steps, action) = filled(parts.action, parts.readings, (parts.target, parts.secrets));
         Self {
             project: parts.project.to_owned(),
             template: parts.template.clone(),
@@ -91,6 +97,7 @@ impl Rendered {
             runtime_ms: parts.runtime_ms,
             steps,
             action,
+            readings: parts.readings.to_vec(),
         }
     }
 
@@ -111,10 +118,15 @@ impl Rendered {
 /// No other bytes that are hashed anywhere begin like this.
 const LABEL: &[u8] = b"steward/rendered/v1\0";
 
-fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u16>, Action) {
+fn filled(
+    action: &Action,
+    readings: &[Reading],
+    (target, secrets): (&TargetRef, &[JobSecret]),
+) -> (Vec<u16>, Action) {
     match action {
         Action::Local(local) => {
-            let (numbers, steps) = running(&local.steps, &local.values, (target, secrets));
+            let (numbers, steps) =
+                running((&local.steps, readings), &local.values, (target, secrets));
             let local = Local {
                 steps,
                 ..local.clone()
@@ -122,7 +134,7 @@ fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u1
             (numbers, Action::Local(local))
         }
         Action::Ssh(ssh) => {
-            let (numbers, steps) = running(&ssh.steps, &ssh.values, (target, secrets));
+            let (numbers, steps) = running((&ssh.steps, readings), &ssh.values, (target, secrets));
             let ssh = Ssh {
                 steps,
                 ..ssh.clone()
@@ -130,7 +142,7 @@ fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u1
             (numbers, Action::Ssh(ssh))
         }
         Action::Sql(sql) => {
-            let (numbers, steps) = running(&sql.steps, &sql.values, (target, secrets));
+            let (numbers, steps) = running((&sql.steps, readings), &sql.values, (target, secrets));
             let sql = Sql {
                 steps,
                 ..sql.clone()
@@ -142,7 +154,7 @@ fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u1
             // Blanks, like the secrets that are declared.
             values.remove(LOGIN);
             values.remove(&format!("{LOGIN}.account"));
-            let (numbers, steps) = running(&telnet.steps, &values, (target, secrets));
+            let (numbers, steps) = running((&telnet.steps, readings), &values, (target, secrets));
             let telnet = Telnet {
                 steps,
                 ..telnet.clone()
@@ -154,7 +166,7 @@ fn filled(action: &Action, target: &TargetRef, secrets: &[JobSecret]) -> (Vec<u1
 }
 
 fn running(
-    steps: &[Step],
+    (steps, readings): (&[Step], &[Reading]),
     values: &Values,
     (target, secrets): (&TargetRef, &[JobSecret]),
 ) -> (Vec<u16>, Vec<Step>) {
@@ -165,9 +177,17 @@ fn running(
     ] {
         names.insert(name.to_owned(), Value::Text(value.clone()));
     }
+    // What a step saves is known only once it has run: until then it is a blank, and no condition on it is decided.
+    let saved: Vec<&str> = saved(readings).collect();
+    for name in &saved {
+        names.remove(*name);
+    }
     let kept: Vec<(u16, &Step)> = (0..)
         .zip(steps)
-        .filter(|(_, step)| step.when.as_ref().is_none_or(|when| when.holds(&names)))
+        .filter(|(_, step)| {
+            let when = step.when.as_ref();
+            when.is_none_or(|when| saved.contains(&when.input.as_str()) || when.holds(&names))
+        })
         .collect();
     // A secret is a blank, also where there is a value of its name: the bridge puts the secret in.
     for secret in secrets {
@@ -175,7 +195,7 @@ fn running(
         names.remove(&format!("{}.account", secret.name));
     }
     kept.into_iter()
-        .map(|(number, step)| (number, step.filled(&names)))
+        .map(|(number, step)| (number, step.filled(&names, &saved)))
         .unzip()
 }
 
@@ -197,6 +217,7 @@ mod tests {
         secrets: Vec<JobSecret>,
         limits: JobLimits,
         action: Action,
+        readings: Vec<Reading>,
     }
 
     impl Case {
@@ -246,6 +267,7 @@ mod tests {
                     reuse_ms: 0,
                     jump: None,
                 }),
+                readings: Vec::new(),
             }
         }
 
@@ -260,6 +282,7 @@ mod tests {
                 limits: self.limits,
                 runtime_ms: 60_000,
                 action: &self.action,
+                readings: &self.readings,
             })
         }
 
@@ -346,5 +369,29 @@ mod tests {
             assert!(!seen.contains(&hash), "change {}", seen.len());
             seen.push(hash);
         }
+    }
+
+    #[test]
+    fn what_a_step_saves_is_a_blank_whatever_value_has_its_name() {
+        let yaml = "template: t\nexecutor: ssh\nsteps:\n  - run: id\n    \
+            save: { name: uid, type: integer, optional: true }\n  - run: kill -- {{ uid }}\n    when: uid\n";
+        let Some(Document::Template { manifest, .. }) = parse_documents(yaml).unwrap().pop() else {
+            panic!("no template");
+        };
+        let mut case = Case::new();
+        case.readings = manifest.readings;
+        let ssh = case.ssh();
+        ssh.steps = manifest.steps;
+        ssh.values = [("uid".to_owned(), Value::Integer(1))].into();
+        let second = ssh.steps[1].clone();
+        let rendered = case.rendered();
+        assert_eq!(rendered.steps, [0, 1]);
+        let before = rendered.sha256();
+        let Action::Ssh(shown) = rendered.action else {
+            panic!("not over SSH");
+        };
+        assert_eq!(shown.steps[1], second);
+        case.readings[0].save[0].value.optional = false;
+        assert_ne!(case.rendered().sha256(), before);
     }
 }

@@ -31,6 +31,8 @@ mod refusals;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod results;
+#[cfg(test)]
 mod rogue;
 mod rotation;
 #[cfg(test)]

@@ -218,6 +218,7 @@ impl World {
             TASKS[self.dice.place(TASKS.len())]
         };
         let request = RunRequest {
+            probe: false,
             rendered: None,
             approval: None,
             task: task.to_owned(),

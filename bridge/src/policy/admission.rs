@@ -69,7 +69,8 @@ pub(super) fn local(
         listed: &section.environment,
         clause: "policy.local.environment",
     };
-    variables.admit(&action.environment, &action.values, &action.steps)?;
+    let steps = (&action.steps[..], &job.readings[..]);
+    variables.admit(&action.environment, &action.values, steps)?;
     secrets("policy.local.secrets", section.secrets, job)?;
     let programs = action
         .steps

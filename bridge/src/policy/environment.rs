@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use steward_shared::frame::Refusal;
-use steward_shared::template::{Step, StepKind, Values};
+use steward_shared::template::{Reading, Step, StepKind, Values, saved};
 
 use super::refused;
 
@@ -43,7 +43,7 @@ impl Variables<'_> {
         &self,
         environment: &BTreeMap<String, String>,
         values: &Values,
-        steps: &[Step],
+        (steps, readings): (&[Step], &[Reading]),
     ) -> Result<(), Refusal> {
         for (name, value) in environment {
             if !is_name(name) || value.contains('\0') {
@@ -54,9 +54,18 @@ impl Variables<'_> {
         let scripted = steps
             .iter()
             .any(|step| matches!(step.kind, StepKind::Script { .. }));
-        for (name, value) in values.iter().filter(|_| scripted) {
-            if !is_name(name) || value.to_string().contains('\0') {
-                return Err(refused(self.clause, name, "cannot be given to a script"));
+        let nul = values
+            .iter()
+            .find(|(_, value)| value.to_string().contains('\0'));
+        let nul = nul.filter(|_| scripted);
+        if let Some((name, _)) = nul {
+            return Err(refused(self.clause, name, NOT_FOR_SCRIPTS));
+        }
+        // What one step saves is a variable of the scripts after it.
+        let names = values.keys().map(String::as_str).chain(saved(readings));
+        for name in names.filter(|_| scripted) {
+            if !is_name(name) {
+                return Err(refused(self.clause, name, NOT_FOR_SCRIPTS));
             }
             // A lower-case name means nothing to a loader or an interpreter, so a script's inputs
             // need no list; any other name is one that programs may listen to.
@@ -86,6 +95,8 @@ impl Variables<'_> {
         ))
     }
 }
+
+const NOT_FOR_SCRIPTS: &str = "cannot be given to a script";
 
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();

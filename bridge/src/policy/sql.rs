@@ -77,7 +77,7 @@ fn is_own(address: &str) -> bool {
 mod tests {
     use steward_shared::action::{Action, Database};
     use steward_shared::proof::{Deviation, follows};
-    use steward_shared::template::{Manifest, StepKind, Value};
+    use steward_shared::template::{Manifest, Reading, Step, StepKind, Value};
 
     use super::super::tests::{job, local};
     use super::*;
@@ -95,6 +95,44 @@ mod tests {
     const SIGNED: &str = "template: sample\nexecutor: sql\nread_only: true\n\
         inputs: { n: { type: integer, max: 9 } }\nsteps: [ { sql: \"SELECT {{ n }}\", rows: { max: 1 } } ]\n\
         timeout: 1m\nlimits: { output: 1MiB }\n";
+
+    #[test]
+    fn dry_run_does_what_its_authors_have_signed_for_it() {
+        let signed = SIGNED.replace(
+            "timeout: 1m",
+            "dry_run:\n  - { sql: SELECT 1 AS n, save: { name: all, type: integer, column: n } }\ntimeout: 1m",
+        );
+        let manifest = Manifest::parse(&signed).unwrap();
+        let probe = manifest.dry_run.clone().unwrap();
+        let does = |steps: Vec<Step>, readings: Vec<Reading>| {
+            let mut job = job(local(Vec::new()));
+            job.limits.output_bytes = 1 << 20;
+            job.readings = readings;
+            job.action = Action::Sql(Sql {
+                steps,
+                values: [("n".to_owned(), Value::Integer(7))].into(),
+                database: Database {
+                    port: 5432,
+                    name: "shop".to_owned(),
+                    tls: Tls::Verify,
+                    authorities: Vec::new(),
+                },
+                read_only: true,
+            });
+            follows(&job, &manifest)
+        };
+        assert_eq!(does(probe.steps.clone(), probe.readings.clone()), Ok(()));
+        assert_eq!(does(manifest.steps.clone(), Vec::new()), Ok(()));
+        let differs = |what| Err(Deviation::Differs(what));
+        assert_eq!(does(probe.steps.clone(), Vec::new()), differs("steps"));
+        let readings = probe.readings.clone();
+        assert_eq!(
+            does(manifest.steps.clone(), readings.clone()),
+            differs("readings")
+        );
+        let both = [manifest.steps.clone(), probe.steps].concat();
+        assert_eq!(does(both, readings), differs("steps"));
+    }
 
     #[test]
     fn job_does_no_more_than_its_authors_have_signed() {

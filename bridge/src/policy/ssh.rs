@@ -145,7 +145,8 @@ pub(super) fn admit(
         listed: &section.environment,
         clause: "policy.ssh.environment",
     };
-    variables.admit(&action.environment, &action.values, &action.steps)?;
+    let steps = (&action.steps[..], &job.readings[..]);
+    variables.admit(&action.environment, &action.values, steps)?;
     secrets("policy.ssh.secrets", section.secrets, job)?;
     Ok(Place::Target)
 }

@@ -10,7 +10,7 @@ use steward_shared::id::{
     AttemptId, BridgeId, ClusterId, CredentialId, JobId, JournalId, RunId, TargetId, TemplateId,
 };
 use steward_shared::job::{JobLimits, OnDisconnect, OnFull, TemplateRef};
-use steward_shared::template::{Piece, Step, StepKind, Value, Word};
+use steward_shared::template::{Manifest, Piece, Step, StepKind, Value, Word};
 
 use super::*;
 
@@ -85,6 +85,28 @@ fn each_clause_for_local_jobs_refuses_and_names_itself() {
     );
 }
 
+/// What a step saves is a variable of the scripts after it, whatever a hub calls it.
+#[test]
+fn saved_value_is_no_way_around_the_list_of_variables() {
+    let policy = policy(&Policy::starter_dev(&me())).unwrap();
+    let yaml = "template: t\nexecutor: local\nsteps: [ { run: uname, save: { name: kernel, type: text } } ]\n";
+    let script = Step {
+        kind: StepKind::Script {
+            interpreter: vec!["/bin/sh".to_owned()],
+            text: String::new(),
+        },
+        ..run(&["uname"])
+    };
+    let mut job = job(local(vec![run(&["uname"]), script]));
+    job.readings = Manifest::parse(yaml).unwrap().readings;
+    assert!(policy.admit(&job, None, &IDLE, NOON).is_ok());
+    for name in ["BASH_ENV", "LD_PRELOAD", "STEWARD_RUN", "A=B"] {
+        job.readings[0].save[0].value.name = name.to_owned();
+        let refusal = policy.admit(&job, None, &IDLE, NOON).unwrap_err();
+        assert_eq!(refusal.clause, "policy.local.environment", "{name}");
+    }
+}
+
 #[test]
 fn hours_and_load_are_judged_by_the_moment() {
     let closed = policy(&format!(
@@ -118,7 +140,8 @@ fn admitted_job_has_its_program_user_and_bounds() {
     let mut action = local(vec![run(&["uname", "-a"])]);
     set(&mut action, "LANG", "C");
     let admission = admit(&observe(), action).unwrap();
-    let Place::Local { account, programs } = &admission.place else {
+    let Place::Local { account, programs } = &admission.place
+    else {
         panic!("{admission:?}");
     };
     assert_eq!(account.name, me());
@@ -475,6 +498,7 @@ pub(crate) fn local(steps: Vec<Step>) -> Local {
 /// A job that does this, for a minute at most.
 pub(crate) fn job(action: Local) -> Job {
     Job {
+        readings: Vec::new(),
         cluster: ClusterId::random(),
         run: RunId::by_time(),
         job: JobId::by_time(),

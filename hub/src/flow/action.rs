@@ -5,7 +5,7 @@ use steward_shared::action::{
 };
 use steward_shared::credential::Login;
 use steward_shared::id::TargetId;
-use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, Tls, Values, Way};
+use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, Step, Tls, Values, Way};
 
 use crate::store::{StoreError, Tx};
 
@@ -13,6 +13,8 @@ use crate::store::{StoreError, Tx};
 pub(super) struct Work<'a> {
     /// Whether they only look at host keys.
     pub learns: bool,
+    /// Its steps, or those of its dry run.
+    pub steps: &'a [Step],
     pub manifest: &'a Manifest,
     pub values: &'a Values,
     /// Whether they may share a connection where their targets allow it.
@@ -35,9 +37,10 @@ pub(super) fn action(
         let port = tx.target_ssh(target)?.port;
         return Ok(Action::HostKeys(HostKeys { port }));
     }
+    let steps = work.steps.to_vec();
     Ok(match manifest.executor {
         Executor::Local => Action::Local(Local {
-            steps: manifest.steps.clone(),
+            steps,
             values: values.clone(),
             environment: manifest.environment.clone(),
             directory: manifest.directory.clone(),
@@ -50,7 +53,7 @@ pub(super) fn action(
                 None => None,
             };
             Action::Ssh(Ssh {
-                steps: manifest.steps.clone(),
+                steps,
                 values: values.clone(),
                 environment: manifest.environment.clone(),
                 directory: manifest.directory.clone(),
@@ -61,13 +64,13 @@ pub(super) fn action(
             })
         }
         Executor::Sql => Action::Sql(Sql {
-            steps: manifest.steps.clone(),
+            steps,
             values: values.clone(),
             database: database(tx.target_sql(target)?),
             read_only: manifest.read_only,
         }),
         Executor::Telnet => Action::Telnet(Telnet {
-            steps: manifest.steps.clone(),
+            steps,
             values: values.clone(),
             port: tx.target_telnet(target)?.port,
         }),

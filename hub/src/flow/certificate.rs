@@ -9,9 +9,9 @@ use steward_shared::frame::SshKey;
 use steward_shared::id::LeaseId;
 use steward_shared::job::Job;
 use steward_shared::limits::{SSH_CERTIFICATE, SSH_CERTIFICATE_EARLIER};
-use steward_shared::remote::{self, JUMP};
+use steward_shared::remote::{self, JUMP, Turn};
 use steward_shared::secret::Secret;
-use steward_shared::template::{StepKind, only};
+use steward_shared::template::{StepKind, only, saved};
 use steward_shared::time::Timestamp;
 
 use super::credentials::opened;
@@ -38,7 +38,8 @@ pub(super) struct Wanted {
     pub account: String,
     /// What servers write into their logs.
     pub key_id: String,
-    /// The one command; none where the job has a dialogue, whose lines no certificate can name.
+    /// The one command; none where the job has a dialogue, whose lines no certificate can name, or commands that are
+    /// known only once others have run.
     pub command: Option<String>,
     /// From where.
     pub sources: Vec<String>,
@@ -69,6 +70,7 @@ pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Want
         None => {
             let command = commands(job, action)?;
             let purpose = match (&command, action.terminal) {
+                (None, false) if !talks(job, action) => Purpose::Open,
                 (None, _) => Purpose::Dialogue,
                 (Some(_), true) => Purpose::Terminal,
                 (Some(_), false) => Purpose::Command,
@@ -99,21 +101,32 @@ pub(super) fn wanted(job: &Job, name: &str, key: Option<&SshKey>) -> Result<Want
 /// What a certificate forces whoever goes through its target and asks for a command nevertheless.
 const NOTHING: &str = "exit 126";
 
-/// What a certificate forces that is for the commands of a job; nothing where one of its steps is a dialogue.
-fn commands(job: &Job, action: &Ssh) -> Result<Option<String>, String> {
-    // Their texts are not read for this: that is work, and this is a transaction.
-    let talks = action.steps.iter().any(|step| {
-        let holds = step
-            .when
-            .as_ref()
-            .is_none_or(|when| when.holds(&action.values));
+/// Whether one of its steps is a dialogue, or may be. Their texts are not read for this: that is work, and this is a
+/// transaction.
+fn talks(job: &Job, action: &Ssh) -> bool {
+    let saved: Vec<&str> = saved(&job.readings).collect();
+    action.steps.iter().any(|step| {
+        let when = step.when.as_ref();
+        let holds = when
+            .is_none_or(|when| saved.contains(&when.input.as_str()) || when.holds(&action.values));
         holds && matches!(step.kind, StepKind::Terminal(_))
-    });
-    if talks {
+    })
+}
+
+/// What a certificate forces that is for the commands of a job; nothing where one of its steps is a dialogue, or
+/// follows from what another one will print.
+fn commands(job: &Job, action: &Ssh) -> Result<Option<String>, String> {
+    if talks(job, action) {
         return Ok(None);
     }
-    let steps = remote::plan(job, action, None)?;
-    let command = only(&steps.into_iter().map(|step| step.line).collect::<Vec<_>>());
+    let mut lines = Vec::new();
+    for turn in remote::plan(job, action, None)? {
+        match turn {
+            Turn::Known(step) => lines.push(step.line),
+            Turn::Open(_) => return Ok(None),
+        }
+    }
+    let command = only(&lines);
     if command.len() > FORCE_COMMAND_BYTES_MAX {
         let bytes = command.len();
         return Err(format!(

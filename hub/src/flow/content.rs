@@ -7,7 +7,7 @@ use steward_shared::credential::{JobSecret, Login};
 use steward_shared::id::{TargetId, TemplateId};
 use steward_shared::job::{Digest, JobFile, JobLimits, TemplateRef};
 use steward_shared::rendered::{Parts, Rendered};
-use steward_shared::template::{Manifest, Values};
+use steward_shared::template::{Manifest, Reading, Step, Values};
 
 use super::action::{Work, action};
 use super::documents::canonical_of;
@@ -25,6 +25,8 @@ pub(super) struct Content {
     pub(super) files: Vec<JobFile>,
     /// Whether they may share a connection where their targets allow it.
     pub(super) shares: bool,
+    /// Whether they do what the template's dry run does.
+    pub(super) probes: bool,
 }
 
 /// A template version as jobs name it.
@@ -38,6 +40,14 @@ pub(super) fn template_ref(row: &TemplateRow, manifest: &Manifest) -> TemplateRe
 }
 
 impl Content {
+    /// The steps of the template, or of its dry run, and what is read from what they print.
+    pub(super) fn does(&self) -> (&[Step], &[Reading]) {
+        match &self.manifest.dry_run {
+            Some(probe) if self.probes => (&probe.steps, &probe.readings),
+            Some(_) | None => (&self.manifest.steps, &self.manifest.readings),
+        }
+    }
+
     pub(super) fn limits(&self) -> JobLimits {
         let limits = &self.manifest.limits;
         JobLimits {
@@ -62,6 +72,7 @@ impl Content {
             manifest: &self.manifest,
             values: &self.values,
             shares: self.shares,
+            steps: self.does().0,
             project: &self.project,
         };
         let action = action(tx, id, &work)?;
@@ -80,6 +91,7 @@ impl Content {
             limits: self.limits(),
             runtime_ms: self.manifest.timeout_ms,
             action,
+            readings: self.does().1,
         })
     }
 }

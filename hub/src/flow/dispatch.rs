@@ -316,6 +316,7 @@ fn shared(tx: &mut Tx<'_>, run: RunId) -> Result<Shared, FlowError> {
         secrets,
         files,
         shares,
+        probes: run.probe,
     };
     Ok(Shared {
         run,
@@ -380,6 +381,7 @@ fn offer(
         login: content.login.clone(),
         secrets: content.secrets.clone(),
         action,
+        readings: content.does().1.to_vec(),
         files: content.files.clone(),
         limits: content.limits(),
         on_disconnect: OnDisconnect::Continue,

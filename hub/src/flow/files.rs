@@ -294,6 +294,7 @@ mod tests {
         };
         ReceiptEvent::Exited(Exit {
             found: Some(Box::new(Found {
+                results: steward_shared::template::Values::new(),
                 host_keys: Vec::new(),
                 files: files.to_vec(),
             })),

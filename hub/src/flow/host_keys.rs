@@ -208,6 +208,7 @@ fn look(tx: &mut Tx<'_>, user: &str, target: &str, now: Timestamp) -> Result<Run
         template,
         credential: None,
         rotation: None,
+        probe: false,
         requester: user.to_owned(),
         reason: String::new(),
         ticket: String::new(),

@@ -8,9 +8,8 @@ use steward_shared::frame::{
 };
 use steward_shared::hex;
 use steward_shared::id::{AttemptId, BridgeId, JournalId, LeaseId};
-use steward_shared::job::{Digest, Found, FoundFile, Outcome};
-use steward_shared::limits::{HOST_KEYS_MAX, PERMIT_VALID_FOR, STEPS_MAX};
-use steward_shared::template::host_key;
+use steward_shared::job::{Digest, FoundFile, Outcome};
+use steward_shared::limits::PERMIT_VALID_FOR;
 use steward_shared::time::Timestamp;
 
 use super::Flow;
@@ -20,6 +19,7 @@ use super::files;
 use super::host_keys;
 use super::outputs::{exit_of, settle};
 use super::release::{Decided, release};
+use super::told;
 use super::transition::{self, Changed, Note};
 use crate::model::attempt::{AttemptEvent, AttemptState};
 use crate::store::{AttemptRow, BridgeRow, BridgeStatus, Submitted, Tx};
@@ -94,8 +94,8 @@ impl Flow {
             note,
             digest,
             asked,
-            host_keys: shown_keys(&receipt.event),
-            files: found_files(&receipt.event),
+            host_keys: told::host_keys(&receipt.event),
+            files: told::files(&receipt.event),
             fetched,
             now: self.now(),
         };
@@ -412,9 +412,7 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         ReceiptEvent::Exited(exit) => {
             let mut exit = exit.clone();
             exit.message = bounded(&exit.message);
-            let host_keys = shown_keys(&receipt.event);
-            let files = found_files(&receipt.event);
-            exit.found = exit.found.map(|_| Box::new(Found { host_keys, files }));
+            exit.found = told::found(&receipt.event).map(Box::new);
             if let Outcome::LimitExceeded(limit) = &mut exit.outcome {
                 *limit = bounded(limit);
             }
@@ -425,25 +423,6 @@ fn reading(receipt: &Receipt, bridge: &str) -> (AttemptEvent, Note) {
         }
     };
     (event, note)
-}
-
-/// The host keys that an exit record tells of, as far as they are some.
-fn shown_keys(event: &ReceiptEvent) -> Vec<String> {
-    let ReceiptEvent::Exited(exit) = event else {
-        return Vec::new();
-    };
-    let keys = exit.found.iter().flat_map(|found| &found.host_keys);
-    let keys = keys.filter_map(|key| host_key(key).ok());
-    keys.take(HOST_KEYS_MAX).collect()
-}
-
-/// The files that an exit record tells of, one of each step at most.
-fn found_files(event: &ReceiptEvent) -> Vec<FoundFile> {
-    let ReceiptEvent::Exited(exit) = event else {
-        return Vec::new();
-    };
-    let files = exit.found.iter().flat_map(|found| &found.files);
-    files.take(STEPS_MAX).copied().collect()
 }
 
 /// The places where a receipt is on disk, and its answer is not.

@@ -107,6 +107,13 @@ pub(super) fn wanted(
     let values = task
         .values(&manifest, &request.inputs)
         .map_err(FlowError::Inputs)?;
+    if request.probe && manifest.dry_run.is_none() {
+        let why = format!(
+            "the template {} has no dry_run that could be done on targets",
+            manifest.name
+        );
+        return Err(FlowError::invalid("probe", why));
+    }
     let files = artifacts::wanted(tx, project.id, &manifest, &values)?;
     let login = login_of(tx, task, &manifest, &project.name)?;
     let secrets = secrets_of(tx, task, &project.name)?;
@@ -137,6 +144,7 @@ pub(super) fn wanted(
         secrets: secrets.iter().map(secret_shown).collect(),
         files,
         shares: shares(tx, id)?,
+        probes: request.probe,
     };
     Ok(Wanted {
         login,
@@ -209,6 +217,9 @@ pub(super) fn start(
     if let Some(rendered) = request.rendered {
         detail.insert("rendered".to_owned(), json!(rendered.to_string()));
     }
+    if request.probe {
+        detail.insert("probe".to_owned(), json!(true));
+    }
     let mut approved = None;
     if let Some(signed) = &request.approval {
         let approval = approvals::record(tx, signed, targets.len(), &mut detail)?;
@@ -226,6 +237,7 @@ pub(super) fn start(
         template: bound.template.id,
         credential: login.map(|login| login.id),
         rotation: None,
+        probe: request.probe,
         requester: user.to_owned(),
         reason,
         ticket,

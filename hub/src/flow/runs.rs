@@ -42,6 +42,8 @@ pub struct RunRequest {
     pub at_once: Option<u32>,
     /// The project.
     pub project: String,
+    /// Whether it does what the template's dry run does, instead of its steps.
+    pub probe: bool,
     /// The hash of what it was shown to be, where it must be that.
     pub rendered: Option<Digest>,
     /// What people have agreed to, where they have: the run must be that.
@@ -343,6 +345,7 @@ fn again(tx: &mut Tx<'_>, before: &RunRow, failed: bool) -> Result<RunRequest, F
         ticket: before.ticket.clone(),
         at_once: Some(before.at_once),
         project: before.project_name.clone(),
+        probe: before.probe,
         rendered: None,
         approval: None,
     })

@@ -2151,6 +2151,7 @@ async fn enter_at(
 
 pub(super) fn request_for(targets: &[&str]) -> RunRequest {
     RunRequest {
+        probe: false,
         task: "look".to_owned(),
         inputs: BTreeMap::new(),
         targets: targets.iter().map(|&target| target.to_owned()).collect(),

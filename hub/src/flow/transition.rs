@@ -7,6 +7,7 @@ use steward_shared::job::Exit;
 use steward_shared::time::Timestamp;
 
 use super::error::FlowError;
+use super::retries::{self, Again};
 use super::{files, release, reuse};
 use crate::model::attempt::{AttemptEvent, AttemptState, Change};
 use crate::model::job::{ATTEMPTS_MAX, JobState};
@@ -173,7 +174,19 @@ fn end_attempt(
     // What a target did not take once is not offered to it again and again: accounts are locked for less.
     let obeyed = state == AttemptState::NotStarted && row.started_at.is_some();
     let tried = obeyed && !tx.leases_of(row.id)?.is_empty();
-    let number = if tried { ATTEMPTS_MAX } else { row.number };
+    let again = if tried || run.cancel_requested {
+        Again::Unsaid
+    } else {
+        retries::again(tx, (&run, row), state, now)?
+    };
+    let number = match again {
+        Again::Unsaid if !tried => row.number,
+        Again::Unsaid | Again::No => ATTEMPTS_MAX,
+        Again::At(at) => {
+            tx.job_waits(job.id, at)?;
+            return change_job(tx, &job, JobState::Queued, &note.why, now);
+        }
+    };
     let to = JobState::after(state, number, run.cancel_requested);
     change_job(tx, &job, to, &note.why, now)
 }

@@ -96,6 +96,7 @@ fn make(tx: &mut Tx<'_>, user: &str, trial: Trial, now: Timestamp) -> Result<Run
         ticket: String::new(),
         at_once: Some(1),
         project: trial.project,
+        probe: false,
         rendered: None,
         approval: None,
     };

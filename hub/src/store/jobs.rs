@@ -28,6 +28,8 @@ pub struct JobRow {
     pub state: JobState,
     /// Why it is so, for people; empty where the state tells.
     pub why: String,
+    /// While it is queued, it is not offered before this; absent where it may be at once.
+    pub ready_at: Option<Timestamp>,
     /// How many attempts it has had.
     pub attempts: u32,
     /// SHA-256 of what it was shown to be, hex; absent where nobody has looked.
@@ -61,6 +63,7 @@ fn job(r: &Row<'_>) -> Result<JobRow, StoreError> {
         site_name: row::get(r, T, "site_name")?,
         state: row::parsed(r, T, "state")?,
         why: row::get(r, T, "why")?,
+        ready_at: row::instant_maybe(r, T, "ready_at")?,
         attempts: row::count(r, T, "attempts")?,
         rendered: row::get(r, T, "rendered")?,
     })
@@ -152,7 +155,7 @@ impl Tx<'_> {
         let sql = format!(
             "{JOBS} JOIN runs r ON r.id = j.run
              WHERE j.site = ?1 AND j.state = 'queued' AND r.active < r.at_once AND r.cancel_requested = 0
-                   AND r.expires_at >= ?2 AND NOT EXISTS ({CHANGING})
+                   AND r.expires_at >= ?2 AND (j.ready_at IS NULL OR j.ready_at <= ?2) AND NOT EXISTS ({CHANGING})
              ORDER BY j.run, j.position LIMIT ?3"
         );
         self.rows(
@@ -160,6 +163,15 @@ impl Tx<'_> {
             &sql,
             &[&site.to_string(), &row::kept(now), &limit],
             job,
+        )
+    }
+
+    /// A job is not offered before this.
+    pub fn job_waits(&mut self, id: JobId, until: Timestamp) -> Result<(), StoreError> {
+        self.execute_one(
+            "have a job wait",
+            "UPDATE jobs SET ready_at = ?2 WHERE id = ?1",
+            &[&id.to_string(), &row::kept(until)],
         )
     }
 

@@ -36,6 +36,8 @@ pub struct RunRow {
     pub rotation: Option<RotationId>,
     /// The approval that it was asked for with.
     pub approval: Option<ApprovalId>,
+    /// Whether it does what its template's dry run does.
+    pub probe: bool,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -84,6 +86,8 @@ pub struct NewRun {
     pub credential: Option<CredentialId>,
     /// The rotation that it is a step of.
     pub rotation: Option<RotationId>,
+    /// Whether it does what its template's dry run does.
+    pub probe: bool,
     /// Who asked for it.
     pub requester: String,
     /// Why.
@@ -123,6 +127,7 @@ fn run(r: &Row<'_>) -> Result<RunRow, StoreError> {
         credential: row::parsed_maybe(r, T, "credential")?,
         rotation: row::parsed_maybe(r, T, "rotation")?,
         approval: row::parsed_maybe(r, T, "approval")?,
+        probe: row::get(r, T, "probe")?,
         requester: row::get(r, T, "requester")?,
         reason: row::get(r, T, "reason")?,
         ticket: row::get(r, T, "ticket")?,
@@ -155,9 +160,9 @@ impl Tx<'_> {
             "INSERT INTO runs (id, code, project, task, template, state, requester, reason, ticket, inputs,
                                at_once, stop_after, cancel_requested, created_at, expires_at, total, queued,
                                active, succeeded, failed, timed_out, cancelled, expired, unknown, credential,
-                               rotation)
+                               rotation, probe)
              VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?14,
-                     0, 0, 0, 0, 0, 0, 0, ?15, ?16)",
+                     0, 0, 0, 0, 0, 0, 0, ?15, ?16, ?17)",
             &[
                 &run.id.to_string(),
                 &run.code,
@@ -175,6 +180,7 @@ impl Tx<'_> {
                 &run.total,
                 &run.credential.map(|id| id.to_string()),
                 &run.rotation.map(|id| id.to_string()),
+                &run.probe,
             ],
         )
     }

@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 19] = [
+const MIGRATIONS: [(&str, &str); 20] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -80,6 +80,10 @@ const MIGRATIONS: [(&str, &str); 19] = [
     (
         "run_approvals",
         include_str!("../../migrations/sqlite/0019_run_approvals.sql"),
+    ),
+    (
+        "retry",
+        include_str!("../../migrations/sqlite/0020_retry.sql"),
     ),
 ];
 

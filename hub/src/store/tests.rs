@@ -516,6 +516,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         template,
         credential: None,
         rotation: None,
+        probe: false,
         requester: name(),
         reason: name(),
         ticket: name(),

@@ -19,18 +19,18 @@ use super::task::pattern;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InputDraft {
-    r#type: Spanned<String>,
-    label: Option<Spanned<String>>,
-    help: Option<Spanned<String>>,
-    default: Option<Spanned<String>>,
+    pub(super) r#type: Spanned<String>,
+    pub(super) label: Option<Spanned<String>>,
+    pub(super) help: Option<Spanned<String>>,
+    pub(super) default: Option<Spanned<String>>,
     #[serde(default)]
-    optional: bool,
-    min: Option<Spanned<String>>,
-    max: Option<Spanned<String>>,
-    min_length: Option<Spanned<u32>>,
-    max_length: Option<Spanned<u32>>,
-    pattern: Option<Spanned<String>>,
-    of: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) optional: bool,
+    pub(super) min: Option<Spanned<String>>,
+    pub(super) max: Option<Spanned<String>>,
+    pub(super) min_length: Option<Spanned<u32>>,
+    pub(super) max_length: Option<Spanned<u32>>,
+    pub(super) pattern: Option<Spanned<String>>,
+    pub(super) of: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 impl InputDraft {

@@ -141,6 +141,25 @@ pub enum TurnKind {
 }
 
 impl Dialogue {
+    /// Every text of it that may have placeholders.
+    pub(super) fn words(&self) -> impl Iterator<Item = &Word> {
+        self.acts.iter().flat_map(|act| match &act.kind {
+            ActKind::Pause { .. } => Vec::new(),
+            ActKind::Type { line, .. } => vec![line],
+            ActKind::Wait {
+                alternatives,
+                refuse,
+                ..
+            } => {
+                let globs = alternatives.iter().filter_map(|one| match &one.expected {
+                    Expected::Glob(parts) => Some(parts),
+                    Expected::Regex(_) => None,
+                });
+                globs.chain(refuse).flatten().collect()
+            }
+        })
+    }
+
     /// Fills in values, and secrets where they are known: those of these names.
     ///
     /// # Errors

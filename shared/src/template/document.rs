@@ -386,6 +386,67 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Short<T> {
     }
 }
 
+/// What may be written alone, or as a list.
+#[derive(Debug)]
+pub(super) enum Many<T> {
+    List(Vec<serde_saphyr::Spanned<T>>),
+    One(T),
+}
+
+impl<T> Many<T> {
+    /// Each of them, and where it stands.
+    pub(super) fn each(many: Option<serde_saphyr::Spanned<Self>>) -> Vec<(T, Location)> {
+        let Some(many) = many else {
+            return Vec::new();
+        };
+        match many.value {
+            Self::One(one) => vec![(one, many.referenced)],
+            Self::List(list) => {
+                let each = list.into_iter();
+                each.map(|one| (one.value, one.referenced)).collect()
+            }
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Many<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("one, or a list")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::deserialize(serde::de::value::StrDeserializer::new(text)).map(Many::One)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<Self::Value, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Many::One)
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut each = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    each.push(one);
+                }
+                Ok(Many::List(each))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor(std::marker::PhantomData))
+    }
+}
+
 const FIRST_KEYS: [&str; 5] = ["credential", "site", "target", "task", "template"];
 
 /// Bytes of a file of several documents.

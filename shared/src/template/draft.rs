@@ -13,10 +13,12 @@ use super::document::{Entries, TemplateError};
 use super::environment;
 use super::input::Input;
 use super::kind::InputKind;
-use super::manifest::{Executor, Limits, Manifest};
+use super::manifest::{DryRun, Executor, Limits, Manifest};
 use super::name::{INPUT_GRAMMAR, OBJECT_GRAMMAR, is_input, is_object, suggestion};
 use super::only::OnlyDraft;
 use super::quantity::{DURATION_GRAMMAR, SIZE_GRAMMAR, duration_ms, size_bytes};
+use super::reading::Reading;
+use super::retry::RetryDraft;
 use super::step::Step;
 use super::steps::{Scope, StepDraft};
 use super::telnet;
@@ -53,6 +55,8 @@ pub(super) struct Draft {
     terminal: Option<Spanned<bool>>,
     #[serde(default)]
     retry_safe: bool,
+    retry: Option<RetryDraft>,
+    dry_run: Option<Spanned<Vec<Spanned<StepDraft>>>>,
     read_only: Option<Spanned<bool>>,
 }
 
@@ -172,12 +176,18 @@ impl Draft {
             secrets: &named,
             ok: &ok,
             posix,
+            saved: Vec::new(),
             used: BTreeSet::new(),
         };
-        let steps = steps(self.steps, &mut scope)?;
+        let (steps, readings) = steps(self.steps, &mut scope)?;
+        let used = std::mem::take(&mut scope.used);
+        let dry_run = self
+            .dry_run
+            .map(|drafts| dry_run(drafts, &mut scope))
+            .transpose()?;
         let names = inputs.iter().map(|input| &input.name).zip(places);
-        all_used("input", names, &scope.used)?;
-        all_used("secret", secrets.iter().zip(secret_places), &scope.used)?;
+        all_used("input", names, &used)?;
+        all_used("secret", secrets.iter().zip(secret_places), &used)?;
         let default_ms = u64::try_from(RUNTIME_DEFAULT.as_millis()).unwrap_or(u64::MAX);
         Ok(Manifest {
             name,
@@ -199,6 +209,12 @@ impl Draft {
                 .transpose()?,
             terminal,
             retry_safe: self.retry_safe,
+            retry: self
+                .retry
+                .map(|retry| retry.retry(self.retry_safe))
+                .transpose()?,
+            readings,
+            dry_run,
             read_only: self.read_only.is_some_and(|given| given.value),
             inputs,
             secrets,
@@ -354,7 +370,7 @@ fn secrets(names: Vec<Spanned<String>>, inputs: &[Input]) -> Result<Vec<String>,
 fn steps(
     drafts: Spanned<Vec<Spanned<StepDraft>>>,
     scope: &mut Scope<'_>,
-) -> Result<Vec<Step>, TemplateError> {
+) -> Result<(Vec<Step>, Vec<Reading>), TemplateError> {
     let place = drafts.referenced;
     if drafts.value.is_empty() {
         return Err(TemplateError::at(place, "a template has a step or more"));
@@ -363,15 +379,27 @@ fn steps(
         let message = format!("more than {STEPS_MAX} steps");
         return Err(TemplateError::at(step.referenced, message));
     }
-    let steps = drafts.value.into_iter();
-    let steps: Vec<_> = steps
-        .map(|draft| draft.value.step(draft.referenced, scope))
-        .collect::<Result<_, _>>()?;
+    let (mut steps, mut readings) = (Vec::new(), Vec::new());
+    for (number, draft) in (0..).zip(drafts.value) {
+        let (step, reading) = draft.value.step((number, draft.referenced), scope)?;
+        steps.push(step);
+        readings.extend(reading);
+    }
     if scope.executor == Executor::Telnet {
         let secrets: Vec<&str> = scope.secrets.iter().map(String::as_str).collect();
         telnet::over_telnet(&steps, &secrets).map_err(|why| TemplateError::at(place, why))?;
     }
-    Ok(steps)
+    Ok((steps, readings))
+}
+
+/// The steps of a dry run: they know what the template knows, but not what its steps save.
+fn dry_run(
+    drafts: Spanned<Vec<Spanned<StepDraft>>>,
+    scope: &mut Scope<'_>,
+) -> Result<DryRun, TemplateError> {
+    scope.saved.clear();
+    let (steps, readings) = steps(drafts, scope)?;
+    Ok(DryRun { steps, readings })
 }
 
 /// The name of an input or a secret.

@@ -83,7 +83,8 @@ impl Matcher {
     }
 }
 
-fn compiled(text: &str) -> Result<Regex, regex::Error> {
+/// One that is neither too large nor too deep.
+pub(super) fn compiled(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text)
         .size_limit(EXPRESSION_BYTES_MAX)
         .dfa_size_limit(EXPRESSION_BYTES_MAX)

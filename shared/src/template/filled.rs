@@ -7,12 +7,15 @@ use super::word::{Piece, Word};
 
 impl Step {
     /// The step as it will run: every name that has a value is that value, as text. What is left is the names of
-    /// secrets.
+    /// secrets, and of what steps before it will save; a condition on that is left too.
     #[must_use]
-    pub fn filled(&self, values: &Values) -> Self {
+    pub fn filled(&self, values: &Values, saved: &[&str]) -> Self {
         Self {
             kind: self.kind.filled(values),
-            when: None,
+            when: self
+                .when
+                .clone()
+                .filter(|when| saved.contains(&when.input.as_str())),
             ok: self.ok.clone(),
             timeout_ms: self.timeout_ms,
         }

@@ -10,10 +10,13 @@ use super::database::parameter;
 use super::dialogue::{Dialogue, check_typed};
 use super::document::{self, TemplateError};
 use super::draft::Draft;
+use super::expected::Matcher;
 use super::files::carried_path;
 use super::input::{Input, InputCode, InputError};
 use super::name::{BUILT_IN, suggestion};
 use super::only::Only;
+use super::reading::Reading;
+use super::retry::Retry;
 use super::step::{Step, StepKind};
 use super::telnet::LOGIN;
 use super::value::{Value, Values};
@@ -60,6 +63,26 @@ pub struct Manifest {
     /// Whether its transaction only reads; of a database only.
     #[serde(default, skip_serializing_if = "is_not")]
     pub read_only: bool,
+    /// What is read from what its steps print, in their order; of most steps nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<Reading>,
+    /// When a job is tried once more by itself; only what has not run, and at once, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// What a dry run does on the targets instead of the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
+}
+
+/// What a dry run does on the targets: something that changes nothing, by its author's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DryRun {
+    /// Its steps; never empty.
+    pub steps: Vec<Step>,
+    /// What is read from what they print.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<Reading>,
 }
 
 /// What carries out the steps of a template.
@@ -159,8 +182,8 @@ impl Manifest {
         }
     }
 
-    /// The canonical form: JSON without spaces, keys in a fixed order, every key present but `read_only`, which is
-    /// there where it is true: what was signed before there was one has the same form.
+    /// The canonical form: JSON without spaces, keys in a fixed order, every key present but those that are
+    /// left out where nothing stands there: what was signed before there were such keys has the same form.
     ///
     /// Two files that mean the same have the same form; comments and layout are not part of it.
     pub fn canonical(&self) -> Vec<u8> {
@@ -203,7 +226,14 @@ impl Manifest {
             values.insert(name.to_owned(), Value::Text("x".to_owned()));
             values.insert(format!("{name}.account"), Value::Text("x".to_owned()));
         }
-        for step in &self.steps {
+        for saved in self.readings_of_all().flat_map(|reading| &reading.save) {
+            values.insert(saved.value.name.clone(), saved.sample());
+        }
+        for reading in self.readings_of_all() {
+            errors.extend(self.check_texts(reading, &values));
+        }
+        let probe = self.dry_run.iter().flat_map(|probe| &probe.steps);
+        for step in self.steps.iter().chain(probe) {
             if step.when.as_ref().is_some_and(|when| !when.holds(&values)) {
                 continue;
             }
@@ -228,6 +258,22 @@ impl Manifest {
                 }
             }
         }
+    }
+
+    /// What is read from the steps, and from those of a dry run.
+    fn readings_of_all(&self) -> impl Iterator<Item = &Reading> {
+        let probe = self.dry_run.iter().flat_map(|probe| &probe.readings);
+        self.readings.iter().chain(probe)
+    }
+
+    /// What is expected may be too long, or nothing, only with its values.
+    fn check_texts(&self, reading: &Reading, values: &Values) -> Option<InputError> {
+        let texts = reading.expect.iter().chain(&reading.refuse);
+        let why = texts
+            .filter_map(|text| Matcher::of(text, values).err())
+            .next()?;
+        let input = self.inputs.first()?;
+        Some(input.error(InputCode::Invalid, &why))
     }
 
     /// All values of a job travel in one signed body, beside the steps.

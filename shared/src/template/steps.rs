@@ -7,13 +7,15 @@ use serde_saphyr::{Location, Spanned};
 
 use super::character::shown;
 use super::database::{RowsDraft, statement};
-use super::document::{Short, TemplateError};
+use super::document::{Many, Short, TemplateError};
 use super::draft::{exit_codes, timeout_ms};
 use super::files::{GetDraft, PutDraft};
 use super::input::Input;
 use super::manifest::Executor;
 use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
 use super::powershell::{self, PowerShellDraft};
+use super::reading::Reading;
+use super::save::{ReadingDraft, SaveDraft};
 use super::step::{Step, StepKind, When};
 use super::terminal::{Items, TerminalDraft};
 use super::word::{self, Word, split};
@@ -37,6 +39,10 @@ pub(super) struct StepDraft {
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
     stdin: Option<Spanned<String>>,
+    expect: Option<Spanned<Many<String>>>,
+    expect_regex: Option<Spanned<Many<String>>>,
+    refuse: Option<Spanned<Many<String>>>,
+    save: Option<Spanned<Many<SaveDraft>>>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +71,8 @@ pub(super) struct Scope<'a> {
     pub(super) ok: &'a [i32],
     /// The first key of the template that is for shells of POSIX only, where one is given.
     pub(super) posix: Option<&'static str>,
+    /// What the steps before have saved; where a step may have been passed over, it is optional.
+    pub(super) saved: Vec<Input>,
     /// The inputs and secrets that have been named so far.
     pub(super) used: BTreeSet<String>,
 }
@@ -73,18 +81,10 @@ impl StepDraft {
     /// The step, or the first thing that is wrong with it.
     pub(super) fn step(
         self,
-        place: Location,
+        (number, place): (u16, Location),
         scope: &mut Scope<'_>,
-    ) -> Result<Step, TemplateError> {
-        let is_judged = self.put.is_some()
-            || self.get.is_some()
-            || self.terminal.is_some()
-            || self.sql.is_some();
-        self.check_keys(is_judged)?;
-        if scope.executor == Executor::Sql && self.sql.is_none() {
-            let message = "the executor sql has steps of sql only";
-            return Err(TemplateError::at(place, message));
-        }
+    ) -> Result<(Step, Option<Reading>), TemplateError> {
+        let is_judged = self.check_keys(place, scope)?;
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
         let each = (
             self.run,
@@ -134,16 +134,32 @@ impl StepDraft {
             None if is_judged => vec![0],
             None => scope.ok.to_vec(),
         };
-        Ok(Step {
+        let reading = ReadingDraft {
+            expect: self.expect,
+            expect_regex: self.expect_regex,
+            refuse: self.refuse,
+            save: self.save,
+        };
+        let reading = reading.reading((number, &kind), when.as_ref(), scope)?;
+        let step = Step {
             kind,
             when,
             ok,
             timeout_ms: self.timeout.as_ref().map_or(Ok(0), timeout_ms)?,
-        })
+        };
+        Ok((step, reading))
     }
 
-    /// Refuses keys that are for other steps; `is_judged` where it is the bridge that knows whether it succeeds.
-    fn check_keys(&self, is_judged: bool) -> Result<(), TemplateError> {
+    /// Refuses keys that are for other steps; whether it is the bridge that knows whether the step succeeds.
+    fn check_keys(&self, place: Location, scope: &Scope<'_>) -> Result<bool, TemplateError> {
+        let is_judged = self.put.is_some()
+            || self.get.is_some()
+            || self.terminal.is_some()
+            || self.sql.is_some();
+        if scope.executor == Executor::Sql && self.sql.is_none() {
+            let message = "the executor sql has steps of sql only";
+            return Err(TemplateError::at(place, message));
+        }
         let given = |key: &Option<Spanned<String>>| key.as_ref().map(|given| given.referenced);
         let ok = self.ok.as_ref().map(|given| given.referenced);
         if let (true, Some(place)) = (is_judged, given(&self.stdin).or(ok)) {
@@ -160,7 +176,7 @@ impl StepDraft {
                 let message = "each_wait and enter are for terminal";
                 Err(TemplateError::at(place, message))
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(is_judged),
         }
     }
 }
@@ -187,23 +203,53 @@ fn command_words(
 impl Scope<'_> {
     /// The input of this name, which is used from now on.
     pub(super) fn input(&mut self, name: &str, place: Location) -> Result<&Input, TemplateError> {
-        let Some(input) = self.inputs.iter().find(|input| input.name == name) else {
+        let mut known = self.inputs.iter().chain(&self.saved);
+        let Some(input) = known.find(|input| input.name == name) else {
             let secrets = self.secrets.iter().map(String::as_str);
             let known = self
                 .inputs
                 .iter()
+                .chain(&self.saved)
                 .map(|input| input.name.as_str())
                 .chain(secrets)
                 .chain(BUILT_IN);
             let hint = suggestion(name, known);
             let message = format!(
-                "\"{}\" is not an input or a secret of this template{hint}",
+                "\"{}\" is not an input or a secret of this template, nor saved by a step before{hint}",
                 shown(name)
             );
             return Err(TemplateError::at(place, message));
         };
+        if self.executor == Executor::Sql && self.saved.iter().any(|saved| saved.name == name) {
+            let message = format!(
+                "\"{name}\" is saved by a statement before, and all statements of a transaction are made ready \
+                 together: select it in this one"
+            );
+            return Err(TemplateError::at(place, message));
+        }
         self.used.insert(name.to_owned());
         Ok(input)
+    }
+
+    /// A step leaves this value to those after it; where it has a condition, there may be none.
+    pub(super) fn save(
+        &mut self,
+        value: &Input,
+        conditional: bool,
+        place: Location,
+    ) -> Result<(), TemplateError> {
+        let known = self.inputs.iter().chain(&self.saved);
+        let mut names = known.map(|one| &one.name).chain(self.secrets);
+        if names.any(|name| *name == value.name) {
+            let message = format!("the name \"{}\" is given twice", value.name);
+            return Err(TemplateError::at(place, message));
+        }
+        let optional = value.optional || conditional;
+        self.saved.push(Input {
+            optional,
+            ..value.clone()
+        });
+        Ok(())
     }
 
     /// The secret that this names, or whose account.
@@ -247,9 +293,14 @@ impl Scope<'_> {
             let input = self.input(name, place)?;
             // A bridge has no rule for a word without a value, so it never meets one.
             if input.optional && when.is_none_or(|when| when.input != name) {
+                let which = if self.inputs.iter().any(|one| one.name == name) {
+                    "input"
+                } else {
+                    "saved value"
+                };
                 let message = format!(
-                    "the input \"{name}\" may be left out: \
-                     add \"when: {name}\" to the step, or a default to the input"
+                    "the {which} \"{name}\" may be left out: \
+                     add \"when: {name}\" to the step, or a default to the {which}"
                 );
                 return Err(TemplateError::at(place, message));
             }

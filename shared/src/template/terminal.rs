@@ -268,7 +268,7 @@ impl Writer<'_, '_> {
             Some(refuse) => refuse
                 .value
                 .iter()
-                .map(|text| self.glob(text))
+                .map(|text| glob((&text.value, text.referenced), self.when, self.scope))
                 .collect::<Result<_, _>>()?,
         };
         self.texts += alternatives.len() + refuse.len();
@@ -323,7 +323,9 @@ impl Writer<'_, '_> {
         place: Location,
     ) -> Result<Expected, TemplateError> {
         match given {
-            (Some(glob), None) => self.glob(&glob).map(Expected::Glob),
+            (Some(text), None) => {
+                glob((&text.value, text.referenced), self.when, self.scope).map(Expected::Glob)
+            }
             (None, Some(regex)) => {
                 let expected = Expected::Regex(regex.value);
                 Matcher::of(&expected, &Values::new())
@@ -337,45 +339,11 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// What stands between the `*` of a glob; values in it are no part of its pattern.
-    fn glob(&mut self, text: &Spanned<String>) -> Result<Vec<Word>, TemplateError> {
-        let place = text.referenced;
-        let word = self.text(text)?;
-        if let Some(name) = word.names().find(|name| self.scope.is_secret(name)) {
-            let message = format!("the secret \"{name}\" is not waited for: it is typed only");
-            return Err(TemplateError::at(place, message));
-        }
-        let mut parts = vec![Word { pieces: Vec::new() }];
-        for piece in word.pieces {
-            let texts: Vec<Piece> = match piece {
-                Piece::Name(_) => vec![piece],
-                Piece::Text(text) => text
-                    .split('*')
-                    .map(|part| Piece::Text(part.to_owned()))
-                    .collect(),
-            };
-            for (at, piece) in texts.into_iter().enumerate() {
-                if at > 0 {
-                    parts.push(Word { pieces: Vec::new() });
-                }
-                if let Some(part) = parts.last_mut()
-                    && piece != Piece::Text(String::new())
-                {
-                    part.pieces.push(piece);
-                }
-            }
-        }
-        if parts.iter().all(|part| part.names().next().is_none()) {
-            Matcher::glob(&parts, &Values::new()).map_err(|why| TemplateError::at(place, why))?;
-        }
-        Ok(parts)
-    }
-
     /// A line that is typed. What reads it may be a shell, or a device with a language of its own: nothing is quoted
     /// there, so no value may hold a sign that means something.
     fn line(&mut self, text: &Spanned<String>) -> Result<Word, TemplateError> {
         let place = text.referenced;
-        let word = self.text(text)?;
+        let word = text_of((&text.value, place), self.when, self.scope)?;
         for piece in &word.pieces {
             let why = match piece {
                 Piece::Text(text) => check_typed(text.as_bytes()).err(),
@@ -405,14 +373,53 @@ impl Writer<'_, '_> {
         }
         Ok(word)
     }
+}
 
-    fn text(&mut self, text: &Spanned<String>) -> Result<Word, TemplateError> {
-        let place = text.referenced;
-        let word =
-            word::text(&text.value).map_err(|error| TemplateError::at(place, error.to_string()))?;
-        self.scope.check(&word, self.when, place)?;
-        Ok(word)
+/// What stands between the `*` of a glob; values in it are no part of its pattern.
+pub(super) fn glob(
+    (text, place): (&str, Location),
+    when: Option<&When>,
+    scope: &mut Scope<'_>,
+) -> Result<Vec<Word>, TemplateError> {
+    let word = text_of((text, place), when, scope)?;
+    if let Some(name) = word.names().find(|name| scope.is_secret(name)) {
+        let message = format!("the secret \"{name}\" is not waited for: it is typed only");
+        return Err(TemplateError::at(place, message));
     }
+    let mut parts = vec![Word { pieces: Vec::new() }];
+    for piece in word.pieces {
+        let texts: Vec<Piece> = match piece {
+            Piece::Name(_) => vec![piece],
+            Piece::Text(text) => text
+                .split('*')
+                .map(|part| Piece::Text(part.to_owned()))
+                .collect(),
+        };
+        for (at, piece) in texts.into_iter().enumerate() {
+            if at > 0 {
+                parts.push(Word { pieces: Vec::new() });
+            }
+            if let Some(part) = parts.last_mut()
+                && piece != Piece::Text(String::new())
+            {
+                part.pieces.push(piece);
+            }
+        }
+    }
+    if parts.iter().all(|part| part.names().next().is_none()) {
+        Matcher::glob(&parts, &Values::new()).map_err(|why| TemplateError::at(place, why))?;
+    }
+    Ok(parts)
+}
+
+fn text_of(
+    (text, place): (&str, Location),
+    when: Option<&When>,
+    scope: &mut Scope<'_>,
+) -> Result<Word, TemplateError> {
+    let word = word::text(text).map_err(|error| TemplateError::at(place, error.to_string()))?;
+    scope.check(&word, when, place)?;
+    Ok(word)
 }
 
 /// Whether its values have no sign that a shell or a device could take for more than text, or its author has said

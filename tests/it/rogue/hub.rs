@@ -132,6 +132,7 @@ impl Rogue {
             timeout_ms: 0,
         };
         rendered(Job {
+            readings: Vec::new(),
             cluster: self.hello.cluster,
             run: RunId::by_time(),
             job: JobId::by_time(),

@@ -69,7 +69,7 @@ pub(crate) async fn add_with(
 }
 
 /// A key that the server lets in as root, which only the vault has then; the text of its private half.
-async fn key_login(hub: &Hub, sshd: &Sshd) -> Result<String> {
+pub(crate) async fn key_login(hub: &Hub, sshd: &Sshd) -> Result<String> {
     add(hub, "root-key", "ssh-key", "root").await?;
     let key = sshd.key("login")?;
     let text = fs::read_to_string(&key)?;
@@ -79,7 +79,7 @@ async fn key_login(hub: &Hub, sshd: &Sshd) -> Result<String> {
 }
 
 /// An authority of the hub that the server trusts, and the account that it signs for. The server is started.
-async fn trusting(world: &World, hub: &Hub, extra: &str) -> Result<Sshd> {
+pub(crate) async fn trusting(world: &World, hub: &Hub, extra: &str) -> Result<Sshd> {
     hub.cli(&["credentials", "add", "site-ca", "--kind", "ssh-authority"])
         .await?
         .succeeded()?;

@@ -167,6 +167,7 @@ pub(super) fn values() -> Values {
 /// A job with everything that a job can have.
 pub(super) fn job() -> Result<Job> {
     Ok(rendered(Job {
+        readings: Vec::new(),
         cluster: CLUSTER,
         run: RunId::from_bytes(counted(0x60)),
         job: JOB,

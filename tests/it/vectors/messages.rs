@@ -339,6 +339,7 @@ fn unknown() -> Result<Exit> {
         all_dead: false,
         masked: None,
         found: Some(Box::new(Found {
+            results: Values::from([("uid".to_owned(), InputValue::Integer(1000))]),
             files: vec![FoundFile {
                 step: 3,
                 bytes: 70_000,

@@ -12,7 +12,8 @@ use steward_shared::id::{LeaseId, TargetId};
 use steward_shared::job::{Digest, Job, JobFile};
 use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::template::{
-    Act, ActKind, Alternative, Dialogue, Enter, Expected, Piece, Step, StepKind, Tls, Word,
+    Act, ActKind, Alternative, Dialogue, Enter, Expected, Find, Input, InputKind, Pattern,
+    PatternError, Piece, Reading, Saved, Source, Step, StepKind, Tls, Value, Word,
 };
 use steward_tests::rendered;
 
@@ -46,6 +47,59 @@ pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 4]>
     ])
 }
 
+/// Every way in which what is printed can be read.
+fn readings() -> Result<Vec<Reading>> {
+    let found = |name: &str, find: Find| {
+        Ok::<_, PatternError>(Saved {
+            value: Input {
+                name: text(name),
+                kind: InputKind::Identifier,
+                label: Some(text("What it is called")),
+                help: None,
+                default: Some(Value::Text(text("none"))),
+                optional: false,
+                min: None,
+                max: None,
+                min_length: Some(1),
+                max_length: Some(32),
+                pattern: Some(Pattern::parse("[a-z]+")?),
+                of: Vec::new(),
+            },
+            find,
+            message: Some(text("Not a name")),
+        })
+    };
+    Ok(vec![
+        Reading {
+            step: 0,
+            expect: vec![Expected::Regex(text("(?m)^up"))],
+            refuse: vec![Expected::Glob(vec![Word {
+                pieces: vec![Piece::Name(text("target.name"))],
+            }])],
+            save: vec![
+                found("all", Find::All(Source::Stderr))?,
+                found("code", Find::ExitCode)?,
+            ],
+        },
+        Reading {
+            step: 1,
+            expect: Vec::new(),
+            refuse: Vec::new(),
+            save: vec![
+                found("json", Find::Json(text("/a/0")))?,
+                found(
+                    "regex",
+                    Find::Regex {
+                        from: Source::Stdout,
+                        pattern: text("a(b)"),
+                    },
+                )?,
+                found("column", Find::Column(text("name")))?,
+            ],
+        },
+    ])
+}
+
 /// A job on another machine, with an account there.
 fn remote_job() -> Result<Job> {
     let full = job()?;
@@ -63,6 +117,7 @@ fn remote_job() -> Result<Job> {
             kind: CredentialKind::Password,
             account: text("deploy"),
         }],
+        readings: readings()?,
         action: Action::Ssh(Ssh {
             steps: [steps(), file_steps(), dialogue_step()].concat(),
             values: values(),

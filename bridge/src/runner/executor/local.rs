@@ -15,13 +15,16 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::template::Secrets;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::output::OutputError;
-use super::plan::{Planned, plan};
+use super::plan::{Given, Planned, Turn, plan};
+use super::reading::{Reader, Shown, UNEXPECTED};
 use super::release::{Waiting, opened};
 use super::step::{Running, StepEnd};
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, StopReason, Unprepared, Work,
+    found,
 };
 use crate::limits::KILL_WITHIN;
 use crate::policy::{Account, Place};
@@ -84,8 +87,14 @@ impl LocalExecutor {
         for secret in secrets.values() {
             output.mask(secret);
         }
-        let steps = plan(work.job, action, account, programs, &secrets).map_err(not_started)?;
-        drop(secrets);
+        let given = Given {
+            job: work.job,
+            action,
+            account,
+            programs,
+            secrets: &secrets,
+        };
+        let turns = plan(given).map_err(not_started)?;
         let limits = &work.job.limits;
         let limits = TreeLimits {
             memory_bytes: Some(limits.memory_bytes).filter(|bytes| *bytes > 0),
@@ -102,7 +111,7 @@ impl LocalExecutor {
         };
         let place = Where { account, directory };
         let ended = match self.trees.plant(work.job.attempt, limits) {
-            Ok(tree) => self.steps(tree, &steps, place, output, halt).await,
+            Ok(tree) => self.steps(tree, (given, turns), place, output, halt).await,
             Err(error) => Err(not_started(format!("no cgroup: {error}"))),
         };
         if action.directory.is_none() {
@@ -126,33 +135,54 @@ impl LocalExecutor {
     async fn steps(
         &self,
         mut tree: Tree,
-        steps: &[Planned],
+        (given, turns): (Given<'_>, Vec<Turn>),
         place: Where<'_>,
         output: &mut Output,
         halt: &mut Halt,
     ) -> Result<End, ExecuteError> {
-        let mut step = 0;
+        let (mut step, mut is_first) = (0, true);
         let mut verdict = (Outcome::Succeeded(0), "no step's condition held".to_owned());
-        for (at, planned) in steps.iter().enumerate() {
+        let action = given.action;
+        let mut reader = Reader::new(&given.job.readings, &action.values, &given.job.target);
+        for turn in turns {
+            let planned = match turn {
+                Turn::Known(planned) => planned,
+                Turn::Open(at) => match given.step(at, reader.found()) {
+                    Ok(Some(planned)) => Box::new(planned),
+                    Ok(None) => continue,
+                    Err(why) if is_first => {
+                        tree.remove();
+                        return Err(ExecuteError::NotStarted(why));
+                    }
+                    Err(why) => {
+                        verdict = (Outcome::Exited(UNEXPECTED), why);
+                        break;
+                    }
+                },
+            };
             step = planned.number;
-            verdict = match self.launch(&mut tree, planned, place, halt).await {
+            reader.begin(step, output);
+            verdict = match self.launch(&mut tree, &planned, place, halt).await {
                 Ok((process, pipes)) => {
                     let running = Running {
-                        planned,
+                        planned: &planned,
                         tree: &mut tree,
                         process,
                         pipes,
                     };
                     let end = running.finish(output, halt).await;
-                    judge(planned, end, &tree)?
+                    let end = let_go(step, end, output).await;
+                    let verdict = judge(&planned, end, &tree)?;
+                    reader.judged((step, Shown::Streams), verdict, output)
                 }
-                Err((_, message)) if at == 0 => {
+                Err((_, message)) if is_first => {
                     tree.kill(KILL_WITHIN).await;
                     tree.remove();
                     return Err(ExecuteError::NotStarted(message));
                 }
                 Err(verdict) => verdict,
             };
+            is_first = false;
             if !matches!(verdict.0, Outcome::Succeeded(_)) {
                 break;
             }
@@ -167,8 +197,8 @@ impl LocalExecutor {
             outcome,
             step,
             all_dead,
-            message,
-            found: None,
+            message: output.redacted(message),
+            found: found(Vec::new(), reader.results()),
         })
     }
 
@@ -247,9 +277,19 @@ impl Executor for LocalExecutor {
             // Nothing that ran before the machine was started anew can be alive.
             let dead = rebooted || self.trees.recover(attempt).await;
             let removed = remove(self.own(attempt));
-            drop(tokio::time::timeout(Duration::from_secs(60), removed).await);
+            drop(timeout(Duration::from_secs(60), removed).await);
             dead
         })
+    }
+}
+
+/// Adds what was held back because it could have become a secret, where the streams were not read to their end.
+async fn let_go(step: u16, end: StepEnd, output: &mut Output) -> StepEnd {
+    match timeout(KILL_WITHIN, output.release(step)).await {
+        Ok(Err(error)) if error.is_fatal() || matches!(end, StepEnd::Exited(_)) => {
+            StepEnd::Output(error)
+        }
+        Ok(_) | Err(_) => end,
     }
 }
 

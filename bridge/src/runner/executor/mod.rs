@@ -10,6 +10,7 @@ mod local;
 mod marks;
 mod output;
 mod plan;
+mod reading;
 mod release;
 mod sql;
 mod ssh;
@@ -23,7 +24,8 @@ use std::pin::Pin;
 use steward_shared::action::ActionKind;
 use steward_shared::frame::{AttemptKeys, Refusal, Released};
 use steward_shared::id::{AttemptId, LeaseId};
-use steward_shared::job::{Digest, Found, Job, Outcome};
+use steward_shared::job::{Digest, Found, FoundFile, Job, Outcome};
+use steward_shared::template::Values;
 
 use super::spool::SpoolError;
 use crate::policy::Admission;
@@ -85,6 +87,18 @@ pub struct End {
     pub message: String,
     /// What was found out; absent where nothing was to be.
     pub found: Option<Box<Found>>,
+}
+
+/// What there is to tell of files and values; nothing where there is neither.
+fn found(files: Vec<FoundFile>, results: Values) -> Option<Box<Found>> {
+    if files.is_empty() && results.is_empty() {
+        return None;
+    }
+    Some(Box::new(Found {
+        host_keys: Vec::new(),
+        files,
+        results,
+    }))
 }
 
 /// Why there is no end to tell of.

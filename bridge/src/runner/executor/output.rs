@@ -1,7 +1,9 @@
 //! An attempt's way to its log: stamps what was read, and holds the job's own limit.
 
+use steward_shared::limits::STEP_READ_BYTES_MAX;
 use steward_shared::log::Stream;
 use steward_shared::secret::Secret;
+use steward_shared::template::Printed;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ pub struct Output {
     started: Instant,
     left: u64,
     redactor: Option<Redactor>,
+    kept: Option<Printed>,
 }
 
 /// Why output was not taken.
@@ -45,6 +48,7 @@ impl Output {
             started,
             left: bytes_max,
             redactor: None,
+            kept: None,
         }
     }
 
@@ -73,6 +77,16 @@ impl Output {
     /// How often something was masked.
     pub fn masked(&self) -> u64 {
         self.redactor.as_ref().map_or(0, Redactor::masked)
+    }
+
+    /// Keeps what is added from now on, to be read: it is the output of one step.
+    pub fn keep(&mut self) {
+        self.kept = Some(Printed::default());
+    }
+
+    /// What has been kept since; nothing where nothing is.
+    pub const fn kept(&mut self) -> Option<Printed> {
+        self.kept.take()
     }
 
     /// Adds what was read; waits while the spool is full.
@@ -117,6 +131,15 @@ impl Output {
         let allowed = bytes.get(..left).unwrap_or(bytes);
         self.writer.append(step, stream, at_ms, allowed).await?;
         self.left = self.left.saturating_sub(allowed.len() as u64);
+        if let Some(kept) = &mut self.kept {
+            let to = match stream {
+                Stream::Stdout => &mut kept.stdout,
+                Stream::Stderr => &mut kept.stderr,
+            };
+            let room = STEP_READ_BYTES_MAX.saturating_sub(to.len());
+            to.extend_from_slice(allowed.get(..room).unwrap_or(allowed));
+            kept.is_cut |= allowed.len() > room;
+        }
         if allowed.len() < bytes.len() {
             Err(OutputError::Limit)
         } else {

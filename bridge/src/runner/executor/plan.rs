@@ -7,7 +7,9 @@ use std::time::Duration;
 use steward_shared::action::Local;
 use steward_shared::job::Job;
 use steward_shared::secret::Secret;
-use steward_shared::template::{Secrets, Step, StepKind, Value, Values, argv};
+use steward_shared::template::{
+    Secrets, Step, StepKind, Value, Values, argv, is_open, known, saved,
+};
 
 use crate::policy::{Account, SEARCH_PATH};
 use crate::runner::spawn::MARKER;
@@ -24,17 +26,30 @@ pub(super) struct Planned {
     pub(super) timeout: Option<Duration>,
 }
 
-/// Renders the steps whose conditions hold.
+/// A step whose turn comes.
+pub(super) enum Turn {
+    /// What it is, is known.
+    Known(Box<Planned>),
+    /// What it is, is known once the steps before it have been read: its index.
+    Open(usize),
+}
+
+/// What steps are rendered with.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) job: &'a Job,
+    pub(super) action: &'a Local,
+    pub(super) account: &'a Account,
+    pub(super) programs: &'a [PathBuf],
+    pub(super) secrets: &'a Secrets,
+}
+
+/// Renders the steps whose conditions hold, as far as that is known before any has run.
 ///
 /// # Errors
 /// Why the attempt cannot run, for people.
-pub(super) fn plan(
-    job: &Job,
-    action: &Local,
-    account: &Account,
-    programs: &[PathBuf],
-    secrets: &Secrets,
-) -> Result<Vec<Planned>, String> {
+pub(super) fn plan(given: Given<'_>) -> Result<Vec<Turn>, String> {
+    let action = given.action;
     if action
         .directory
         .as_ref()
@@ -42,33 +57,62 @@ pub(super) fn plan(
     {
         return Err("the working directory is not absolute".to_owned());
     }
-    let mut names = action.values.clone();
-    let target = &job.target;
-    names.insert(
-        "target.address".to_owned(),
-        Value::Text(target.address.clone()),
-    );
-    names.insert("target.name".to_owned(), Value::Text(target.name.clone()));
-    let environment = environment(job, action, account);
-    let mut planned = Vec::new();
+    let none = Values::new();
+    let saved: Vec<&str> = saved(&given.job.readings).collect();
+    let mut turns = Vec::new();
     for (at, step) in action.steps.iter().enumerate() {
+        if is_open(step, &saved) {
+            turns.push(Turn::Open(at));
+        } else {
+            let planned = given.step(at, &none)?;
+            turns.extend(planned.map(|planned| Turn::Known(Box::new(planned))));
+        }
+    }
+    Ok(turns)
+}
+
+impl Given<'_> {
+    /// Renders the step of this index, with what the steps before it have saved; none where its condition does not
+    /// hold.
+    ///
+    /// # Errors
+    /// Why it cannot run, for people.
+    pub(super) fn step(&self, at: usize, found: &Values) -> Result<Option<Planned>, String> {
+        let Self {
+            job,
+            action,
+            account,
+            programs,
+            secrets,
+        } = *self;
+        let Some(step) = action.steps.get(at) else {
+            return Ok(None);
+        };
+        let values = known(&action.values, &job.readings, found);
+        let mut names = values.clone();
+        let target = &job.target;
+        names.insert(
+            "target.address".to_owned(),
+            Value::Text(target.address.clone()),
+        );
+        names.insert("target.name".to_owned(), Value::Text(target.name.clone()));
         if step.when.as_ref().is_some_and(|when| !when.holds(&names)) {
-            continue;
+            return Ok(None);
         }
         let number = u16::try_from(at).map_err(|_| "the job has too many steps".to_owned())?;
         let program = programs.get(at).ok_or("a step has no program")?.clone();
         let (words, stdin) = command(step, &names, secrets)
             .map_err(|why| format!("step {} cannot be rendered: {why}", at + 1))?;
-        let mut environment = environment.clone();
+        let mut environment = environment(job, action, account);
         if matches!(step.kind, StepKind::Script { .. }) {
             // What the bridge sets itself is never covered by a value.
-            for (name, value) in &action.values {
+            for (name, value) in &values {
                 environment
                     .entry(name.clone())
                     .or_insert_with(|| value.to_string());
             }
         }
-        planned.push(Planned {
+        Ok(Some(Planned {
             number,
             program,
             words,
@@ -78,9 +122,8 @@ pub(super) fn plan(
             timeout: Some(step.timeout_ms)
                 .filter(|ms| *ms > 0)
                 .map(Duration::from_millis),
-        });
+        }))
     }
-    Ok(planned)
 }
 
 const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only, and statements are for a \

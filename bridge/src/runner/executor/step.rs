@@ -142,7 +142,7 @@ async fn traffic(planned: &Planned, pipes: Pipes, output: &mut Output) -> Result
             output.append(planned.number, stream, bytes).await?;
         }
         if !out.open && !err.open {
-            return Ok(());
+            return output.release(planned.number).await;
         }
     }
 }

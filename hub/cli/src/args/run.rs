@@ -43,6 +43,9 @@ pub(crate) struct RunArgs {
     /// Show what would be done on each target, secrets left blank, and start nothing
     #[arg(long, conflicts_with_all = ["rendered", "FollowArgs"])]
     pub dry_run: bool,
+    /// Do on the targets what the template's dry_run says, instead of its steps
+    #[arg(long)]
+    pub probe: bool,
     /// Run only what a dry run has shown under this hash, and nothing else
     #[arg(long, value_name = "SHA256")]
     pub rendered: Option<String>,
@@ -95,6 +98,7 @@ Examples:
   steward run system-info
   steward run restart-service -t nas-1,nas-2 -i service=rsync --reason CHG0012345
   steward run restart-service -t nas-1 -i service=rsync --dry-run
+  steward run restart-service -t nas-1 -i service=rsync --probe
   steward run restart-service -t nas-1 -i service=rsync --request-approval restart.approval
   steward run restart-service -t nas-1 -i service=rsync --approval restart.approval
   steward run patch-level -l role=backup --group

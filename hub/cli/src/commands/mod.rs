@@ -10,6 +10,7 @@ mod credentials;
 mod document;
 mod help;
 mod import;
+mod judged;
 mod keys;
 mod login;
 mod machines;

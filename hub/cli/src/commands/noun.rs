@@ -289,7 +289,7 @@ pub(crate) const ATTEMPT: Noun = Noun {
         "OUTPUT COMPLETE" "/output_complete", "OUTCOME" "/exit/outcome",
         "EXIT CODE" "/exit/code", "SIGNAL" "/exit/signal", "LIMIT" "/exit/limit",
         "STEP" "/exit/step", "RUNTIME MS" "/exit/runtime_ms", "ALL DEAD" "/exit/all_dead",
-        "MASKED" "/exit/masked", "MESSAGE" "/exit/message", "REFUSED BY" "/refusal/clause",
+        "MASKED" "/exit/masked", "SAVED" "/exit/results", "MESSAGE" "/exit/message", "REFUSED BY" "/refusal/clause",
         "BECAUSE" "/refusal/message", "RESOLVED BY" "/resolution/by",
         "RESOLVED" "/resolution/at", "REASON" "/resolution/reason"],
 };

@@ -13,6 +13,7 @@ use steward_shared::template::{
 };
 
 use super::Desk;
+use super::judged::judged;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::clean;
@@ -155,6 +156,7 @@ pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
         let begin = format!("{:>3}  ", number + 1);
         out += &begin;
         one(&mut out, step, values);
+        judged(&mut out, (*number, step), &rendered.readings);
     }
     line(&mut out, &format!("sha256 {hash}"));
     out + "\n"
@@ -267,7 +269,7 @@ fn around(
 }
 
 /// One line, whatever stands in it: a hub's own words must not look like another line.
-fn line(out: &mut String, text: &str) {
+pub(super) fn line(out: &mut String, text: &str) {
     let is_control = |c: char| c.is_control();
     let escaped = text.replace(is_control, "\u{fffd}");
     writeln!(out, "     {escaped}").unwrap_or_default();
@@ -293,12 +295,12 @@ fn plain(text: &str) -> String {
 }
 
 /// A text within one line.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\\n")
 }
 
 /// A text as one word of one line.
-fn argument_text(text: &str) -> String {
+pub(super) fn argument_text(text: &str) -> String {
     let is_strange = |c: char| c.is_control() || "«»".contains(c);
     if !text.contains(is_strange) {
         return quoted(text);
@@ -394,11 +396,11 @@ fn said(act: &Act) -> String {
     }
 }
 
-fn joined(parts: impl Iterator<Item = String>, with: &str) -> String {
+pub(super) fn joined(parts: impl Iterator<Item = String>, with: &str) -> String {
     parts.collect::<Vec<_>>().join(with)
 }
 
-fn glob(parts: &[Word]) -> String {
+pub(super) fn glob(parts: &[Word]) -> String {
     joined(parts.iter().map(|part| blanks(part, one_line)), "*")
 }
 

@@ -20,6 +20,7 @@ pub(crate) async fn run(desk: &Desk<'_>, args: RunArgs) -> Result<Exit, Error> {
         ("project", json!(args.project)),
         ("reason", json!(args.reason)),
         ("ticket", json!(args.ticket)),
+        ("probe", if args.probe { json!(true) } else { Value::Null }),
     ];
     if !args.targets.is_empty() {
         fields.push(("targets", json!(args.targets)));

@@ -1,6 +1,6 @@
 //! What the difference between two canonical forms means for whoever has to trust them, in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
@@ -50,6 +50,9 @@ pub(crate) fn changes(before: &Value, after: &Value) -> Vec<Change> {
             "secrets" => all.extend(secrets(old, new)),
             "steps" => all.extend(steps(old, new)),
             "timeout_ms" => all.push(timeout(old, new)),
+            "readings" => all.extend(readings(old, new)),
+            "retry" => all.push(retry(old, new)),
+            "dry_run" => all.push(Change::more("dry_run: what it does is changed".to_owned())),
             "retry_safe" | "terminal" => all.push(Change {
                 allows_more: *new == Value::Bool(true),
                 text: instead(&key, new, old),
@@ -59,6 +62,56 @@ pub(crate) fn changes(before: &Value, after: &Value) -> Vec<Change> {
     }
     all.sort_by_key(|change| !change.allows_more);
     all
+}
+
+/// What is read from the steps: a step that must print something may end as a failure, and one that need not any more
+/// allows more.
+fn readings(before: &Value, after: &Value) -> Vec<Change> {
+    let of = |value: &Value| {
+        let list = value.as_array().cloned().unwrap_or_default();
+        let each = list.into_iter();
+        let each = each.filter_map(|one| Some((at(&one, "step").as_u64()?, one)));
+        each.collect::<BTreeMap<_, _>>()
+    };
+    let (old, new) = (of(before), of(after));
+    let steps: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let changes = steps.into_iter().filter_map(|step| {
+        let number = step.saturating_add(1);
+        match (old.get(step), new.get(step)) {
+            (None, Some(_)) => Some(Change::other(format!(
+                "step {number}: what it prints is read"
+            ))),
+            (Some(_), None) => Some(Change::more(format!(
+                "step {number}: what it prints is not read any more"
+            ))),
+            (one, other) => (one != other).then(|| {
+                Change::more(format!(
+                    "step {number}: what is read from its output is changed"
+                ))
+            }),
+        }
+    });
+    changes.collect()
+}
+
+fn retry(before: &Value, after: &Value) -> Change {
+    let told = |value: &Value| {
+        if value.is_null() {
+            return "what has not started, at once".to_owned();
+        }
+        let wait = at(value, "wait_ms").as_u64().unwrap_or_default() / 1000;
+        format!(
+            "{} times after {}, first after {wait}s, times {}",
+            at(value, "times"),
+            texts(at(value, "causes")).join(", "),
+            at(value, "backoff")
+        )
+    };
+    Change::more(format!(
+        "retry: {} instead of {}",
+        told(after),
+        told(before)
+    ))
 }
 
 /// What a value has under this key; null where it has nothing.

@@ -241,6 +241,16 @@ limits: { output: 1MiB }
             "steps:\n  - run: uptime\n",
             "step 1 is added: uptime",
         ),
+        (
+            "executor: ssh",
+            "executor: ssh\nretry: { times: 2, wait: 10s, backoff: 3 }",
+            "retry: 2 times after not_started, first after 10s, times 3 instead of what has not started, at once",
+        ),
+        (
+            "executor: ssh",
+            "executor: ssh\ndry_run: [ { run: uptime } ]",
+            "dry_run: what it does is changed",
+        ),
     ];
 
     #[test]
@@ -282,6 +292,14 @@ limits: { output: 1MiB }
             let told = told(&BEFORE.replacen(from, to, 1));
             assert_eq!(told, [(false, says.to_owned())], "{from} → {to}");
         }
+        let read = BEFORE.replacen("steps:\n", "steps:\n  - run: uptime\n    refuse: load\n", 1);
+        let plain = BEFORE.replacen("steps:\n", "steps:\n  - run: uptime\n", 1);
+        let one = Comparison::of(&side("a", &plain), &side("b", &read)).changes;
+        let says = "step 1: what it prints is read".to_owned();
+        assert_eq!(one, [Change::other(says)]);
+        let other = Comparison::of(&side("a", &read), &side("b", &plain)).changes;
+        let says = "step 1: what it prints is not read any more".to_owned();
+        assert_eq!(other, [Change::more(says)]);
         let safe = BEFORE.replace("executor: ssh", "executor: ssh\nretry_safe: true");
         let told = Comparison::of(&side("restart@1", &safe), &side("restart@2", BEFORE)).changes;
         let says = "retry_safe: false instead of true".to_owned();

@@ -331,6 +331,16 @@ impl Follower<'_> {
                 screen.note(&format!("… and {} more", failed.len() - REASONS_MAX));
             }
         }
+        if !self.wants.quiet {
+            let lines: Vec<String> = jobs.iter().flat_map(|job| verdict::saved(job)).collect();
+            for line in lines.iter().take(SAVED_SHOWN_MAX) {
+                screen.note(line);
+            }
+            if lines.len() > SAVED_SHOWN_MAX {
+                let more = lines.len() - SAVED_SHOWN_MAX;
+                screen.note(&format!("… and {more} more values: --json has all"));
+            }
+        }
         screen.note(&verdict::result(&self.run, &jobs));
         let exit = match &self.wants.exit_code_from {
             None => verdict::exit(self.run.state, &jobs),
@@ -363,6 +373,9 @@ fn started(job: &Job, attempt: &str) -> Option<Timestamp> {
         None
     }
 }
+
+/// Saved values that are shown after a run.
+const SAVED_SHOWN_MAX: usize = 40;
 
 /// Updates that wait to be shown; the readers wait when there are more.
 const UPDATES_MAX: usize = 64;

@@ -249,6 +249,8 @@ pub(crate) struct AttemptExit {
     pub masked: Option<u64>,
     /// What the bridge says about it.
     pub message: Option<String>,
+    /// What its steps have saved, by name.
+    pub results: serde_json::Map<String, serde_json::Value>,
     /// What it wrote to standard output.
     pub stdout: Option<Extent>,
     /// What it wrote to standard error.

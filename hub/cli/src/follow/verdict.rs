@@ -134,6 +134,23 @@ pub(crate) fn result(run: &Run, jobs: &[&Job]) -> String {
     format!("{code}: {what}{took}{masked} · {next}")
 }
 
+/// What the steps of a job have saved, for people: a line for each value.
+pub(crate) fn saved(job: &Job) -> Vec<String> {
+    let exit = job
+        .attempt
+        .as_ref()
+        .and_then(|attempt| attempt.exit.as_ref());
+    let results = exit.into_iter().flat_map(|exit| &exit.results);
+    results
+        .map(|(name, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            clean(&format!("{}: {name} = {value}", job.target.name))
+        })
+        .collect()
+}
+
 /// What is said when waiting is over before the run is.
 pub(crate) fn still_running(run: &Run, waited: Duration) -> String {
     let waited = duration_text(waited);

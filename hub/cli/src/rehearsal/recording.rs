@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_saphyr::{Location, MergeKeyPolicy, MessageFormatter, Spanned, UserMessageFormatter};
-use steward_shared::template::{Piece, split};
+use steward_shared::template::{Piece, Printed, split};
 
 use crate::args::duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct Recorded {
     pub did: Did,
     /// The exit code; of a dialogue none.
     pub exit: i32,
+    /// What it printed, where that is recorded.
+    pub printed: Option<Printed>,
     /// Where it stands.
     pub place: Place,
 }
@@ -165,9 +167,8 @@ struct StepDraft {
     get: Option<String>,
     terminal: Option<Vec<Spanned<MomentDraft>>>,
     exit: Option<i32>,
-    /// What it printed: for people, nothing is compared with it.
-    #[serde(rename = "stdout")]
-    _stdout: Option<String>,
+    stdout: Option<String>,
+    stderr: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -223,6 +224,7 @@ impl StepDraft {
         let draft = spanned.value;
         let of_command = draft.stdin.is_some() || draft.variables.is_some();
         let exit = draft.exit;
+        let mut printed = printed(draft.stdout, draft.stderr);
         let did = match (draft.run, draft.put, draft.get, draft.terminal) {
             (Some(run), None, None, None) => Did::Ran {
                 words: words(&run)?,
@@ -236,12 +238,12 @@ impl StepDraft {
                     "a dialogue has no exit code: what is shown says how it ends",
                 ));
             }
-            (None, None, None, Some(items)) if !of_command => Did::Talked(
-                items
-                    .into_iter()
-                    .map(MomentDraft::moment)
-                    .collect::<Result<_, _>>()?,
-            ),
+            (None, None, None, Some(items)) if !of_command => {
+                let moments = items.into_iter().map(MomentDraft::moment);
+                let moments: Vec<_> = moments.collect::<Result<_, _>>()?;
+                printed = Some(shown(&moments));
+                Did::Talked(moments)
+            }
             (None, ..) if of_command => {
                 return Err(wrong(
                     "\"stdin\" and \"variables\" stand beside \"run\" only",
@@ -256,6 +258,7 @@ impl StepDraft {
         Ok(Recorded {
             did,
             exit: exit.unwrap_or_default(),
+            printed,
             place,
         })
     }
@@ -280,6 +283,29 @@ impl MomentDraft {
             }
         };
         Ok((said, place))
+    }
+}
+
+fn printed(stdout: Option<String>, stderr: Option<String>) -> Option<Printed> {
+    if stdout.is_none() && stderr.is_none() {
+        return None;
+    }
+    Some(Printed {
+        stdout: stdout.unwrap_or_default().into_bytes(),
+        stderr: stderr.unwrap_or_default().into_bytes(),
+        is_cut: false,
+    })
+}
+
+/// All that a target shows in a dialogue.
+fn shown(moments: &[(Said, Place)]) -> Printed {
+    let texts = moments.iter().filter_map(|(said, _)| match said {
+        Said::Shows(text) => Some(text.as_bytes()),
+        Said::Types(_) | Said::Sends(_) | Said::Silent(_) | Said::Closes => None,
+    });
+    Printed {
+        stdout: texts.collect::<Vec<_>>().concat(),
+        ..Printed::default()
     }
 }
 

@@ -38,19 +38,20 @@ impl Rehearsal {
             rehearsal.difference = Some(format!("it would be refused: {why}"));
             return Ok(rehearsal);
         }
-        let stage = Stage {
+        let mut stage = Stage {
             manifest,
-            values: &values,
+            values,
             blanks: Blanks::of(manifest, names),
         };
-        rehearsal.play(&stage, recording)?;
+        rehearsal.play(&mut stage, recording)?;
         Ok(rehearsal)
     }
 
-    fn play(&mut self, stage: &Stage<'_>, recording: &Recording) -> Result<(), Mistake> {
+    fn play(&mut self, stage: &mut Stage<'_>, recording: &Recording) -> Result<(), Mistake> {
         let mut recorded = recording.steps.iter();
         let mut ends = Ends::Succeeded;
-        for (at, step) in stage.manifest.steps.iter().enumerate() {
+        let manifest = stage.manifest;
+        for (at, step) in manifest.steps.iter().enumerate() {
             let holds = |step: &Step| {
                 step.when
                     .as_ref()
@@ -65,7 +66,11 @@ impl Rehearsal {
                 });
                 continue;
             }
-            let outcome = stage.step(step, recorded.next())?;
+            let recorded = recorded.next();
+            let mut outcome = stage.step(step, recorded)?;
+            if let (true, Some(recorded)) = (outcome.succeeded, recorded) {
+                stage.read(at, recorded, &mut outcome);
+            }
             self.steps.push(Played {
                 number: at + 1,
                 ran: outcome.ran,
@@ -96,7 +101,7 @@ impl Rehearsal {
 
 struct Stage<'a> {
     manifest: &'a Manifest,
-    values: &'a Values,
+    values: Values,
     blanks: Blanks,
 }
 
@@ -140,6 +145,31 @@ fn powershell(script: &PowerShell, names: &Values) -> (Vec<String>, Rendered) {
 }
 
 impl Stage<'_> {
+    /// Reads what is recorded of a step's output, as a bridge does.
+    fn read(&mut self, at: usize, recorded: &Recorded, outcome: &mut Outcome) {
+        let readings = self.manifest.readings.iter();
+        for reading in readings.filter(|reading| usize::from(reading.step) == at) {
+            let Some(printed) = &recorded.printed else {
+                let why = "the template reads what it prints, and the recording has no stdout";
+                outcome.difference.get_or_insert_with(|| why.to_owned());
+                return;
+            };
+            match reading.read(printed, recorded.exit, &self.blanks.names) {
+                Ok(found) => {
+                    let saved = found.iter();
+                    let saved = saved.map(|(name, value)| format!("saves {name}={value}"));
+                    outcome.ran.extend(saved);
+                    self.values.extend(found.clone());
+                    self.blanks.names.extend(found);
+                }
+                Err(why) => {
+                    outcome.ran.push(format!("fails: {why}"));
+                    outcome.succeeded = false;
+                }
+            }
+        }
+    }
+
     fn step(&self, step: &Step, recorded: Option<&Recorded>) -> Result<Outcome, Mistake> {
         if let StepKind::Terminal(dialogue) = &step.kind {
             return self.dialogue(dialogue, recorded);

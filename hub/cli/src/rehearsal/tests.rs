@@ -357,3 +357,64 @@ fn every_recording_of_the_library_agrees() {
     }
     assert!(templates.len() >= 4, "{templates:?}");
 }
+
+const READ: &str = "\
+template: grow
+executor: ssh
+steps:
+  - run: stat -c %u /srv/data
+    save: { name: owner, type: integer, min: 1000, message: Not a person }
+  - run: quota -u {{ owner }}
+    expect: \"*used*\"
+    refuse: [\"*over*\"]
+  - script: echo \"$owner\"
+";
+
+const READ_RECORDED: &str = "\
+test: a quota is read
+steps:
+  - run: stat -c %u /srv/data
+    stdout: |
+      1001
+  - run: quota -u 1001
+    stdout: used 5
+  - run: /bin/sh -s
+    variables: { owner: 1001 }
+ends: succeeded
+";
+
+#[test]
+fn what_a_step_prints_is_read_as_a_bridge_does() {
+    let manifest = Manifest::parse(READ).unwrap();
+    let rehearsed = |recording: &str| {
+        let recording = Recording::parse(recording).unwrap();
+        Rehearsal::of(&manifest, &recording).unwrap()
+    };
+    let whole = rehearsed(READ_RECORDED);
+    assert!(whole.agrees(), "{}", whole.text());
+    assert!(
+        whole.text().contains("saves owner=1001"),
+        "{}",
+        whole.text()
+    );
+    let without = READ_RECORDED.replacen("    stdout: |\n      1001\n", "", 1);
+    assert!(
+        rehearsed(&without)
+            .text()
+            .contains("the recording has no stdout")
+    );
+    for (from, to, says) in [
+        (
+            "1001\n",
+            "12\n",
+            "Not a person: saved \"owner\": 12 is less than",
+        ),
+        ("used 5", "over", "it has printed \"*over*\""),
+        ("used 5", "5", "it has not printed \"*used*\""),
+    ] {
+        let failed = rehearsed(&READ_RECORDED.replacen(from, to, 1));
+        assert!(!failed.agrees());
+        assert!(failed.text().contains(says), "{says}: {}", failed.text());
+        assert_eq!(failed.ends, "failed");
+    }
+}

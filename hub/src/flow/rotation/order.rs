@@ -204,6 +204,7 @@ fn run(
         template: template.id,
         credential: Some(login.0.id),
         rotation: Some(stage.rotation.id),
+        probe: false,
         requester: stage.rotation.requester.clone(),
         reason: format!("{} of credential {}", place.phase, stage.credential.name),
         ticket: String::new(),

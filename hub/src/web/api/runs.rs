@@ -50,6 +50,9 @@ pub struct NewRun {
     at_once: Option<u32>,
     #[serde(default = "default_project")]
     project: String,
+    /// Whether the template's dry run is done on the targets, instead of its steps.
+    #[serde(default)]
+    probe: bool,
     /// The hash of a preview: the run is made only where it would do just that, and each job runs only as that.
     rendered: Option<String>,
     /// What people have agreed to: the run is made only where it would do just that.
@@ -81,6 +84,7 @@ impl NewRun {
             ticket: self.ticket,
             at_once: self.at_once,
             project: self.project,
+            probe: self.probe,
             rendered: self.rendered.map(digest).transpose()?,
             approval: self.approval.map(|given| SignedApproval {
                 text: given.text,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use steward_shared::job::{Exit, Extent, Outcome};
+use steward_shared::template::{Value, Values};
 use utoipa::ToSchema;
 
 use super::tasks::TemplateName;
@@ -21,6 +22,8 @@ pub struct Run {
     task: String,
     template: TemplateName,
     pub(crate) state: &'static str,
+    /// Whether it does what its template's dry run does, instead of its steps.
+    probe: bool,
     /// The approval that it was asked for with.
     approval: Option<String>,
     requester: String,
@@ -46,6 +49,8 @@ pub struct Job {
     state: &'static str,
     /// Why it is so, for people.
     why: String,
+    /// Where it waits to be tried once more, until when.
+    retry_at: Option<String>,
     /// The newest attempt.
     attempt: Option<Attempt>,
 }
@@ -118,6 +123,8 @@ pub struct ExitShown {
     host_keys: Option<Vec<String>>,
     /// The files that were brought to the hub.
     files: Vec<FileShown>,
+    /// What its steps have saved, by name.
+    results: serde_json::Map<String, serde_json::Value>,
     log: ExtentShown,
     stdout: ExtentShown,
     stderr: ExtentShown,
@@ -141,16 +148,11 @@ pub struct ExtentShown {
 
 /// A run as it is shown.
 pub(crate) fn run(row: RunRow) -> Run {
-    let values: steward_shared::template::Values =
-        serde_json::from_str(&row.inputs).unwrap_or_default();
+    let values: Values = serde_json::from_str(&row.inputs).unwrap_or_default();
     let inputs = values
         .into_iter()
         .map(|(name, value)| {
-            let value = match value {
-                steward_shared::template::Value::Boolean(value) => serde_json::json!(value),
-                steward_shared::template::Value::Integer(value) => serde_json::json!(value),
-                steward_shared::template::Value::Text(value) => serde_json::json!(value),
-            };
+            let value = json(&value);
             (name, value)
         })
         .collect();
@@ -164,6 +166,7 @@ pub(crate) fn run(row: RunRow) -> Run {
             version: row.template_version,
         },
         state: row.state.as_str(),
+        probe: row.probe,
         approval: row.approval.map(|id| id.to_string()),
         requester: row.requester,
         reason: row.reason,
@@ -178,6 +181,14 @@ pub(crate) fn run(row: RunRow) -> Run {
     }
 }
 
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Boolean(value) => serde_json::json!(value),
+        Value::Integer(value) => serde_json::json!(value),
+        Value::Text(value) => serde_json::json!(value),
+    }
+}
+
 /// A job as it is shown, with its newest attempt.
 pub(crate) fn job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Job, FlowError> {
     let (name, address) = tx.target_shown(row.target)?;
@@ -186,7 +197,14 @@ pub(crate) fn job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Job, Flow
     } else {
         None
     };
-    let why = if row.state == JobState::Queued {
+    let is_queued = row.state == JobState::Queued;
+    let retry_at = row.ready_at.filter(|at| is_queued && *at > flow.now());
+    let why = if let Some(at) = retry_at {
+        format!(
+            "attempt {} is over; the next one begins at {at}",
+            row.attempts
+        )
+    } else if is_queued {
         waiting_for(flow, &row)
     } else {
         row.why
@@ -203,6 +221,7 @@ pub(crate) fn job(tx: &mut Tx<'_>, flow: &Flow, row: JobRow) -> Result<Job, Flow
         site: row.site_name,
         state: row.state.as_str(),
         why,
+        retry_at: retry_at.map(|at| at.to_string()),
         attempt,
     })
 }
@@ -285,6 +304,9 @@ fn exit(exit: Exit) -> ExitShown {
             artifact: format!("sha256:{}", file.sha256),
         })
         .collect();
+    let results = exit.found.iter().flat_map(|found| &found.results);
+    let results = results.map(|(name, value)| (name.clone(), json(value)));
+    let results = results.collect();
     let host_keys = exit.found.map(|found| found.host_keys);
     ExitShown {
         outcome,
@@ -298,6 +320,7 @@ fn exit(exit: Exit) -> ExitShown {
         message: exit.message,
         host_keys: host_keys.filter(|keys| !keys.is_empty()),
         files,
+        results,
         log: extent(exit.log),
         stdout: extent(exit.stdout),
         stderr: extent(exit.stderr),

@@ -6,7 +6,7 @@ use steward_shared::action::{Action, Local, Server, Ssh};
 use steward_shared::credential::{CredentialKind, JobSecret};
 use steward_shared::id::CredentialId;
 use steward_shared::job::{Digest, Job};
-use steward_shared::template::{Manifest, StepKind, Value};
+use steward_shared::template::{Expected, Manifest, Reading, StepKind, Value};
 
 type Deviate = fn(&mut Job);
 
@@ -143,6 +143,14 @@ pub(super) const DEVIATIONS: &[(&str, Deviate)] = &[
             terminal: false,
             reuse_ms: 0,
             jump: None,
+        });
+    }),
+    ("something that is read from a step", |job| {
+        job.readings.push(Reading {
+            step: 0,
+            expect: vec![Expected::Regex("x".to_owned())],
+            refuse: Vec::new(),
+            save: Vec::new(),
         });
     }),
 ];

@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use shown::Shown;
 
+pub(super) use shown::plain;
 pub(super) use talk::{Cut, Talk};
 
 /// A dialogue that is held. Times are how long it has been going on.

@@ -31,6 +31,13 @@ const ESC: u8 = 0x1b;
 /// What breaks a sequence off (CAN, SUB).
 const BROKEN: [u8; 2] = [0x18, 0x1a];
 
+/// All of what a terminal has shown.
+pub(in crate::runner::executor) fn plain(bytes: &[u8]) -> Vec<u8> {
+    let mut shown = Shown::default();
+    shown.push(bytes);
+    shown.text
+}
+
 impl Shown {
     /// Adds what has come.
     pub(super) fn push(&mut self, bytes: &[u8]) {

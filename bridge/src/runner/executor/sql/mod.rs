@@ -23,12 +23,15 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::seal::OpeningKey;
 use steward_shared::secret::Secret;
+use steward_shared::template::Values;
 use tokio::time::timeout;
 
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, OutputError, Unprepared, Work,
+    found,
     local::halted,
     marks::Marks,
+    reading::Reader,
     release::{Opened, opened},
 };
 use crate::limits::{SQL_COMMIT_WITHIN, SQL_SIGN_IN_WITHIN};
@@ -147,14 +150,15 @@ impl SqlExecutor {
         marked
             .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
         let job = (work.job.attempt, action.read_only);
-        self.transact((reached, backend), &planned, job, output, halt)
+        let reader = Reader::new(&work.job.readings, &action.values, &work.job.target);
+        self.transact((reached, backend), (&planned, reader), job, output, halt)
             .await
     }
 
     async fn transact(
         &self,
         (mut reached, backend): (Reached, Backend),
-        planned: &[Planned],
+        (planned, mut reader): (&[Planned], Reader<'_>),
         (attempt, read_only): (AttemptId, bool),
         output: &mut Output,
         halt: &mut Halt,
@@ -164,6 +168,7 @@ impl SqlExecutor {
             wire: &mut reached.wire,
             output,
             course: &mut course,
+            reader: &mut reader,
         };
         let marked = (&self.committing, attempt);
         let done = tokio::select! {
@@ -175,7 +180,10 @@ impl SqlExecutor {
             Ok(done) => (done, None),
             Err(why) => {
                 reached.way.cancel(backend.process, backend.key).await;
-                (answer(&mut reached, output, &mut course).await, Some(why))
+                (
+                    answer(&mut reached, output, (&mut course, &mut reader)).await,
+                    Some(why),
+                )
             }
         };
         match &done {
@@ -187,7 +195,20 @@ impl SqlExecutor {
         let verdict = verdict(done, &course, stopped)?;
         let (outcome, message) = verdict;
         let message = output.redacted(message);
-        Ok(end((outcome, message), course.step))
+        // Of what was rolled back nothing has been found out.
+        let results = match outcome {
+            Outcome::Succeeded(_) => reader.results(),
+            Outcome::Cancelled
+            | Outcome::Exited(_)
+            | Outcome::Interrupted
+            | Outcome::LimitExceeded(_)
+            | Outcome::Signalled(_)
+            | Outcome::TimedOut
+            | Outcome::Unknown => Values::new(),
+        };
+        let mut end = end((outcome, message), course.step);
+        end.found = found(Vec::new(), results);
+        Ok(end)
     }
 }
 
@@ -195,7 +216,7 @@ impl SqlExecutor {
 async fn answer(
     reached: &mut Reached,
     output: &mut Output,
-    course: &mut Course,
+    (course, reader): (&mut Course, &mut Reader<'_>),
 ) -> Result<(), Failed> {
     if !course.is_committing {
         return Err(Failed::Said(String::new()));
@@ -204,6 +225,7 @@ async fn answer(
         wire: &mut reached.wire,
         output,
         course,
+        reader,
     };
     let answer = timeout(SQL_COMMIT_WITHIN, transaction.committed()).await;
     answer.unwrap_or_else(|_| Err(Failed::Lost("no answer".to_owned())))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use steward_shared::action::Sql;
 use steward_shared::job::Job;
 use steward_shared::secret::Secret;
-use steward_shared::template::{Secrets, StepKind, Value, parameters, prepared};
+use steward_shared::template::{Secrets, StepKind, Value, Values, known, parameters, prepared};
 
 /// One statement that will run.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Planned {
 /// # Errors
 /// Why the attempt cannot run, for people.
 pub(super) fn plan(job: &Job, action: &Sql, secrets: &Secrets) -> Result<Vec<Planned>, String> {
-    let mut values = action.values.clone();
+    let mut values = known(&action.values, &job.readings, &Values::new());
     let text = |text: &str| Value::Text(text.to_owned());
     values.insert("target.address".to_owned(), text(&job.target.address));
     values.insert("target.name".to_owned(), text(&job.target.name));

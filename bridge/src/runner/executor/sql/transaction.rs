@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::marks::Marks;
 use super::super::output::{Output, OutputError};
+use super::super::reading::{Reader, Shown};
 use super::plan::Planned;
 use super::rows::Columns;
 use super::wire::{Heard, Told, Wire};
@@ -69,13 +70,14 @@ impl From<OutputError> for Failed {
 }
 
 /// A transaction on a connection that is signed in.
-pub(super) struct Transaction<'a> {
+pub(super) struct Transaction<'a, 'b> {
     pub(super) wire: &'a mut Wire,
     pub(super) output: &'a mut Output,
     pub(super) course: &'a mut Course,
+    pub(super) reader: &'a mut Reader<'b>,
 }
 
-impl Transaction<'_> {
+impl Transaction<'_, '_> {
     /// Runs the statements, and commits what they have done. The attempt is marked before COMMIT is sent.
     ///
     /// # Errors
@@ -165,6 +167,7 @@ impl Transaction<'_> {
     /// Runs one step.
     async fn step(&mut self, planned: &Planned) -> Result<(), Failed> {
         self.course.has_secret |= planned.has_secret;
+        self.reader.begin(planned.number, self.output);
         let began = Instant::now();
         let longest = planned.timeout.unwrap_or(Duration::MAX);
         let asked = self.ask(planned);
@@ -188,7 +191,11 @@ impl Transaction<'_> {
             Err(why) => Err(why),
             Ok(rows) => match planned.rows_max {
                 Some(most) if rows > most => Err(Failed::Rows(most)),
-                Some(_) | None => Ok(()),
+                Some(_) | None => {
+                    let step = (planned.number, Shown::Streams);
+                    let read = self.reader.end(step, (0, true), self.output);
+                    read.map_err(Failed::Said)
+                }
             },
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use russh::ChannelWriteHalf;
 use russh::client::Msg;
 use steward_shared::id::AttemptId;
-use steward_shared::job::{Found, FoundFile, Job, Outcome};
+use steward_shared::job::{FoundFile, Job, Outcome};
 use steward_shared::log::Stream;
 use steward_shared::remote::{Carries, Planned};
 use tokio::time::timeout;
@@ -32,15 +32,6 @@ impl<'a> Carrier<'a> {
             attempt: (job.attempt, job.fence),
         }
     }
-}
-
-/// What is told of the files that were brought.
-pub(super) fn found(files: Vec<FoundFile>) -> Option<Box<Found>> {
-    if files.is_empty() {
-        return None;
-    }
-    let host_keys = Vec::new();
-    Some(Box::new(Found { host_keys, files }))
 }
 
 /// Why a file was not carried.

@@ -9,7 +9,7 @@ use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertific
 use russh::{Disconnect, Error};
 use steward_shared::job::{Found, Outcome};
 use steward_shared::log::Stream;
-use steward_shared::template::host_key;
+use steward_shared::template::{Values, host_key};
 use tokio::time::timeout;
 
 use super::host::{config, dial};
@@ -105,6 +105,7 @@ pub(super) async fn run(
         found: Some(Box::new(Found {
             host_keys,
             files: Vec::new(),
+            results: Values::new(),
         })),
     })
 }

@@ -50,7 +50,7 @@ use crate::runner::files::Files;
 use carry::Carrier;
 use host::Connection;
 use pool::{Found, Pool, Promise, Seat, SignedIn};
-use steps::{Line, Place, steps};
+use steps::{Given, Line, Place, steps};
 
 /// Runs commands on targets.
 #[derive(Debug)]
@@ -224,12 +224,9 @@ impl SshExecutor {
             secrets,
             ..
         } = opened(work, ready.opening())?;
-        let planned = remote::plan(work.job, action, Some(&secrets))
+        let turns = remote::plan(work.job, action, Some(&secrets))
             .map_err(|why| ExecuteError::NotStarted(output.redacted(why)))?;
-        let login = work
-            .job
-            .login
-            .as_ref()
+        let login = (work.job.login.as_ref())
             .ok_or_else(|| not_started("the job says not whose account it uses"))?;
         for secret in secrets.values() {
             output.mask(secret);
@@ -248,9 +245,8 @@ impl SshExecutor {
                         halt,
                     )
                     .await?;
-                self.mark(work.job.attempt)
-                    .await
-                    .map_err(ExecuteError::NotStarted)?;
+                let marked = self.mark(work.job.attempt).await;
+                marked.map_err(ExecuteError::NotStarted)?;
                 place
             }
             Ready::Seated(seat, channel, _) => {
@@ -267,10 +263,14 @@ impl SshExecutor {
                 }
             }
         };
-        drop(secrets);
+        let given = Given {
+            job: work.job,
+            action,
+            secrets: &secrets,
+        };
         let carrier = Carrier::of(&self.files, work.job);
         let line = (&place.line, place.channel);
-        let ended = steps(line, carrier, &planned, output, halt).await;
+        let ended = steps(line, carrier, (given, turns), output, halt).await;
         match place.line {
             Line::Own(connection) => connection.close().await,
             Line::Shared(seat) => {

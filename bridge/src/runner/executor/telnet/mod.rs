@@ -23,9 +23,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{
-    BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work,
+    BoxFuture, End, ExecuteError, Executor, Halt, Output, Unprepared, Work, found,
     local::halted,
     marks::Marks,
+    reading::{Reader, Shown},
     release::{Opened, opened},
 };
 use crate::limits::TELNET_CONNECT_WITHIN;
@@ -143,14 +144,17 @@ impl TelnetExecutor {
         let marked = self.marks.set(work.job.attempt).await;
         marked
             .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
-        let (outcome, message) = session::hold(stream, &planned, output, halt).await?;
+        let mut reader = Reader::new(&work.job.readings, &action.values, &work.job.target);
+        reader.begin(0, output);
+        let verdict = session::hold(stream, &planned, output, halt).await?;
+        let (outcome, message) = reader.judged((0, Shown::Terminal), verdict, output);
         Ok(End {
             outcome,
             step: 0,
             // What a session has left behind on another machine nobody can see from here.
             all_dead: false,
             message: output.redacted(message),
-            found: None,
+            found: found(Vec::new(), reader.results()),
         })
     }
 }

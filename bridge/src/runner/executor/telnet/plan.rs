@@ -5,7 +5,7 @@ use std::time::Duration;
 use steward_shared::action::Telnet;
 use steward_shared::job::Job;
 use steward_shared::secret::Secret;
-use steward_shared::template::{LOGIN, Script, Secrets, Value, over_telnet};
+use steward_shared::template::{LOGIN, Script, Secrets, Value, Values, known, over_telnet};
 
 /// The dialogue that is held.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) fn plan(job: &Job, action: &Telnet, secrets: &Secrets) -> Result<Plan
     let declared = job.secrets.iter().map(|secret| secret.name.as_str());
     let named: Vec<&str> = declared.chain([LOGIN]).collect();
     let dialogue = over_telnet(&action.steps, &named)?;
-    let mut values = action.values.clone();
+    let mut values = known(&action.values, &job.readings, &Values::new());
     let text = |text: &str| Value::Text(text.to_owned());
     values.insert("target.address".to_owned(), text(&job.target.address));
     values.insert("target.name".to_owned(), text(&job.target.name));

@@ -1,0 +1,123 @@
+//! What an attempt reads from what its steps have printed: whether that is as it must be, and values for later steps.
+
+use steward_shared::action::TargetRef;
+use steward_shared::job::Outcome;
+use steward_shared::limits::RESULTS_BYTES_MAX;
+use steward_shared::template::{Reading, Value, Values, known};
+
+use super::dialogue::plain;
+use super::output::Output;
+
+/// Reads the steps of one attempt, one after the other.
+pub(super) struct Reader<'a> {
+    readings: &'a [Reading],
+    values: &'a Values,
+    target: &'a TargetRef,
+    found: Values,
+}
+
+/// What a step has shown itself on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The streams of a command.
+    Streams,
+    /// A terminal, with its control sequences.
+    Terminal,
+}
+
+impl<'a> Reader<'a> {
+    /// For the readings of an action, its values and its target.
+    pub(super) const fn new(
+        readings: &'a [Reading],
+        values: &'a Values,
+        target: &'a TargetRef,
+    ) -> Self {
+        Self {
+            readings,
+            values,
+            target,
+            found: Values::new(),
+        }
+    }
+
+    /// What has been saved so far.
+    pub(super) const fn found(&self) -> &Values {
+        &self.found
+    }
+
+    /// What has been saved, for people.
+    pub(super) fn results(self) -> Values {
+        self.found
+    }
+
+    /// A step begins: its output is kept where it will be read.
+    pub(super) fn begin(&self, step: u16, output: &mut Output) {
+        if self.readings.iter().any(|reading| reading.step == step) {
+            output.keep();
+        }
+    }
+
+    /// Reads a step that is a success so far, and says what it is then. All of its output must have been added;
+    /// `is_whole` is whether that was all that it has printed.
+    ///
+    /// # Errors
+    /// Why it is none, for people.
+    pub(super) fn end(
+        &mut self,
+        (step, shown): (u16, Shown),
+        (code, is_whole): (i32, bool),
+        output: &mut Output,
+    ) -> Result<(), String> {
+        let Some(mut printed) = output.kept() else {
+            return Ok(());
+        };
+        printed.is_cut |= !is_whole;
+        if shown == Shown::Terminal {
+            printed.stdout = plain(&printed.stdout);
+        }
+        for reading in self.readings.iter().filter(|reading| reading.step == step) {
+            let mut values = known(self.values, self.readings, &self.found);
+            for (name, value) in [
+                ("target.address", &self.target.address),
+                ("target.name", &self.target.name),
+            ] {
+                values.insert(name.to_owned(), Value::Text(value.clone()));
+            }
+            let found = reading.read(&printed, code, &values);
+            let found = found.map_err(|why| format!("step {}: {why}", step + 1))?;
+            self.found.extend(found);
+        }
+        let sizes = self.found.iter();
+        let bytes: usize = sizes
+            .map(|(name, value)| name.len() + value.to_string().len())
+            .sum();
+        if bytes > RESULTS_BYTES_MAX {
+            return Err(format!(
+                "step {}: all saved values together have more than {RESULTS_BYTES_MAX} bytes",
+                step + 1
+            ));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::end`], where a step has ended with this.
+    pub(super) fn judged(
+        &mut self,
+        (step, shown): (u16, Shown),
+        (outcome, message): (Outcome, String),
+        output: &mut Output,
+    ) -> (Outcome, String) {
+        let Outcome::Succeeded(code) = outcome else {
+            drop(output.kept());
+            return (outcome, message);
+        };
+        // A success that needs words is one whose output may not all be there.
+        match self.end((step, shown), (code, message.is_empty()), output) {
+            Ok(()) => (outcome, message),
+            Err(why) => (Outcome::Exited(UNEXPECTED), why),
+        }
+    }
+}
+
+/// The exit code of a step that has printed something else than it must.
+pub(super) const UNEXPECTED: i32 = 126;
