@@ -36,6 +36,8 @@ mod results;
 mod rogue;
 mod rotation;
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod scale;
 #[cfg(test)]
 mod shown;

@@ -13,6 +13,7 @@ use super::account::Account;
 use super::approvals::ApprovedJob;
 use super::environment::Variables;
 use super::file::LocalSection;
+use super::sandbox::Sandbox;
 use super::{named, program, quoted, refused};
 
 /// What the runner is doing already.
@@ -46,6 +47,8 @@ pub enum Place {
         account: Account,
         /// The absolute path of each step's program.
         programs: Vec<PathBuf>,
+        /// What it is kept in.
+        sandbox: Option<Sandbox>,
     },
     /// On its target.
     Target,
@@ -77,7 +80,15 @@ pub(super) fn local(
         .iter()
         .map(|step| program(section, step))
         .collect::<Result<_, _>>()?;
-    Ok(Place::Local { account, programs })
+    let sandbox = section.sandbox.clone();
+    if let Some(sandbox) = &sandbox {
+        sandbox.admit()?;
+    }
+    Ok(Place::Local {
+        account,
+        programs,
+        sandbox,
+    })
 }
 
 /// Whether commands may be given secrets at all.

@@ -14,6 +14,7 @@ use steward_shared::credential::CredentialKind;
 use super::PolicyError;
 use super::approvals::ApprovalsSection;
 use super::hours::Hours;
+use super::sandbox::Sandbox;
 use super::ssh::TargetRule;
 use super::templates::TemplatesSection;
 use super::unit::{Size, Span};
@@ -60,6 +61,7 @@ pub(super) struct LocalSection {
     pub(super) environment: Vec<String>,
     #[serde(default)]
     pub(super) secrets: bool,
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// The section `[ssh]`.
@@ -184,6 +186,9 @@ impl File {
         };
         if local.run_as.iter().any(|user| user == "*") {
             return Err("run_as has no wildcard: every user must be named");
+        }
+        if let Some(sandbox) = &local.sandbox {
+            sandbox.check()?;
         }
         for binary in &local.binaries {
             if binary.path != "*" && !binary.path.starts_with('/') {

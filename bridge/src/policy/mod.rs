@@ -12,6 +12,7 @@ mod file;
 mod hours;
 mod people;
 mod program;
+mod sandbox;
 mod sentences;
 mod sql;
 mod ssh;
@@ -35,6 +36,7 @@ pub use admission::{Admission, Load, Place};
 pub use approvals::ApprovedJob;
 pub(crate) use approvals::used;
 pub use program::SEARCH_PATH;
+pub use sandbox::{LANDLOCK_MIN, Sandbox, unsupported};
 
 use file::File;
 

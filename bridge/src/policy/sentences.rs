@@ -1,12 +1,14 @@
 //! A policy in sentences, for the operator who wants to know what the file really allows.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use steward_certs::signature::Signer;
 
 use super::Policy;
 use super::file::{File, FileWay, LocalSection, SqlSection, SshSection, TelnetSection};
+use super::sandbox::{Sandbox, unsupported};
 
 impl Policy {
     /// What it allows and what it forbids, a sentence each.
@@ -138,6 +140,35 @@ fn local(section: &LocalSection, all: &mut Vec<String>) {
         section.scripts,
     ));
     all.push(may("They may be given secrets", section.secrets));
+    match &section.sandbox {
+        Some(sandbox) => kept(sandbox, all),
+        None => all.push("They touch whatever their user may: there is no sandbox.".to_owned()),
+    }
+}
+
+fn kept(sandbox: &Sandbox, all: &mut Vec<String>) {
+    let shown = |paths: &[PathBuf]| {
+        let paths = paths.iter().map(|path| path.display().to_string());
+        paths.collect::<Vec<_>>()
+    };
+    let read = shown(&sandbox.read);
+    all.push(listed(
+        "They read and start what is at or below",
+        &read,
+        "paths",
+        "",
+    ));
+    let write = shown(&sandbox.write);
+    all.push(listed(
+        "They also read and write, and do not start, what is at or below",
+        &write,
+        "other paths",
+        "and in a directory of their own",
+    ));
+    all.push(may("They may reach the network", sandbox.network));
+    if let Some(why) = unsupported() {
+        all.push(format!("Every one of them is refused: {why}."));
+    }
 }
 
 fn ssh(section: &SshSection, all: &mut Vec<String>) {

@@ -140,7 +140,9 @@ fn admitted_job_has_its_program_user_and_bounds() {
     let mut action = local(vec![run(&["uname", "-a"])]);
     set(&mut action, "LANG", "C");
     let admission = admit(&observe(), action).unwrap();
-    let Place::Local { account, programs } = &admission.place
+    let Place::Local {
+        account, programs, ..
+    } = &admission.place
     else {
         panic!("{admission:?}");
     };

@@ -27,7 +27,7 @@ use super::{
     found,
 };
 use crate::limits::KILL_WITHIN;
-use crate::policy::{Account, Place};
+use crate::policy::{Account, Place, Sandbox};
 use crate::runner::spawn::{Directory, Order, Pipes, Process, Spawner, Tree, TreeLimits, Trees};
 use crate::runner::spool::SpoolError;
 
@@ -45,6 +45,7 @@ pub struct LocalExecutor {
 struct Where<'a> {
     account: &'a Account,
     directory: Directory<'a>,
+    sandbox: Option<&'a Sandbox>,
 }
 
 impl LocalExecutor {
@@ -80,7 +81,12 @@ impl LocalExecutor {
         halt: &mut Halt,
     ) -> Result<End, ExecuteError> {
         let not_started = |why: String| ExecuteError::NotStarted(why);
-        let Place::Local { account, programs } = &work.admission.place else {
+        let Place::Local {
+            account,
+            programs,
+            sandbox,
+        } = &work.admission.place
+        else {
             return Err(not_started("not admitted for this machine".to_owned()));
         };
         let secrets = self.secrets(work)?;
@@ -109,7 +115,11 @@ impl LocalExecutor {
             Some(path) => Directory::Given(Path::new(path)),
             None => Directory::Own(&own),
         };
-        let place = Where { account, directory };
+        let place = Where {
+            account,
+            directory,
+            sandbox: sandbox.as_ref(),
+        };
         let ended = match self.trees.plant(work.job.attempt, limits) {
             Ok(tree) => self.steps(tree, (given, turns), place, output, halt).await,
             Err(error) => Err(not_started(format!("no cgroup: {error}"))),
@@ -222,6 +232,7 @@ impl LocalExecutor {
             environment: &planned.environment,
             directory: place.directory,
             account: place.account,
+            sandbox: place.sandbox,
             stdin: planned.stdin.is_some(),
         };
         failpoint!("runner.spawn.before");

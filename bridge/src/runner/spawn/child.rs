@@ -396,9 +396,10 @@ mod tests {
             environment: &BTreeMap::new(),
             directory,
             account: &Account::current().unwrap(),
+            sandbox: None,
             stdin: false,
         };
-        Setup::new(&order, &TreeLimits::default(), None).unwrap()
+        Setup::new(&order, (&TreeLimits::default(), None), None).unwrap()
     }
 
     /// Forked by a kernel that knows neither `clone3` nor process file descriptors.

@@ -8,6 +8,7 @@ mod cgroup;
 mod child;
 mod family;
 mod process;
+mod sandbox;
 mod system;
 mod tree;
 
@@ -24,11 +25,12 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::limits::PIPE_BYTES;
-use crate::policy::Account;
+use crate::policy::{Account, Sandbox};
 
 use cgroup::Groups;
 use child::{Child, Forked, Near};
 use family::REGISTRY;
+use sandbox::Jail;
 use system::Setup;
 
 pub use tree::{Tree, TreeLimits, Trees};
@@ -55,6 +57,8 @@ pub struct Order<'a> {
     pub directory: Directory<'a>,
     /// Who it runs as.
     pub account: &'a Account,
+    /// What it is kept in.
+    pub sandbox: Option<&'a Sandbox>,
     /// Whether something will be written to its standard input; else that is empty.
     pub stdin: bool,
 }
@@ -131,7 +135,8 @@ impl Spawner {
     pub async fn spawn(&self, tree: &mut Tree, order: Order<'_>) -> io::Result<(Process, Pipes)> {
         tree.join();
         let groups = tree.groups();
-        let setup = Setup::new(&order, tree.limits(), groups.as_deref())?;
+        let jail = jail(&order).await?;
+        let setup = Setup::new(&order, (tree.limits(), jail), groups.as_deref())?;
         let (reply, answer) = oneshot::channel();
         let fork = Fork {
             setup,
@@ -144,6 +149,19 @@ impl Spawner {
         self.orders.send(fork).await.map_err(|_| gone(()))?;
         answer.await.map_err(|_| gone(()))??.started().await
     }
+}
+
+/// What the child is put into. Its files may be on a server that does not answer.
+async fn jail(order: &Order<'_>) -> io::Result<Option<Jail>> {
+    let Some(sandbox) = order.sandbox.cloned() else {
+        return Ok(None);
+    };
+    let own = match order.directory {
+        Directory::Own(path) => Some(path.to_owned()),
+        Directory::Given(_) => None,
+    };
+    let making = tokio::task::spawn_blocking(move || Jail::of(&sandbox, own.as_deref()));
+    making.await.map_err(io::Error::other)?.map(Some)
 }
 
 impl Fork {

@@ -22,6 +22,7 @@ use nix::unistd::geteuid;
 
 use super::cgroup::Groups;
 use super::child::EXECUTING;
+use super::sandbox::Jail;
 use super::tree::TreeLimits;
 use super::{Directory, Order};
 use crate::limits::OPEN_FILES_MAX;
@@ -43,6 +44,7 @@ pub(super) struct Setup {
     limits: Vec<(Resource, u64)>,
     files: RawFd,
     parent: libc::pid_t,
+    jail: Option<Jail>,
 }
 
 /// Strings as `execve` takes them.
@@ -71,7 +73,7 @@ impl Strings {
 impl Setup {
     pub(super) fn new(
         order: &Order<'_>,
-        limits: &TreeLimits,
+        (limits, jail): (&TreeLimits, Option<Jail>),
         groups: Option<&Groups>,
     ) -> io::Result<Self> {
         let words = order.words.iter().map(|word| c_string(word.as_bytes()));
@@ -100,6 +102,7 @@ impl Setup {
             limits: rlimits(limits, account.uid)?,
             files: RawFd::try_from(getrlimit(Resource::RLIMIT_NOFILE)?.0).unwrap_or(RawFd::MAX),
             parent: libc::pid_t::try_from(std::process::id()).map_err(io::Error::other)?,
+            jail,
         })
     }
 
@@ -183,6 +186,9 @@ impl Setup {
                 // The runner died before the signal was set.
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
+            if let Some(jail) = &self.jail {
+                jail.enter()?;
+            }
             check(libc::write(report, [EXECUTING].as_ptr().cast(), 1))?;
             // Not `execvp`, which hands a file of an unknown kind to a shell.
             libc::execve(
@@ -212,6 +218,31 @@ impl Setup {
                 Err(error) => Err(error),
             }
         }
+    }
+}
+
+impl Jail {
+    /// Puts this process into it, for ever; only in a child, which must have given up new privileges.
+    unsafe fn enter(&self) -> io::Result<()> {
+        // SAFETY: plain system calls on memory that was made before the fork.
+        unsafe {
+            let rules = self.rules.as_raw_fd();
+            check(libc::syscall(libc::SYS_landlock_restrict_self, rules, 0))?;
+            for filter in &self.filters {
+                let program = libc::sock_fprog {
+                    len: u16::try_from(filter.len()).unwrap_or(u16::MAX),
+                    filter: filter.as_ptr().cast_mut().cast(),
+                };
+                let mode = libc::SECCOMP_SET_MODE_FILTER;
+                check(libc::syscall(
+                    libc::SYS_seccomp,
+                    mode,
+                    0,
+                    &raw const program,
+                ))?;
+            }
+        }
+        Ok(())
     }
 }
 

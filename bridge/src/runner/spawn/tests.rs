@@ -159,6 +159,7 @@ async fn file_of_an_unknown_kind_is_not_given_to_a_shell() {
         environment: &BTreeMap::new(),
         directory: Directory::Given(Path::new("/")),
         account: &account,
+        sandbox: None,
         stdin: false,
     };
     let error = spawner.spawn(&mut tree, order).await.unwrap_err();
@@ -261,6 +262,7 @@ async fn shell(spawner: &Spawner, tree: &mut Tree, script: &str) -> (Process, Pi
         environment: &environment,
         directory: Directory::Given(Path::new("/")),
         account: &account,
+        sandbox: None,
         stdin: false,
     };
     spawner.spawn(tree, order).await.unwrap()
