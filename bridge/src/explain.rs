@@ -154,7 +154,7 @@ fn fate(admitted: &Admitted) -> String {
     let admission = &admitted.admission;
     let whose = match &admission.place {
         Place::Local { account, .. } => format!("on this machine, as {}", account.name),
-        Place::Target => "on its target".to_owned(),
+        Place::Target | Place::Server(_) => "on its target".to_owned(),
     };
     let runtime = Duration::from_secs(admission.runtime.as_secs());
     format!(

@@ -143,6 +143,25 @@ pub const SQL_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one message of a database: a row is one.
 pub const SQL_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a server of HTTP may take to be reached, and to show its certificate.
+pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of what comes from a server of HTTP that are looked at together: a status line and its headers have fewer.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that come from a server of HTTP before the headers of its answer are there, among them what says that it is
+/// on its way (1xx).
+pub const HTTP_BEFORE_ANSWER_BYTES_MAX: usize = 2 * HTTP_HEAD_BYTES_MAX;
+
+/// Headers of one answer.
+pub const HTTP_ANSWER_HEADERS_MAX: usize = 128;
+
+/// Bytes of a connection to a server of HTTP that are read at once.
+pub const HTTP_READ_BYTES: usize = 16 * 1024;
+
+/// Bytes of a header of an answer that are shown.
+pub const HTTP_SHOWN_BYTES: usize = 1024;
+
 /// How long the mark of an attempt that could have left something is kept after its end, which may not be written down.
 pub const MARK_BEYOND_END: Duration = Duration::from_secs(10 * 60);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::Login;
 use crate::id::TargetId;
 use crate::limits::{TARGET_ADDRESS_BYTES_MAX, TARGET_NAME_BYTES_MAX};
-use crate::template::{Step, Tls, Values};
+use crate::template::{Authenticate, Step, Tls, Values};
 
 /// The work of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub enum Action {
     Sql(Sql),
     /// A dialogue with the target, over Telnet.
     Telnet(Telnet),
+    /// Requests to the target's server of HTTP.
+    Http(Http),
 }
 
 /// The kinds of [`Action`], as a bridge advertises them and a policy names them.
@@ -36,6 +38,8 @@ pub enum ActionKind {
     Sql,
     /// [`Action::Telnet`].
     Telnet,
+    /// [`Action::Http`].
+    Http,
 }
 
 /// Commands on the bridge's own machine.
@@ -186,12 +190,40 @@ pub struct Telnet {
     pub port: u16,
 }
 
+/// Requests to the target's server of HTTP (RFC 9110, 9112), one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The values of the inputs that the steps name.
+    pub values: Values,
+    /// The server.
+    pub origin: Origin,
+    /// How each request proves the account of the job's login; absent where none does.
+    pub authenticate: Option<Authenticate>,
+}
+
+/// A server of HTTP, and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The TCP port; 0 where the target has no such server on record.
+    pub port: u16,
+    /// Whether the server proves who it is.
+    pub tls: Tls,
+    /// The authorities under which its certificate is believed, PEM.
+    pub authorities: Vec<String>,
+    /// The name that its certificate has and that it is asked by; the address of the target when absent.
+    pub host: Option<String>,
+}
+
 impl Action {
     /// The target in between, where there is one.
     pub fn jump(&self) -> Option<&Jump> {
         match self {
             Self::Ssh(ssh) => ssh.jump.as_deref(),
-            Self::Local(_) | Self::HostKeys(_) | Self::Sql(_) | Self::Telnet(_) => None,
+            Self::Local(_) | Self::HostKeys(_) | Self::Sql(_) | Self::Telnet(_) | Self::Http(_) => {
+                None
+            }
         }
     }
 
@@ -202,6 +234,7 @@ impl Action {
             Self::Ssh(_) | Self::HostKeys(_) => ActionKind::Ssh,
             Self::Sql(_) => ActionKind::Sql,
             Self::Telnet(_) => ActionKind::Telnet,
+            Self::Http(_) => ActionKind::Http,
         }
     }
 }
@@ -214,6 +247,7 @@ impl ActionKind {
             Self::Ssh => "ssh",
             Self::Sql => "sql",
             Self::Telnet => "telnet",
+            Self::Http => "http",
         }
     }
 }

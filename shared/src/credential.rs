@@ -77,6 +77,14 @@ impl CredentialKind {
             Self::SshKey | Self::SshCertificate | Self::Token | Self::SshAuthority => false,
         }
     }
+
+    /// Whether an account is proven by it over HTTP.
+    pub const fn signs_in_over_http(self) -> bool {
+        match self {
+            Self::Password | Self::Token => true,
+            Self::SshKey | Self::SshCertificate | Self::SshAuthority | Self::Database => false,
+        }
+    }
 }
 
 impl fmt::Display for CredentialKind {

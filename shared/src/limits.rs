@@ -228,6 +228,30 @@ pub const SQL_AUTHORITY_BYTES_MAX: usize = 4096;
 /// Bytes of a name in PostgreSQL.
 pub const SQL_NAME_BYTES_MAX: usize = 63;
 
+/// Authorities for the certificate of one server of HTTP.
+pub const HTTP_AUTHORITIES_MAX: usize = 4;
+
+/// Bytes of the path and the query of a request, as servers commonly take them.
+pub const HTTP_TARGET_BYTES_MAX: usize = 4096;
+
+/// Fields of a query or a form.
+pub const HTTP_FIELDS_MAX: usize = 64;
+
+/// Headers that a template may give with a request.
+pub const HTTP_HEADERS_MAX: usize = 32;
+
+/// Bytes of the name of a header.
+pub const HTTP_HEADER_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of the value of a header, as servers commonly take it.
+pub const HTTP_HEADER_BYTES_MAX: usize = 4096;
+
+/// Bytes of the body of a request.
+pub const HTTP_BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// Statuses that a step may take for success.
+pub const HTTP_STATUSES_MAX: usize = 32;
+
 /// On a target: from the polite request to end to the kill.
 pub const REMOTE_TERM_GRACE: Duration = Duration::from_secs(5);
 

@@ -93,7 +93,7 @@ impl Proof {
 /// # Errors
 /// The first [`Deviation`].
 pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
-    // Databases and dialogues have neither.
+    // Databases, dialogues and requests have neither.
     let (no_variables, nowhere) = (BTreeMap::new(), None);
     let (executor, asked) = match &job.action {
         Action::Local(local) => {
@@ -119,6 +119,15 @@ pub fn follows(job: &Job, manifest: &Manifest) -> Result<(), Deviation> {
         Action::Telnet(telnet) => {
             let asked = (&telnet.steps, &telnet.values, &no_variables, &nowhere);
             (Executor::Telnet, asked)
+        }
+        Action::Http(http) => {
+            same(
+                "proof of the account",
+                &http.authenticate,
+                &manifest.authenticate,
+            )?;
+            let asked = (&http.steps, &http.values, &no_variables, &nowhere);
+            (Executor::Http, asked)
         }
         Action::HostKeys(_) => return Err(Deviation::Differs("steps")),
     };

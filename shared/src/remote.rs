@@ -234,6 +234,7 @@ fn one(number: u16, step: &Step, action: &Ssh, given: &Given<'_>) -> Result<Plan
         }
         StepKind::Get { from, max, .. } => return get((number, step), (from, *max), given),
         StepKind::Sql { .. } => return Err("a statement is for a database".to_owned()),
+        StepKind::Http(_) => return Err("a request is for a server of HTTP".to_owned()),
         StepKind::Terminal(dialogue) => {
             let named: Vec<&str> = given.named.iter().map(|one| one.name.as_str()).collect();
             let script = dialogue.script(given.names, &named, given.secrets)?;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Local, Sql, Ssh, TargetRef, Telnet};
+use crate::action::{Action, Http, Local, Sql, Ssh, TargetRef, Telnet};
 use crate::credential::{JobSecret, Login};
 use crate::job::{Digest, Hasher, Job, JobFile, JobLimits, TemplateRef};
 use crate::template::{LOGIN, Reading, Step, Value, Values, saved};
@@ -161,6 +161,14 @@ fn filled(
             };
             (numbers, Action::Telnet(telnet))
         }
+        Action::Http(http) => {
+            let (numbers, steps) = running(&http.steps, &http.values, (target, secrets));
+            let http = Http {
+                steps,
+                ..http.clone()
+            };
+            (numbers, Action::Http(http))
+        }
         Action::HostKeys(_) => (Vec::new(), action.clone()),
     }
 }
@@ -289,7 +297,11 @@ mod tests {
         fn ssh(&mut self) -> &mut Ssh {
             match &mut self.action {
                 Action::Ssh(ssh) => ssh,
-                Action::Local(_) | Action::HostKeys(_) | Action::Sql(_) | Action::Telnet(_) => {
+                Action::Local(_)
+                | Action::HostKeys(_)
+                | Action::Sql(_)
+                | Action::Telnet(_)
+                | Action::Http(_) => {
                     panic!("not over SSH")
                 }
             }

@@ -210,7 +210,7 @@ impl World {
                     self.flush(at, attempt);
                 }
             }
-            Deed::Prepare(job) => {
+            Deed::Prepare(job, _) => {
                 let life = self.bridges[at].life;
                 let soon = self.dice.below(4_000);
                 self.after(soon, Event::Prepared(at, life, job.attempt));

@@ -6,6 +6,7 @@ use crate::source::Source;
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["hub/src/web/"]),
     ("bincode", &["shared/src/codec.rs"]),
+    ("hyper", &["bridge/src/runner/executor/http/"]),
     ("object_store", &["hub/src/store/"]),
     (
         "postgres_protocol",

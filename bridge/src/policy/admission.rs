@@ -14,6 +14,7 @@ use super::approvals::ApprovedJob;
 use super::environment::Variables;
 use super::file::LocalSection;
 use super::sandbox::Sandbox;
+use super::http::Reach;
 use super::{named, program, quoted, refused};
 
 /// What the runner is doing already.
@@ -52,6 +53,8 @@ pub enum Place {
     },
     /// On its target.
     Target,
+    /// On its target's server of HTTP, at the addresses that may be connected to.
+    Server(Reach),
 }
 
 /// Applies the `[local]` section.
@@ -181,11 +184,12 @@ fn program(section: &LocalSection, step: &Step) -> Result<PathBuf, Refusal> {
         | StepKind::Get { .. }
         | StepKind::Terminal(_)
         | StepKind::PowerShell(_)
-        | StepKind::Sql { .. } => {
+        | StepKind::Sql { .. }
+        | StepKind::Http(_) => {
             return Err(refused(
                 CLAUSE,
                 "",
-                "is a file, a dialogue, PowerShell or a statement, and those are for other machines only",
+                "is a file, a dialogue, PowerShell, a statement or a request, and those are for other machines only",
             ));
         }
     };

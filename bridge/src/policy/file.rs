@@ -10,11 +10,13 @@ use nix::unistd::geteuid;
 use serde::Deserialize;
 use steward_shared::action::ActionKind;
 use steward_shared::credential::CredentialKind;
+use steward_shared::template::Method;
 
 use super::PolicyError;
 use super::approvals::ApprovalsSection;
 use super::hours::Hours;
 use super::sandbox::Sandbox;
+use super::http::PathRule;
 use super::ssh::TargetRule;
 use super::templates::TemplatesSection;
 use super::unit::{Size, Span};
@@ -39,6 +41,7 @@ pub(super) struct File {
     pub(super) ssh: Option<SshSection>,
     pub(super) sql: Option<SqlSection>,
     pub(super) telnet: Option<TelnetSection>,
+    pub(super) http: Option<HttpSection>,
     pub(super) templates: Option<TemplatesSection>,
     pub(super) approvals: Option<ApprovalsSection>,
 }
@@ -109,6 +112,23 @@ pub(super) struct TelnetSection {
     pub(super) accounts: Vec<String>,
     #[serde(default)]
     pub(super) secrets: bool,
+}
+
+/// The section `[http]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpSection {
+    pub(super) targets: Vec<TargetRule>,
+    pub(super) methods: Vec<Method>,
+    pub(super) paths: Vec<PathRule>,
+    #[serde(default)]
+    pub(super) credentials: Vec<CredentialKind>,
+    #[serde(default)]
+    pub(super) accounts: Vec<String>,
+    #[serde(default)]
+    pub(super) secrets: bool,
+    #[serde(default)]
+    pub(super) plain: bool,
 }
 
 /// Which way files may be carried.

@@ -10,6 +10,7 @@ mod approvals;
 mod environment;
 mod file;
 mod hours;
+mod http;
 mod people;
 mod program;
 mod sandbox;
@@ -35,6 +36,8 @@ pub use account::{Account, AccountError};
 pub use admission::{Admission, Load, Place};
 pub use approvals::ApprovedJob;
 pub(crate) use approvals::used;
+pub use http::Reach;
+pub(crate) use http::{SPECIAL, with_target};
 pub use program::SEARCH_PATH;
 pub use sandbox::{LANDLOCK_MIN, Sandbox, unsupported};
 
@@ -217,6 +220,7 @@ impl Policy {
             Action::Ssh(action) => ssh::admit(file.ssh.as_ref(), job, action)?,
             Action::Sql(action) => sql::admit(file.sql.as_ref(), job, action)?,
             Action::Telnet(action) => telnet::admit(file.telnet.as_ref(), job, action)?,
+            Action::Http(action) => http::admit(file.http.as_ref(), job, action)?,
             Action::HostKeys(action) => ssh::admit_look(file.ssh.as_ref(), job, action.port)?,
         };
         Ok(Admission {

@@ -7,8 +7,11 @@ use std::time::Duration;
 use steward_certs::signature::Signer;
 
 use super::Policy;
-use super::file::{File, FileWay, LocalSection, SqlSection, SshSection, TelnetSection};
 use super::sandbox::{Sandbox, unsupported};
+use super::file::{
+    File, FileWay, HttpSection, LocalSection, SqlSection, SshSection, TelnetSection,
+};
+use super::http::special;
 
 impl Policy {
     /// What it allows and what it forbids, a sentence each.
@@ -38,7 +41,9 @@ impl Policy {
         let over_ssh = file.ssh.as_ref().filter(|_| kinds.contains(&"ssh"));
         let on_databases = file.sql.as_ref().filter(|_| kinds.contains(&"sql"));
         let over_telnet = (file.telnet.as_ref()).filter(|_| kinds.contains(&"telnet"));
-        match (over_ssh, on_databases.is_some() || over_telnet.is_some()) {
+        let over_http = (file.http.as_ref()).filter(|_| kinds.contains(&"http"));
+        let elsewhere = on_databases.is_some() || over_telnet.is_some() || over_http.is_some();
+        match (over_ssh, elsewhere) {
             (None, false) => all.push("No other machine is reached.".to_owned()),
             (None, true) => all.push("No other machine is reached over SSH.".to_owned()),
             (Some(section), _) => ssh(section, &mut all),
@@ -48,6 +53,9 @@ impl Policy {
         }
         if let Some(section) = over_telnet {
             telnet(section, &mut all);
+        }
+        if let Some(section) = over_http {
+            http(section, &mut all);
         }
         all
     }
@@ -256,6 +264,48 @@ fn telnet(section: &TelnetSection, all: &mut Vec<String>) {
         "Whoever is in between reads all that is said over Telnet, passwords too, and can answer for the machine."
             .to_owned(),
     );
+}
+
+fn http(section: &HttpSection, all: &mut Vec<String>) {
+    let targets: Vec<_> = section.targets.iter().map(ToString::to_string).collect();
+    all.push(listed("Over HTTP they reach", &targets, "servers", ""));
+    let methods: Vec<_> = section.methods.iter().map(ToString::to_string).collect();
+    all.push(listed("There they ask with", &methods, "methods", ""));
+    let paths: Vec<_> = section.paths.iter().map(ToString::to_string).collect();
+    all.push(listed("There they ask for", &paths, "paths", ""));
+    let kinds: Vec<_> = section
+        .credentials
+        .iter()
+        .map(|kind| kind.as_str().to_owned())
+        .collect();
+    all.push(listed(
+        "Servers let them in with",
+        &kinds,
+        "credentials",
+        "",
+    ));
+    all.push(listed(
+        "Servers let them in as",
+        &section.accounts,
+        "accounts",
+        "",
+    ));
+    all.push(may("Their requests may be given secrets", section.secrets));
+    all.push(may(
+        "They may reach servers without TLS, beyond this machine",
+        section.plain,
+    ));
+    let named = section
+        .targets
+        .iter()
+        .filter_map(special)
+        .collect::<Vec<_>>();
+    all.push(listed(
+        "Of this machine, its link and what tells machines of a cloud about themselves they reach",
+        &named,
+        "addresses",
+        "",
+    ));
 }
 
 /// `Jobs of a, b are taken.`, `Jobs of all projects are taken.`, `Jobs of no projects are taken.`

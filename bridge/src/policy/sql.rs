@@ -67,7 +67,7 @@ pub(super) fn admit(
 }
 
 /// Whether this is an address of this machine that nobody else sees; a name is never looked up.
-fn is_own(address: &str) -> bool {
+pub(super) fn is_own(address: &str) -> bool {
     address
         .parse::<IpAddr>()
         .is_ok_and(|ip| ip.to_canonical().is_loopback())

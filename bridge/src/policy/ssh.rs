@@ -104,6 +104,20 @@ impl TargetRule {
             (HostRule::Net(_), Err(_)) | (HostRule::Name(_), Ok(_)) => false,
         }
     }
+
+    /// The network that it names, for some port.
+    pub(super) const fn any_network(&self) -> Option<IpNet> {
+        match &self.host {
+            HostRule::Net(net) => Some(*net),
+            HostRule::Any | HostRule::Name(_) => None,
+        }
+    }
+
+    /// The network that it names, for this port.
+    pub(super) fn network(&self, port: u16) -> Option<IpNet> {
+        self.any_network()
+            .filter(|_| self.port.is_none_or(|own| own == port))
+    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -183,7 +197,8 @@ fn carried(section: &SshSection, steps: &[Step]) -> Result<(), Refusal> {
             | StepKind::Script { .. }
             | StepKind::Terminal(_)
             | StepKind::PowerShell(_)
-            | StepKind::Sql { .. } => continue,
+            | StepKind::Sql { .. }
+            | StepKind::Http(_) => continue,
         };
         if !section.files.contains(&way) {
             return Err(refused(

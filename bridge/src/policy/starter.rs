@@ -38,7 +38,7 @@ pub(super) fn dev(user: &str) -> String {
     format!(
         "# For a throw-away bridge on one's own machine: everything, as one user.
 version = 1
-executors = [\"local\", \"ssh\", \"sql\", \"telnet\"]
+executors = [\"local\", \"ssh\", \"sql\", \"telnet\", \"http\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 60000
 concurrent = 64
@@ -72,6 +72,14 @@ secrets = true
 
 [telnet]
 targets = [\"*:*\"]
+accounts = [\"*\"]
+secrets = true
+
+[http]
+targets = [\"*:*\", \"127.0.0.0/8:*\", \"[::1]:*\"]
+methods = [\"GET\", \"HEAD\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]
+paths = [\"*\"]
+credentials = [\"password\", \"token\"]
 accounts = [\"*\"]
 secrets = true
 "

@@ -137,6 +137,6 @@ fn is_built_in(job: &Job) -> bool {
     match &job.action {
         Action::HostKeys(_) => true,
         Action::Ssh(_) => Manifest::sign_in().is_ok_and(|manifest| follows(job, &manifest).is_ok()),
-        Action::Local(_) | Action::Sql(_) | Action::Telnet(_) => false,
+        Action::Local(_) | Action::Sql(_) | Action::Telnet(_) | Action::Http(_) => false,
     }
 }

@@ -192,7 +192,10 @@ fn look_at_host_keys_needs_its_target_in_the_list_and_nothing_else() {
             Some("policy.ssh.targets"),
         ),
         (
-            bare.replace("[\"local\", \"ssh\", \"sql\", \"telnet\"]", "[\"local\"]"),
+            bare.replace(
+                "[\"local\", \"ssh\", \"sql\", \"telnet\", \"http\"]",
+                "[\"local\"]",
+            ),
             Some("policy.executors"),
         ),
         (
@@ -337,7 +340,7 @@ fn policy_that_is_not_understood_whole_is_none() {
         base.replace("approvals = 0", "approvals = 1"),
         format!("{base}\n[approvals]\napprovers = \"/etc/hostname\"\n"),
         base.replace("scripts = false", "scripts = false\nshell = true"),
-        base.replace("[\"local\"]", "[\"local\", \"http\"]"),
+        base.replace("[\"local\"]", "[\"local\", \"file\"]"),
         base.replace("path = \"/usr/bin/df\"", "path = \"df\""),
         base.replace(
             "path = \"/usr/bin/df\"",

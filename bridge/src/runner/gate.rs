@@ -41,7 +41,7 @@ impl Admitted {
     /// Whether something must be made ready before the permit is asked for.
     pub const fn prepares(&self) -> bool {
         match self.job.action {
-            Action::Ssh(_) | Action::Sql(_) | Action::Telnet(_) => true,
+            Action::Ssh(_) | Action::Sql(_) | Action::Telnet(_) | Action::Http(_) => true,
             Action::Local(_) | Action::HostKeys(_) => self.job.needs_credentials(),
         }
     }

@@ -12,6 +12,7 @@ use super::gate::Admitted;
 use super::operator::Orders;
 use super::session::{Entry, Now, StopWhy};
 use super::trust::Trust;
+use crate::policy::Place;
 
 /// What the judge asks while it decides.
 pub trait Outside {
@@ -55,8 +56,8 @@ pub enum Deed {
     Send(ToHub),
     /// Begin the output streams of the connection with this challenge, each where the hub's copy ends.
     Stream([u8; 16], Vec<(AttemptId, u64)>),
-    /// Make this attempt ready for its start, which its permit is asked for after.
-    Prepare(Box<Job>),
+    /// Make this attempt ready for its start, which its permit is asked for after, where it was admitted.
+    Prepare(Box<Job>, Place),
     /// What was made ready is not needed any more.
     Abandon(AttemptId),
     /// No other attempt may use what is kept open under these leases.

@@ -57,7 +57,7 @@ use crate::limits::{
 use crate::wire::{self, Chunk};
 use attempt::{AttemptError, Attempts};
 use elder::{Estate, Rest};
-use executor::{Executors, LocalExecutor, SqlExecutor, SshExecutor, TelnetExecutor};
+use executor::{Executors, HttpExecutor, LocalExecutor, SqlExecutor, SshExecutor, TelnetExecutor};
 use files::Files;
 use inbound::{Inbound, Link, LinkNumber};
 use journal::{Journal, JournalError};
@@ -445,11 +445,13 @@ fn executors(
     let sql = SqlExecutor::open(folder).map_err(failed(folder))?;
     let dialogues = folder.join("dialogues");
     let telnet = TelnetExecutor::open(&dialogues).map_err(failed(&dialogues))?;
+    let http = HttpExecutor::open(folder).map_err(failed(folder))?;
     Ok(Executors::default()
         .with(ActionKind::Local, local)
         .with(ActionKind::Ssh, ssh)
         .with(ActionKind::Sql, sql)
-        .with(ActionKind::Telnet, telnet))
+        .with(ActionKind::Telnet, telnet)
+        .with(ActionKind::Http, http))
 }
 
 /// Makes sure that nobody else has the journal in this folder.

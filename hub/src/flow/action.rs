@@ -1,11 +1,13 @@
 //! What a job does: its template's steps, and how its target is reached.
 
 use steward_shared::action::{
-    Action, Database, HostKeys, Jump, Local, Server, Sql, Ssh, TargetRef, Telnet,
+    Action, Database, HostKeys, Http, Jump, Local, Origin, Server, Sql, Ssh, TargetRef, Telnet,
 };
 use steward_shared::credential::Login;
 use steward_shared::id::TargetId;
-use steward_shared::template::{Executor, Manifest, SqlTarget, SshTarget, Step, Tls, Values, Way};
+use steward_shared::template::{
+    Executor, HttpTarget, Manifest, SqlTarget, SshTarget, Step, Tls, Values, Way,
+};
 
 use crate::store::{StoreError, Tx};
 
@@ -74,6 +76,12 @@ pub(super) fn action(
             values: values.clone(),
             port: tx.target_telnet(target)?.port,
         }),
+        Executor::Http => Action::Http(Http {
+            steps: manifest.steps.clone(),
+            values: values.clone(),
+            origin: origin(tx.target_http(target)?),
+            authenticate: manifest.authenticate,
+        }),
     })
 }
 
@@ -90,6 +98,22 @@ fn database(sql: Option<SqlTarget>) -> Database {
         name: sql.database,
         tls: sql.tls,
         authorities: sql.authorities,
+    }
+}
+
+/// A server that is not there any more has no port, and the bridge refuses the job.
+fn origin(http: Option<HttpTarget>) -> Origin {
+    let http = http.unwrap_or(HttpTarget {
+        port: 0,
+        tls: Tls::Verify,
+        authorities: Vec::new(),
+        host: None,
+    });
+    Origin {
+        port: http.port,
+        tls: http.tls,
+        authorities: http.authorities,
+        host: http.host,
     }
 }
 

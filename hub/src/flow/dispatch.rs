@@ -444,5 +444,6 @@ const fn kind(executor: Executor) -> ActionKind {
         Executor::Ssh => ActionKind::Ssh,
         Executor::Sql => ActionKind::Sql,
         Executor::Telnet => ActionKind::Telnet,
+        Executor::Http => ActionKind::Http,
     }
 }

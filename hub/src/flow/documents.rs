@@ -211,6 +211,7 @@ fn put_target(
         ssh: target.ssh,
         sql: target.sql,
         telnet: target.telnet,
+        http: target.http,
     };
     let mut row = targets::row(tx, project, new, TargetId::by_time(), author.now)?;
     let name = row.name.clone();
@@ -226,7 +227,8 @@ fn put_target(
                 && before.labels == row.labels
                 && before.ssh == row.ssh
                 && before.sql == row.sql
-                && before.telnet == row.telnet;
+                && before.telnet == row.telnet
+                && before.http == row.http;
             row.id = before.id;
             if same {
                 Applying::Unchanged
@@ -309,7 +311,19 @@ pub fn login_of(
         (None, Executor::Telnet) => refused(
             "a task over Telnet says whose account it uses: login: { credential: NAME }".to_owned(),
         ),
-        (Some(name), executor @ (Executor::Ssh | Executor::Sql | Executor::Telnet)) => {
+        (None, Executor::Http) if manifest.authenticate.is_none() => Ok(None),
+        (None, Executor::Http) => refused(
+            "a task whose template has authenticate says whose account it uses: login: { credential: NAME }"
+                .to_owned(),
+        ),
+        (Some(_), Executor::Http) if manifest.authenticate.is_none() => refused(
+            "the template has no authenticate, and its requests prove no account: leave out login"
+                .to_owned(),
+        ),
+        (
+            Some(name),
+            executor @ (Executor::Ssh | Executor::Sql | Executor::Telnet | Executor::Http),
+        ) => {
             let credential = find_credential(tx, name)?;
             if credential.project_name != project {
                 return Err(FlowError::missing("credential", name));
@@ -318,6 +332,7 @@ pub fn login_of(
             let (signs_in, place) = match executor {
                 Executor::Sql => (kind.signs_in_to_databases(), " to a database"),
                 Executor::Telnet => (kind == CredentialKind::Password, " over Telnet"),
+                Executor::Http => (kind.signs_in_over_http(), " over HTTP"),
                 Executor::Local | Executor::Ssh => (kind.signs_in_over_ssh(), ""),
             };
             if !signs_in {

@@ -147,7 +147,8 @@ fn getting(job: &Job, step: u16) -> Option<(&str, u64)> {
         | StepKind::Put { .. }
         | StepKind::Terminal(_)
         | StepKind::PowerShell(_)
-        | StepKind::Sql { .. } => None,
+        | StepKind::Sql { .. }
+        | StepKind::Http(_) => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::dispatch::shares;
 use super::documents::{login_of, manifest_of, project, secrets_of};
 use super::error::FlowError;
 use super::runs::{RunRequest, add, find_run, find_task, free_code, task_of};
-use super::targets::{find_target, has, has_database, selected, text};
+use super::targets::{find_target, has, has_server, selected, text};
 use super::templates::check_published;
 use crate::limits::{RUN_TARGETS_MAX, START_WINDOW};
 use crate::store::{
@@ -123,7 +123,7 @@ pub(super) fn wanted(
     let account = login.as_ref().map(|login| login.account.as_str());
     for target in &targets {
         is_for(&manifest, (&target.name, &target.address), account)?;
-        has_database(&manifest, target)?;
+        has_server(&manifest, target)?;
     }
     if request.at_once == Some(0) {
         return Err(FlowError::invalid(

@@ -110,6 +110,7 @@ fn text(tx: &mut Tx<'_>, kind: &str, name: &str) -> Result<Option<String>, FlowE
                     "ssh": row.ssh,
                     "sql": row.sql,
                     "telnet": row.telnet,
+                    "http": row.http,
                 });
                 serde_json::to_string_pretty(&shown).ok()
             }

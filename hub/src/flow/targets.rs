@@ -8,7 +8,7 @@ use steward_certs::tls::outside_config;
 use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
 use steward_shared::template::{
-    Executor, Manifest, SqlTarget, SshTarget, TaskTargets, TelnetTarget, Tls, Way,
+    Executor, HttpTarget, Manifest, SqlTarget, SshTarget, TaskTargets, TelnetTarget, Tls, Way,
 };
 use steward_shared::time::{Clock, SystemClock, Timestamp};
 
@@ -39,6 +39,8 @@ pub struct NewTarget {
     pub sql: Option<SqlTarget>,
     /// How it is reached over Telnet.
     pub telnet: TelnetTarget,
+    /// Its server of HTTP, where it has one.
+    pub http: Option<HttpTarget>,
 }
 
 impl Flow {
@@ -213,7 +215,12 @@ pub fn row(
         None => None,
     };
     if let Some(sql) = &new.sql {
-        believable(sql)?;
+        let checked = sql.check();
+        believable("sql.authorities", checked, (sql.tls, &sql.authorities))?;
+    }
+    if let Some(http) = &new.http {
+        let checked = http.check();
+        believable("http.authorities", checked, (http.tls, &http.authorities))?;
     }
     Ok(TargetRow {
         id,
@@ -228,19 +235,23 @@ pub fn row(
         ssh,
         sql: new.sql,
         telnet: new.telnet,
+        http: new.http,
         created_at: now,
     })
 }
 
 /// Whether a server can be known by the authorities that are named for it.
-fn believable(sql: &SqlTarget) -> Result<(), FlowError> {
-    sql.check()
-        .map_err(|rule| FlowError::invalid("sql.authorities", rule))?;
-    if sql.tls == Tls::Verify {
+fn believable(
+    field: &'static str,
+    checked: Result<(), String>,
+    (tls, authorities): (Tls, &[String]),
+) -> Result<(), FlowError> {
+    checked.map_err(|rule| FlowError::invalid(field, rule))?;
+    if tls == Tls::Verify {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        outside_config(&sql.authorities.concat(), clock).map_err(|_| {
+        outside_config(&authorities.concat(), clock).map_err(|_| {
             let rule = "one of them is no certificate of an authority, PEM";
-            FlowError::invalid("sql.authorities", rule)
+            FlowError::invalid(field, rule)
         })?;
     }
     Ok(())
@@ -249,16 +260,22 @@ fn believable(sql: &SqlTarget) -> Result<(), FlowError> {
 /// Whether a target has what a template is for.
 ///
 /// # Errors
-/// [`FlowError::Invalid`] where a template has statements and the target no database.
-pub(super) fn has_database(manifest: &Manifest, target: &TargetRow) -> Result<(), FlowError> {
-    if manifest.executor == Executor::Sql && target.sql.is_none() {
-        let why = format!(
-            "{} has no database: name it in the target's document, sql: {{ database: NAME, … }}",
-            target.name
-        );
-        return Err(FlowError::invalid("targets", why));
-    }
-    Ok(())
+/// [`FlowError::Invalid`] where a template has statements and the target no database, or requests and it no server of
+/// HTTP.
+pub(super) fn has_server(manifest: &Manifest, target: &TargetRow) -> Result<(), FlowError> {
+    let why = match manifest.executor {
+        Executor::Sql if target.sql.is_none() => {
+            "database: name it in the target's document, sql: { database: NAME, … }"
+        }
+        Executor::Http if target.http.is_none() => {
+            "server of HTTP: say how it is reached in the target's document, http: { … }"
+        }
+        Executor::Sql | Executor::Http | Executor::Local | Executor::Ssh | Executor::Telnet => {
+            return Ok(());
+        }
+    };
+    let why = format!("{} has no {why}", target.name);
+    Err(FlowError::invalid("targets", why))
 }
 
 /// The way to a target through another one, where it can be gone: that is there, and is reached by itself.

@@ -1084,6 +1084,7 @@ async fn batch_of_offers_is_bounded_and_shared_by_the_sites() {
                 ssh: SshTarget::default(),
                 sql: None,
                 telnet: TelnetTarget::default(),
+                http: None,
             };
             hub.flow.add_target(USER, "default", target).await.unwrap();
         }

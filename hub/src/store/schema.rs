@@ -7,7 +7,7 @@ use super::{StoreError, act};
 /// Marks a file as a Steward hub's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6877;
 
-const MIGRATIONS: [(&str, &str); 20] = [
+const MIGRATIONS: [(&str, &str); 21] = [
     (
         "main_path",
         include_str!("../../migrations/sqlite/0001_main_path.sql"),
@@ -84,6 +84,10 @@ const MIGRATIONS: [(&str, &str); 20] = [
     (
         "retry",
         include_str!("../../migrations/sqlite/0020_retry.sql"),
+    ),
+    (
+        "target_http",
+        include_str!("../../migrations/sqlite/0021_target_http.sql"),
     ),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use steward_shared::id::{ProjectId, SiteId, TargetId};
-use steward_shared::template::{SqlTarget, SshTarget, TelnetTarget};
+use steward_shared::template::{HttpTarget, SqlTarget, SshTarget, TelnetTarget};
 use steward_shared::time::Timestamp;
 
 use super::{StoreError, Tx, row};
@@ -36,6 +36,8 @@ pub struct TargetRow {
     pub sql: Option<SqlTarget>,
     /// How it is reached over Telnet.
     pub telnet: TelnetTarget,
+    /// Its server of HTTP, where it has one.
+    pub http: Option<HttpTarget>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -63,6 +65,7 @@ fn target(r: &Row<'_>) -> Result<TargetRow, StoreError> {
         ssh: ssh(r)?,
         sql: sql(r)?,
         telnet: telnet(r)?,
+        http: http(r)?,
         created_at: row::instant(r, T, "created_at")?,
     })
 }
@@ -73,8 +76,8 @@ impl Tx<'_> {
         self.execute_one(
             "add a target",
             "INSERT INTO targets (id, project, site, name, address, platform, labels, created_at, ssh, sql,
-                                  telnet_port)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                  telnet_port, http)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             &[
                 &target.id.to_string(),
                 &target.project.to_string(),
@@ -87,6 +90,7 @@ impl Tx<'_> {
                 &ssh_text(target)?,
                 &sql_text(target)?,
                 &target.telnet.port,
+                &http_text(target)?,
             ],
         )
     }
@@ -96,7 +100,7 @@ impl Tx<'_> {
         self.execute_one(
             "change a target",
             "UPDATE targets SET site = ?2, address = ?3, platform = ?4, labels = ?5, ssh = ?6, sql = ?7,
-                                telnet_port = ?8
+                                telnet_port = ?8, http = ?9
              WHERE id = ?1",
             &[
                 &target.id.to_string(),
@@ -107,6 +111,7 @@ impl Tx<'_> {
                 &ssh_text(target)?,
                 &sql_text(target)?,
                 &target.telnet.port,
+                &http_text(target)?,
             ],
         )
     }
@@ -201,6 +206,16 @@ impl Tx<'_> {
         })
     }
 
+    /// The server of HTTP of a target, also of one that was removed.
+    pub fn target_http(&mut self, id: TargetId) -> Result<Option<HttpTarget>, StoreError> {
+        let asked = "SELECT http FROM targets WHERE id = ?1";
+        let found = self.one("find a target", asked, &[&id.to_string()], http)?;
+        found.ok_or(StoreError::Corrupt {
+            table: "jobs",
+            column: "target",
+        })
+    }
+
     /// The name and address of a target, also of one that was removed.
     pub fn target_shown(&mut self, id: TargetId) -> Result<(String, String), StoreError> {
         const T: &str = "targets";
@@ -255,6 +270,23 @@ fn sql_text(target: &TargetRow) -> Result<Option<String>, StoreError> {
     written.map_err(|_| StoreError::Corrupt {
         table: "targets",
         column: "sql",
+    })
+}
+
+fn http(r: &Row<'_>) -> Result<Option<HttpTarget>, StoreError> {
+    let text: Option<String> = row::get(r, "targets", "http")?;
+    let read = text.map(|text| serde_json::from_str(&text)).transpose();
+    read.map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "http",
+    })
+}
+
+fn http_text(target: &TargetRow) -> Result<Option<String>, StoreError> {
+    let written = target.http.as_ref().map(serde_json::to_string).transpose();
+    written.map_err(|_| StoreError::Corrupt {
+        table: "targets",
+        column: "http",
     })
 }
 

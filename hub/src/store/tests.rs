@@ -504,6 +504,7 @@ fn add_run(tx: &mut Tx<'_>) -> Result<(SiteId, TargetId, RunId), StoreError> {
         ssh: SshTarget::default(),
         sql: None,
         telnet: TelnetTarget::default(),
+        http: None,
         created_at: NOW,
     };
     tx.add_target(&new)?;

@@ -11,6 +11,7 @@ use super::character::shown;
 use super::declaration::InputDraft;
 use super::document::{Entries, TemplateError};
 use super::environment;
+use super::http;
 use super::input::Input;
 use super::kind::InputKind;
 use super::manifest::{DryRun, Executor, Limits, Manifest};
@@ -58,6 +59,7 @@ pub(super) struct Draft {
     retry: Option<RetryDraft>,
     dry_run: Option<Spanned<Vec<Spanned<StepDraft>>>>,
     read_only: Option<Spanned<bool>>,
+    authenticate: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -85,6 +87,7 @@ impl Draft {
                     Executor::Ssh => "over SSH",
                     Executor::Sql => "on a database",
                     Executor::Telnet => "over Telnet",
+                    Executor::Http => "over HTTP",
                 };
                 let message = format!(
                     "{name} is for the executor local; {elsewhere} the task's login decides"
@@ -112,6 +115,7 @@ impl Draft {
             Executor::Local | Executor::Ssh => return Ok(()),
             Executor::Sql => "a database",
             Executor::Telnet => "a dialogue",
+            Executor::Http => "a request",
         };
         let variable = self.environment.0.first();
         for (name, place) in [
@@ -157,6 +161,7 @@ impl Draft {
         self.of_database(executor)?;
         self.of_commands(executor)?;
         let terminal = self.has_terminal(executor)?;
+        let authenticate = http::authenticate(self.authenticate.as_ref(), executor)?;
         let posix = self.posix(terminal);
         let name = object_name(self.template)?;
         let names = self.inputs.0.iter();
@@ -167,7 +172,7 @@ impl Draft {
         let named = match executor {
             Executor::Telnet => telnet::named(&secrets, &inputs)
                 .map_err(|why| TemplateError::at(self.executor.referenced, why))?,
-            Executor::Local | Executor::Ssh | Executor::Sql => secrets.clone(),
+            Executor::Local | Executor::Ssh | Executor::Sql | Executor::Http => secrets.clone(),
         };
         let ok = self.ok.map_or_else(|| Ok(vec![0]), exit_codes)?;
         let mut scope = Scope {
@@ -177,6 +182,7 @@ impl Draft {
             ok: &ok,
             posix,
             saved: Vec::new(),
+            is_authenticated: authenticate.is_some(),
             used: BTreeSet::new(),
         };
         let (steps, readings) = steps(self.steps, &mut scope)?;
@@ -216,6 +222,7 @@ impl Draft {
             readings,
             dry_run,
             read_only: self.read_only.is_some_and(|given| given.value),
+            authenticate,
             inputs,
             secrets,
             steps,
@@ -412,21 +419,22 @@ pub(super) fn input_name(name: Spanned<String>) -> Result<String, TemplateError>
 }
 
 fn executor(name: &Spanned<String>) -> Result<Executor, TemplateError> {
-    let later = ["http", "file"];
+    let later = ["file"];
     match name.value.as_str() {
         "local" => Ok(Executor::Local),
         "ssh" => Ok(Executor::Ssh),
         "sql" => Ok(Executor::Sql),
         "telnet" => Ok(Executor::Telnet),
+        "http" => Ok(Executor::Http),
         known if later.contains(&known) || known.starts_with("plugin/") => {
             let message = format!(
-                "the executor \"{}\" is not supported by this version, only local, ssh, sql and telnet are",
+                "the executor \"{}\" is not supported by this version, only local, ssh, sql, telnet and http are",
                 shown(known)
             );
             Err(TemplateError::at(name.referenced, message))
         }
         unknown => {
-            let hint = suggestion(unknown, ["local", "ssh", "sql", "telnet"]);
+            let hint = suggestion(unknown, ["local", "ssh", "sql", "telnet", "http"]);
             let message = format!("unknown executor \"{}\"{hint}", shown(unknown));
             Err(TemplateError::at(name.referenced, message))
         }

@@ -43,6 +43,7 @@ impl StepKind {
                 acts: dialogue.acts.iter().map(|act| act.filled(values)).collect(),
                 enter: dialogue.enter,
             }),
+            Self::Http(request) => Self::Http(request.filled(values)),
             // Their texts are constant: the values stand beside them.
             Self::Script { .. } | Self::PowerShell(_) | Self::Sql { .. } => self.clone(),
         }
@@ -90,13 +91,18 @@ fn all(words: &[Word], values: &Values) -> Vec<Word> {
 
 impl Word {
     /// The word with each name that has a value as that value; pieces of text that meet are one.
-    fn filled(&self, values: &Values) -> Self {
+    pub(super) fn filled(&self, values: &Values) -> Self {
+        self.filled_with(values, str::to_owned)
+    }
+
+    /// As [`Word::filled`], each value written as it must be where it stands.
+    pub(super) fn filled_with(&self, values: &Values, written: impl Fn(&str) -> String) -> Self {
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in &self.pieces {
             let text = match piece {
                 Piece::Text(text) => text.clone(),
                 Piece::Name(name) => match values.get(name) {
-                    Some(value) => value.to_string(),
+                    Some(value) => written(&value.to_string()),
                     None => {
                         pieces.push(piece.clone());
                         continue;

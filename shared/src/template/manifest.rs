@@ -17,6 +17,8 @@ use super::name::{BUILT_IN, suggestion};
 use super::only::Only;
 use super::reading::Reading;
 use super::retry::Retry;
+use super::request::{Authenticate, Request};
+use super::secret::Secrets;
 use super::step::{Step, StepKind};
 use super::telnet::LOGIN;
 use super::value::{Value, Values};
@@ -63,6 +65,9 @@ pub struct Manifest {
     /// Whether its transaction only reads; of a database only.
     #[serde(default, skip_serializing_if = "is_not")]
     pub read_only: bool,
+    /// How its requests prove the account of the task's login; of HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticate: Option<Authenticate>,
     /// What is read from what its steps print, in their order; of most steps nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readings: Vec<Reading>,
@@ -97,6 +102,8 @@ pub enum Executor {
     Sql,
     /// A dialogue with the target, over Telnet.
     Telnet,
+    /// Requests to the target's server of HTTP.
+    Http,
 }
 
 impl Executor {
@@ -107,6 +114,7 @@ impl Executor {
             Self::Ssh => "ssh",
             Self::Sql => "sql",
             Self::Telnet => "telnet",
+            Self::Http => "http",
         }
     }
 }
@@ -253,6 +261,9 @@ impl Manifest {
                 StepKind::Sql { statement, .. } => {
                     errors.extend(self.check_parameters(statement, &values));
                 }
+                StepKind::Http(request) => {
+                    errors.extend(self.check_request(request, &values));
+                }
                 StepKind::Terminal(dialogue) => {
                     errors.extend(self.check_dialogue(dialogue, &values));
                 }
@@ -305,6 +316,13 @@ impl Manifest {
         let why = dialogue.script(values, &[], None).err()?;
         let input = self.inputs.first()?;
         Some(input.error(InputCode::Invalid, &why))
+    }
+
+    fn check_request(&self, request: &Request, values: &Values) -> Option<InputError> {
+        let fault = request.asked(values, &Secrets::default()).err()?;
+        let names = fault.name.iter().map(String::as_str).chain(request.names());
+        let input = names.filter_map(|name| self.input(name)).next()?;
+        Some(input.error(InputCode::Invalid, &fault.message))
     }
 
     fn check_parameters(&self, statement: &Word, values: &Values) -> Vec<InputError> {
@@ -578,7 +596,7 @@ retry_safe: true
         ),
         (
             "steps:\n  - run: a\n    script: b",
-            "line 4, column 5: a step has one of run, script, powershell, put, get, terminal and sql",
+            "line 4, column 5: a step has one of run, script, powershell, put, get, terminal, sql and http",
         ),
         (
             "steps:\n  - run: a | b",

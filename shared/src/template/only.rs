@@ -82,8 +82,7 @@ pub(super) struct OnlyDraft {
 impl OnlyDraft {
     pub(super) fn only(self, executor: Executor) -> Result<Only, TemplateError> {
         if let (Executor::Local, Some(account)) = (executor, self.accounts.first()) {
-            let message =
-                "accounts are those of the executors ssh and sql; run_as is for the executor local";
+            let message = "accounts are those of the executors ssh, sql, telnet and http; run_as is for the executor local";
             return Err(TemplateError::at(account.referenced, message));
         }
         Ok(Only {

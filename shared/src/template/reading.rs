@@ -115,7 +115,8 @@ pub fn is_open(step: &Step, saved: &[&str]) -> bool {
         StepKind::Put { file, to, .. } => within(file) || within(to),
         StepKind::Get { from, .. } => within(from),
         StepKind::Terminal(dialogue) => dialogue.words().any(within),
-        StepKind::Sql { statement, .. } => within(statement),
+        // All of a job's statements and requests are made ready together, and name nothing that is saved.
+        StepKind::Sql { .. } | StepKind::Http(_) => false,
     }
 }
 

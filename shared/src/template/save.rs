@@ -60,7 +60,7 @@ impl ReadingDraft {
         let place = judges.iter().find_map(|key| key.as_ref());
         let place = place.map(|given| given.referenced);
         if let (Some(place), false) = (place, prints(kind)) {
-            let message = "expect and refuse are for run, script and powershell; a dialogue waits and refuses by itself";
+            let message = "expect and refuse are for run, script, powershell and http; a dialogue waits and refuses by itself";
             return Err(TemplateError::at(place, message));
         }
         let mut reading = Reading {
@@ -154,7 +154,10 @@ impl SaveDraft {
 /// Whether a step prints what can be judged.
 const fn prints(kind: &StepKind) -> bool {
     match kind {
-        StepKind::Run { .. } | StepKind::Script { .. } | StepKind::PowerShell(_) => true,
+        StepKind::Run { .. }
+        | StepKind::Script { .. }
+        | StepKind::PowerShell(_)
+        | StepKind::Http(_) => true,
         StepKind::Put { .. }
         | StepKind::Get { .. }
         | StepKind::Terminal(_)
@@ -166,8 +169,17 @@ const fn prints(kind: &StepKind) -> bool {
 fn fits(find: &Find, kind: &StepKind, names_stream: bool) -> Result<(), &'static str> {
     let is_statement = matches!(kind, StepKind::Sql { .. });
     let is_dialogue = matches!(kind, StepKind::Terminal(_));
+    let is_request = matches!(kind, StepKind::Http(_));
     match find {
         Find::Column(_) if !is_statement => Err("column is for sql"),
+        Find::ExitCode if is_request => {
+            Err("a request has no exit code: what it must be answered with says status")
+        }
+        Find::All(Source::Stderr)
+        | Find::Regex {
+            from: Source::Stderr,
+            ..
+        } if is_request => Err("what is read of an answer is its body"),
         Find::All(_) | Find::ExitCode | Find::Json(_) | Find::Regex { .. } if is_statement => Err(
             "of a statement a column is saved: add column: NAME, which is taken from the first row",
         ),
@@ -305,7 +317,7 @@ mod tests {
             (
                 "sql",
                 "steps:\n  - sql: SELECT 1 AS a\n    save: { name: a, type: text, column: a }\n  - sql: SELECT {{ a }}\n".to_owned(),
-                "select it in this one",
+                "made ready together",
             ),
             ("local", "steps: [ { run: a, expect: '*' } ]\n".to_owned(), "a text of 1 to"),
             (

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dialogue::Dialogue;
 use super::powershell::PowerShell;
+use super::request::Request;
 use super::value::{Value, Values};
 use super::word::Word;
 
@@ -71,6 +72,8 @@ pub enum StepKind {
         /// The most rows that it may return or change; no bound when absent.
         rows_max: Option<u64>,
     },
+    /// One request to the target's server of HTTP.
+    Http(Request),
 }
 
 /// The condition of a step: a name, or a name and the value it must have.

@@ -7,10 +7,12 @@ use serde_saphyr::{Location, Spanned};
 
 use super::character::shown;
 use super::database::{RowsDraft, statement};
-use super::document::{Many, Short, TemplateError};
+use super::document::{Entries, Many, Short, TemplateError};
 use super::draft::{exit_codes, timeout_ms};
 use super::files::{GetDraft, PutDraft};
+use super::http::RequestDraft;
 use super::input::Input;
+use super::json::JsonDraft;
 use super::manifest::Executor;
 use super::name::{BUILT_IN, account_of, is_built_in, suggestion};
 use super::powershell::{self, PowerShellDraft};
@@ -35,6 +37,13 @@ pub(super) struct StepDraft {
     enter: Option<Spanned<String>>,
     sql: Option<Spanned<String>>,
     rows: Option<Spanned<RowsDraft>>,
+    http: Option<Spanned<String>>,
+    query: Option<Spanned<Entries<Spanned<String>>>>,
+    headers: Option<Spanned<Entries<Spanned<String>>>>,
+    json: Option<Spanned<JsonDraft>>,
+    form: Option<Spanned<Entries<Spanned<String>>>>,
+    body: Option<Spanned<String>>,
+    status: Option<Spanned<Vec<u16>>>,
     when: Option<Spanned<Short<WhenDraft>>>,
     ok: Option<Spanned<Vec<i32>>>,
     timeout: Option<Spanned<String>>,
@@ -73,6 +82,8 @@ pub(super) struct Scope<'a> {
     pub(super) posix: Option<&'static str>,
     /// What the steps before have saved; where a step may have been passed over, it is optional.
     pub(super) saved: Vec<Input>,
+    /// Whether its requests prove an account by themselves.
+    pub(super) is_authenticated: bool,
     /// The inputs and secrets that have been named so far.
     pub(super) used: BTreeSet<String>,
 }
@@ -86,48 +97,31 @@ impl StepDraft {
     ) -> Result<(Step, Option<Reading>), TemplateError> {
         let is_judged = self.check_keys(place, scope)?;
         let when = self.when.map(|when| condition(when, scope)).transpose()?;
-        let each = (
-            self.run,
-            self.script,
-            self.powershell,
-            self.put,
-            self.get,
-            self.terminal,
-            self.sql,
-        );
-        let kind = match each {
-            (Some(command), None, None, None, None, None, None) => {
-                command_words(&command, self.stdin, when.as_ref(), scope)?
-            }
-            (None, Some(script), None, None, None, None, None) => {
-                if let Some(stdin) = self.stdin {
-                    let message = "a script is its interpreter's stdin: leave out stdin";
-                    return Err(TemplateError::at(stdin.referenced, message));
-                }
-                constant_script(script, scope)?
-            }
-            (None, None, Some(text), None, None, None, None) => powershell::step(text, scope)?,
-            (None, None, None, Some(put), None, None, None) => {
-                put.value.step(put.referenced, when.as_ref(), scope)?
-            }
-            (None, None, None, None, Some(get), None, None) => {
-                get.value.step(get.referenced, when.as_ref(), scope)?
-            }
-            (None, None, None, None, None, Some(items), None) => TerminalDraft {
-                items,
-                each_wait: self.each_wait,
-                enter: self.enter,
+        let kind = match self.http {
+            Some(http) => RequestDraft {
+                http,
+                query: self.query.map(|query| query.value).unwrap_or_default(),
+                headers: self.headers.map(|all| all.value).unwrap_or_default(),
+                json: self.json,
+                form: self.form,
+                body: self.body,
+                status: self.status,
             }
             .step(when.as_ref(), scope)?,
-            (None, None, None, None, None, None, Some(text)) => {
-                let rows = self.rows.map(|rows| rows.value);
-                statement(&text, rows, when.as_ref(), scope)?
+            None => EachDraft {
+                run: self.run,
+                script: self.script,
+                powershell: self.powershell,
+                put: self.put,
+                get: self.get,
+                terminal: self.terminal,
+                sql: self.sql,
+                each_wait: self.each_wait,
+                enter: self.enter,
+                rows: self.rows,
+                stdin: self.stdin,
             }
-            _ => {
-                let message =
-                    "a step has one of run, script, powershell, put, get, terminal and sql";
-                return Err(TemplateError::at(place, message));
-            }
+            .kind(place, when.as_ref(), scope)?,
         };
         let ok = match self.ok {
             Some(codes) => exit_codes(codes)?,
@@ -155,18 +149,23 @@ impl StepDraft {
         let is_judged = self.put.is_some()
             || self.get.is_some()
             || self.terminal.is_some()
-            || self.sql.is_some();
+            || self.sql.is_some()
+            || self.http.is_some();
         if scope.executor == Executor::Sql && self.sql.is_none() {
             let message = "the executor sql has steps of sql only";
+            return Err(TemplateError::at(place, message));
+        }
+        if scope.executor == Executor::Http && self.http.is_none() {
+            let message = "the executor http has steps of http only";
             return Err(TemplateError::at(place, message));
         }
         let given = |key: &Option<Spanned<String>>| key.as_ref().map(|given| given.referenced);
         let ok = self.ok.as_ref().map(|given| given.referenced);
         if let (true, Some(place)) = (is_judged, given(&self.stdin).or(ok)) {
-            let message =
-                "put, get, terminal and sql have no stdin and no ok: they succeed or they fail";
+            let message = "put, get, terminal, sql and http have no stdin and no ok: they succeed or they fail";
             return Err(TemplateError::at(place, message));
         }
+        self.check_http()?;
         if let (Some(rows), None) = (&self.rows, &self.sql) {
             let message = "rows is for sql";
             return Err(TemplateError::at(rows.referenced, message));
@@ -178,6 +177,104 @@ impl StepDraft {
             }
             Some(_) | None => Ok(is_judged),
         }
+    }
+
+    /// A request has nothing of another step, and no other step anything of a request.
+    fn check_http(&self) -> Result<(), TemplateError> {
+        let form = |form: &Option<Spanned<Entries<Spanned<String>>>>| {
+            form.as_ref().map(|given| given.referenced)
+        };
+        let place = if self.http.is_some() {
+            let text = |key: &Option<Spanned<String>>| key.as_ref().map(|given| given.referenced);
+            text(&self.run)
+                .or_else(|| text(&self.sql))
+                .or_else(|| self.script.as_ref().map(|given| given.referenced))
+                .or_else(|| self.powershell.as_ref().map(|given| given.referenced))
+                .or_else(|| self.put.as_ref().map(|given| given.referenced))
+                .or_else(|| self.get.as_ref().map(|given| given.referenced))
+                .or_else(|| self.terminal.as_ref().map(|given| given.referenced))
+        } else {
+            form(&self.query)
+                .or_else(|| form(&self.headers))
+                .or_else(|| form(&self.form))
+                .or_else(|| self.json.as_ref().map(|given| given.referenced))
+                .or_else(|| self.body.as_ref().map(|given| given.referenced))
+                .or_else(|| self.status.as_ref().map(|given| given.referenced))
+        };
+        let message = if self.http.is_some() {
+            "a step has one of run, script, powershell, put, get, terminal, sql and http"
+        } else {
+            "query, headers, json, form, body and status are for http"
+        };
+        place.map_or(Ok(()), |place| Err(TemplateError::at(place, message)))
+    }
+}
+
+/// The keys of a step that is no request.
+struct EachDraft {
+    run: Option<Spanned<String>>,
+    script: Option<Spanned<Short<ScriptDraft>>>,
+    powershell: Option<Spanned<Short<PowerShellDraft>>>,
+    put: Option<Spanned<PutDraft>>,
+    get: Option<Spanned<GetDraft>>,
+    terminal: Option<Spanned<Items>>,
+    sql: Option<Spanned<String>>,
+    each_wait: Option<Spanned<String>>,
+    enter: Option<Spanned<String>>,
+    rows: Option<Spanned<RowsDraft>>,
+    stdin: Option<Spanned<String>>,
+}
+
+impl EachDraft {
+    fn kind(
+        self,
+        place: Location,
+        when: Option<&When>,
+        scope: &mut Scope<'_>,
+    ) -> Result<StepKind, TemplateError> {
+        let each = (
+            self.run,
+            self.script,
+            self.powershell,
+            self.put,
+            self.get,
+            self.terminal,
+            self.sql,
+        );
+        Ok(match each {
+            (Some(command), None, None, None, None, None, None) => {
+                command_words(&command, self.stdin, when, scope)?
+            }
+            (None, Some(script), None, None, None, None, None) => {
+                if let Some(stdin) = self.stdin {
+                    let message = "a script is its interpreter's stdin: leave out stdin";
+                    return Err(TemplateError::at(stdin.referenced, message));
+                }
+                constant_script(script, scope)?
+            }
+            (None, None, Some(text), None, None, None, None) => powershell::step(text, scope)?,
+            (None, None, None, Some(put), None, None, None) => {
+                put.value.step(put.referenced, when, scope)?
+            }
+            (None, None, None, None, Some(get), None, None) => {
+                get.value.step(get.referenced, when, scope)?
+            }
+            (None, None, None, None, None, Some(items), None) => TerminalDraft {
+                items,
+                each_wait: self.each_wait,
+                enter: self.enter,
+            }
+            .step(when, scope)?,
+            (None, None, None, None, None, None, Some(text)) => {
+                let rows = self.rows.map(|rows| rows.value);
+                statement(&text, rows, when, scope)?
+            }
+            _ => {
+                let message =
+                    "a step has one of run, script, powershell, put, get, terminal, sql and http";
+                return Err(TemplateError::at(place, message));
+            }
+        })
     }
 }
 
@@ -220,10 +317,14 @@ impl Scope<'_> {
             );
             return Err(TemplateError::at(place, message));
         };
-        if self.executor == Executor::Sql && self.saved.iter().any(|saved| saved.name == name) {
+        let together = match self.executor {
+            Executor::Sql => Some("statements of a transaction"),
+            Executor::Http => Some("requests of a job"),
+            Executor::Local | Executor::Ssh | Executor::Telnet => None,
+        };
+        if let (Some(what), true) = (together, self.saved.iter().any(|saved| saved.name == name)) {
             let message = format!(
-                "\"{name}\" is saved by a statement before, and all statements of a transaction are made ready \
-                 together: select it in this one"
+                "\"{name}\" is saved by a step before, and all {what} are made ready together, before any has run"
             );
             return Err(TemplateError::at(place, message));
         }

@@ -12,6 +12,7 @@ use super::character::shown;
 use super::database::{DatabaseDraft, SqlTarget};
 use super::document::{Entries, TemplateError, read};
 use super::draft::{description, input_name, object_name, title};
+use super::http::{HttpTarget, HttpTargetDraft};
 use super::input::{InputCode, InputError, Pattern};
 use super::kind::InputKind;
 use super::machine::{SshDraft, SshTarget};
@@ -90,6 +91,8 @@ pub struct TargetDocument {
     pub sql: Option<SqlTarget>,
     /// How it is reached over Telnet.
     pub telnet: TelnetTarget,
+    /// Its server of HTTP, where it has one.
+    pub http: Option<HttpTarget>,
 }
 
 /// A site.
@@ -254,6 +257,10 @@ impl TargetDocument {
             telnet: draft
                 .telnet
                 .map_or_else(|| Ok(TelnetTarget::default()), TelnetDraft::telnet)?,
+            http: draft
+                .http
+                .map(|http| http.value.http(http.referenced))
+                .transpose()?,
         })
     }
 }
@@ -323,6 +330,7 @@ struct TargetDraft {
     ssh: Option<SshDraft>,
     sql: Option<Spanned<DatabaseDraft>>,
     telnet: Option<TelnetDraft>,
+    http: Option<Spanned<HttpTargetDraft>>,
 }
 
 #[derive(Deserialize)]

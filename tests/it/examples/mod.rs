@@ -116,6 +116,7 @@ fn example_templates_are_listed() -> Result<()> {
             Executor::Ssh => "",
             Executor::Sql => " (*sql*)",
             Executor::Telnet => " (*telnet*)",
+            Executor::Http => " (*http*)",
         };
         let group = manifest.tags.first().context("a group")?.clone();
         let line = format!("- [{name}]({name}.yaml): {title}{local}");

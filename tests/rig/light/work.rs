@@ -76,7 +76,8 @@ async fn execute(places: &Semaphore, action: &Action) -> Result<Outcome> {
             | StepKind::Get { .. }
             | StepKind::Terminal(_)
             | StepKind::PowerShell(_)
-            | StepKind::Sql { .. } => {
+            | StepKind::Sql { .. }
+            | StepKind::Http(_) => {
                 bail!("a light bridge executes commands only")
             }
         };

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::executor::{ExecuteError, Executors, Halt, Output, Unprepared, Work};
 use super::spool::{Extents, Spool, SpoolError};
+use crate::policy::Place;
 
 pub use super::executor::StopReason;
 
@@ -52,14 +53,14 @@ impl Attempts {
         &self.executors
     }
 
-    /// Makes an attempt ready for its start.
+    /// Makes an attempt ready for its start where it was admitted.
     ///
     /// # Errors
     /// [`Unprepared`].
-    pub async fn prepare(&self, job: &Job) -> Result<AttemptKeys, Unprepared> {
+    pub async fn prepare(&self, job: &Job, place: &Place) -> Result<AttemptKeys, Unprepared> {
         let kind = job.action.kind();
         match self.executors.find(kind) {
-            Some(executor) => executor.prepare(job).await,
+            Some(executor) => executor.prepare(job, place).await,
             None => Err(Unprepared::NotStarted(format!(
                 "this bridge has no executor {}",
                 kind.as_str()

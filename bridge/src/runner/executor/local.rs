@@ -259,7 +259,11 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+    fn prepare<'a>(
+        &'a self,
+        job: &'a Job,
+        _place: &'a Place,
+    ) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         Box::pin(std::future::ready(self.waiting.add(job.attempt)))
     }
 
@@ -276,9 +280,13 @@ impl Executor for LocalExecutor {
         Box::pin(async move {
             match &work.job.action {
                 Action::Local(action) => self.run(work, action, output, halt).await,
-                Action::Ssh(_) | Action::HostKeys(_) | Action::Sql(_) | Action::Telnet(_) => Err(
-                    ExecuteError::NotStarted("not a job for this machine".to_owned()),
-                ),
+                Action::Ssh(_)
+                | Action::HostKeys(_)
+                | Action::Sql(_)
+                | Action::Telnet(_)
+                | Action::Http(_) => Err(ExecuteError::NotStarted(
+                    "not a job for this machine".to_owned(),
+                )),
             }
         })
     }

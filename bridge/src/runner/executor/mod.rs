@@ -6,6 +6,7 @@
 
 mod dialogue;
 mod halt;
+mod http;
 mod local;
 mod marks;
 mod output;
@@ -28,10 +29,11 @@ use steward_shared::job::{Digest, Found, FoundFile, Job, Outcome};
 use steward_shared::template::Values;
 
 use super::spool::SpoolError;
-use crate::policy::Admission;
+use crate::policy::{Admission, Place};
 
 pub use dialogue::Dialogue;
 pub use halt::{Halt, Halted, StopReason};
+pub use http::HttpExecutor;
 pub use local::LocalExecutor;
 pub use output::{Output, OutputError};
 pub use sql::SqlExecutor;
@@ -115,8 +117,12 @@ pub enum ExecuteError {
 /// Does one kind of action.
 pub trait Executor: Send + Sync {
     /// Makes ready what must be ready before the permit is asked for; only for kinds that need it. The keys are
-    /// what the credential is released to.
-    fn prepare<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+    /// what the credential is released to, and the place is where the policy lets it be done.
+    fn prepare<'a>(
+        &'a self,
+        _job: &'a Job,
+        _place: &'a Place,
+    ) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         let why = "this executor makes nothing ready".to_owned();
         Box::pin(std::future::ready(Err(Unprepared::NotStarted(why))))
     }

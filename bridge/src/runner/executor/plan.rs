@@ -126,8 +126,8 @@ impl Given<'_> {
     }
 }
 
-const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only, and statements are for a \
-                        database";
+const NOT_HERE: &str = "files are carried, dialogues held and PowerShell is run over SSH only, statements are for a \
+                        database, and requests for a server of HTTP";
 
 fn command(
     step: &Step,
@@ -151,7 +151,8 @@ fn command(
         | StepKind::Get { .. }
         | StepKind::Terminal(_)
         | StepKind::PowerShell(_)
-        | StepKind::Sql { .. } => Err(NOT_HERE.to_owned()),
+        | StepKind::Sql { .. }
+        | StepKind::Http(_) => Err(NOT_HERE.to_owned()),
     }
 }
 

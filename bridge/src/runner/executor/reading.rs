@@ -19,6 +19,8 @@ pub(super) struct Reader<'a> {
 /// What a step has shown itself on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
+    /// The body of an answer; what is told of its head is on the other stream, and read by nobody.
+    Body,
     /// The streams of a command.
     Streams,
     /// A terminal, with its control sequences.
@@ -72,8 +74,10 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         printed.is_cut |= !is_whole;
-        if shown == Shown::Terminal {
-            printed.stdout = plain(&printed.stdout);
+        match shown {
+            Shown::Body => printed.stderr.clear(),
+            Shown::Streams => {}
+            Shown::Terminal => printed.stdout = plain(&printed.stdout),
         }
         for reading in self.readings.iter().filter(|reading| reading.step == step) {
             let mut values = known(self.values, self.readings, &self.found);

@@ -46,7 +46,8 @@ impl Judge {
             }
             None => false,
         };
-        deeds.push(Deed::Prepare(Box::new(admitted.job.clone())));
+        let place = admitted.admission.place.clone();
+        deeds.push(Deed::Prepare(Box::new(admitted.job.clone()), place));
         self.prepared.insert(attempt, Readiness::Begun { again });
         Err(NotYet)
     }

@@ -29,6 +29,7 @@ use super::operator::Operator;
 use super::session::{Phase, Session, StopWhy};
 use super::spool::Spool;
 use crate::limits::{DRAIN_WITHIN, JOURNAL_RETRY_EVERY};
+use crate::policy::Place;
 
 /// The runner's state.
 #[derive(Debug)]
@@ -378,7 +379,7 @@ impl Turns {
                 self.send(frame);
             }
             Deed::Stream(connection, have) => self.stream(connection, have),
-            Deed::Prepare(job) => self.prepare(job),
+            Deed::Prepare(job, place) => self.prepare(job, place),
             Deed::Abandon(attempt) => self.attempts.abandon(attempt),
             Deed::EndLeases(which) => self.attempts.executors().end_leases(which),
             Deed::Start(attempt, admitted) => self.start(attempt, admitted),
@@ -415,10 +416,10 @@ impl Turns {
         Ok(())
     }
 
-    fn prepare(&self, job: Box<Job>) {
+    fn prepare(&self, job: Box<Job>, place: Place) {
         let (attempts, inbox) = (self.attempts.clone(), self.inbox.clone());
         self.stop.run(async move {
-            let ready = attempts.prepare(&job).await;
+            let ready = attempts.prepare(&job, &place).await;
             drop(inbox.send(Inbound::Prepared(job.attempt, ready)).await);
         });
     }

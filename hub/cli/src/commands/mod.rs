@@ -16,6 +16,7 @@ mod login;
 mod machines;
 mod noun;
 mod preview;
+mod request;
 mod resolve;
 mod rotation;
 mod run;

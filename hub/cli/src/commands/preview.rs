@@ -14,6 +14,7 @@ use steward_shared::template::{
 
 use super::Desk;
 use super::judged::judged;
+use super::request::{on_server, request};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::clean;
@@ -147,6 +148,10 @@ pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
             );
             (&telnet.steps, &telnet.values)
         }
+        Action::Http(http) => {
+            on_server(&mut out, http);
+            (&http.steps, &http.values)
+        }
         Action::HostKeys(_) => {
             line(&mut out, "looks at the host keys");
             return out;
@@ -275,7 +280,7 @@ pub(super) fn line(out: &mut String, text: &str) {
     writeln!(out, "     {escaped}").unwrap_or_default();
 }
 
-fn text(out: &mut String, text: &str) {
+pub(super) fn text(out: &mut String, text: &str) {
     for one in text.trim_end_matches('\n').split('\n') {
         line(out, &format!("| {one}"));
     }
@@ -283,7 +288,7 @@ fn text(out: &mut String, text: &str) {
 
 /// A text in which nothing is more than it says: no control character but a line break, and no sign that begins or
 /// ends a blank.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' => c.to_string(),
@@ -341,6 +346,7 @@ fn one(out: &mut String, step: &Step, values: &Values) {
             data(out, values);
             text(out, &blanks(statement, plain));
         }
+        StepKind::Http(asked) => request(out, asked),
         StepKind::Put { file, to, mode } => {
             let (file, to) = (argument(file), argument(to));
             writeln!(out, "puts {file} to {to}, mode {mode:o}").unwrap_or_default();
@@ -405,14 +411,14 @@ pub(super) fn glob(parts: &[Word]) -> String {
 }
 
 /// A word as a shell would take it, in one line. A blank stands bare, and nothing else looks like one.
-fn argument(word: &Word) -> String {
+pub(super) fn argument(word: &Word) -> String {
     if word.pieces.is_empty() {
         return quoted("");
     }
     blanks(word, argument_text)
 }
 
-fn blanks(word: &Word, shown: impl Fn(&str) -> String) -> String {
+pub(super) fn blanks(word: &Word, shown: impl Fn(&str) -> String) -> String {
     word.pieces
         .iter()
         .map(|piece| match piece {

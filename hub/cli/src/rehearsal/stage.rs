@@ -256,6 +256,7 @@ impl Stage<'_> {
                 Ok((vec![format!("gets {from} as {name}")], Rendered::Get(from)))
             }
             StepKind::Terminal(_) => Err("it is a dialogue".to_owned()),
+            StepKind::Http(_) => Err("a request is tried on a server: --live TARGET".to_owned()),
             StepKind::Sql { .. } => {
                 Err("a statement is tried on a database: --live TARGET".to_owned())
             }

@@ -11,6 +11,7 @@ pub mod live;
 pub mod metrics;
 pub mod rotations;
 pub mod runs;
+pub mod servers;
 pub mod shown;
 pub mod sources;
 pub mod targets;

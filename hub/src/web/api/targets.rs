@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::flow::error::FlowError;
 use crate::flow::targets::{NewTarget, find_site, find_target};
 use crate::store::{ProjectRow, SiteRow, TargetRow};
+use crate::web::api::servers::{TargetHttp, http};
 use crate::web::caller::{App, Caller};
 use crate::web::page::{Asked, Body, List, Part};
 use crate::web::problem::Problem;
@@ -54,6 +55,7 @@ pub struct Target {
     ssh: TargetSsh,
     sql: Option<TargetSql>,
     telnet: TargetTelnet,
+    http: Option<TargetHttp>,
     created_at: String,
 }
 
@@ -182,6 +184,7 @@ pub struct TargetRequest {
     ssh: Option<TargetSsh>,
     sql: Option<TargetSql>,
     telnet: Option<TargetTelnet>,
+    http: Option<TargetHttp>,
     #[serde(default = "default_project")]
     project: String,
 }
@@ -217,6 +220,7 @@ impl From<TargetRow> for Target {
             telnet: TargetTelnet {
                 port: row.telnet.port,
             },
+            http: row.http.map(TargetHttp::from),
             created_at: row.created_at.to_string(),
         }
     }
@@ -375,6 +379,7 @@ pub(crate) async fn add_target(
             .telnet
             .as_ref()
             .map_or_else(|| Ok(TelnetTarget::default()), telnet)?,
+        http: new.http.as_ref().map(http).transpose()?,
     };
     let row = app
         .flow

@@ -35,6 +35,7 @@ use super::{
     release::{Opened, opened},
 };
 use crate::limits::{SQL_COMMIT_WITHIN, SQL_SIGN_IN_WITHIN};
+use crate::policy::Place;
 use crate::runner::spool::SpoolError;
 use login::{Account, Backend};
 use plan::Planned;
@@ -383,7 +384,11 @@ fn account_of(login: &Login, released: Option<String>) -> Result<String, Execute
 }
 
 impl Executor for SqlExecutor {
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+    fn prepare<'a>(
+        &'a self,
+        job: &'a Job,
+        _place: &'a Place,
+    ) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         Box::pin(async move {
             let Action::Sql(action) = &job.action else {
                 return Err(Unprepared::NotStarted("not a job on a database".to_owned()));

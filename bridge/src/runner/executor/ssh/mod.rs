@@ -369,7 +369,11 @@ fn told(error: &russh::Error) -> String {
 }
 
 impl Executor for SshExecutor {
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+    fn prepare<'a>(
+        &'a self,
+        job: &'a Job,
+        _place: &'a crate::policy::Place,
+    ) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         Box::pin(async move {
             let Action::Ssh(action) = &job.action else {
                 return Err(Unprepared::NotStarted("not a job over SSH".to_owned()));
@@ -417,7 +421,7 @@ impl Executor for SshExecutor {
                     }
                     ended
                 }
-                Action::Local(_) | Action::Sql(_) | Action::Telnet(_) => {
+                Action::Local(_) | Action::Sql(_) | Action::Telnet(_) | Action::Http(_) => {
                     Err(ExecuteError::NotStarted("not a job over SSH".to_owned()))
                 }
             }

@@ -30,6 +30,7 @@ use super::{
     release::{Opened, opened},
 };
 use crate::limits::TELNET_CONNECT_WITHIN;
+use crate::policy::Place;
 
 /// Holds dialogues with targets.
 #[derive(Debug)]
@@ -160,7 +161,11 @@ impl TelnetExecutor {
 }
 
 impl Executor for TelnetExecutor {
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
+    fn prepare<'a>(
+        &'a self,
+        job: &'a Job,
+        _place: &'a Place,
+    ) -> BoxFuture<'a, Result<AttemptKeys, Unprepared>> {
         Box::pin(async move {
             let Action::Telnet(action) = &job.action else {
                 return Err(Unprepared::NotStarted("not a job over Telnet".to_owned()));
