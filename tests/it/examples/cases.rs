@@ -40,8 +40,9 @@ pub(crate) const ROTATED: [&str; 3] = [
 ];
 
 /// Templates that are not run by a test, and why.
-pub(crate) const NOT_RUN: [(&str, &str); 23] = [
+pub(crate) const NOT_RUN: [(&str, &str); 31] = [
     ("clock-check", NO_CLOCK),
+    ("create-dns-record", NO_SERVICE),
     (
         "deliver-nginx-config",
         "nginx is not among what the tests need",
@@ -53,19 +54,25 @@ pub(crate) const NOT_RUN: [(&str, &str); 23] = [
     ),
     ("dnf-updates", DEBIAN),
     ("failed-services", NO_SYSTEMD),
+    ("get-json-health", NO_SERVICE),
+    ("gitea-delete-token", NO_SERVICE),
+    ("grafana-annotation", NO_SERVICE),
     ("ios-save-config", NO_DEVICE),
     ("ios-save-config-telnet", NO_DEVICE),
     ("ios-show", NO_DEVICE),
     ("journal-errors", NO_SYSTEMD),
     ("mysql-overview", "MySQL is not among what the tests need"),
     ("reload-service-config", NO_SYSTEMD),
+    ("restart-container", NO_SERVICE),
     ("restart-service", NO_SYSTEMD),
+    ("rotate-webhook-secret", NO_SERVICE),
     (
         "schedule-restart",
         "it would restart the machine that the tests run on",
     ),
     ("service-status", NO_SYSTEMD),
     ("shrink-journal", NO_SYSTEMD),
+    ("silence-alert", NO_SERVICE),
     ("start-service", NO_SYSTEMD),
     ("stop-service", NO_SYSTEMD),
     (
@@ -73,6 +80,7 @@ pub(crate) const NOT_RUN: [(&str, &str); 23] = [
         "this machine has no Telnet; story_telnet runs it where there is",
     ),
     ("upgrade-package-dnf", DEBIAN),
+    ("vault-seal-status", NO_SERVICE),
     ("windows-disk-free", NO_WINDOWS),
     ("windows-restart-service", NO_WINDOWS),
     ("windows-set-password", NO_WINDOWS),
@@ -83,6 +91,9 @@ const NO_SYSTEMD: &str = "the machine of the test has no systemd of its own";
 const NO_DEVICE: &str = "no network device is among what the tests need";
 
 const NO_WINDOWS: &str = "neither Windows nor PowerShell is among what the tests need";
+
+const NO_SERVICE: &str =
+    "the machine of the test has no such service; http_examples_run has one in its place";
 
 const NO_CLOCK: &str = "nothing keeps the clock of the test's machine";
 

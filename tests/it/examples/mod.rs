@@ -17,7 +17,7 @@ use cases::{Case, NOT_RUN, PARTLY_RUN, ROTATED};
 use machine::Machine;
 
 /// The first tag of a template is its group; its heading in the list.
-const GROUPS: [&str; 15] = [
+const GROUPS: [&str; 16] = [
     "services",
     "users",
     "disks",
@@ -27,6 +27,7 @@ const GROUPS: [&str; 15] = [
     "databases",
     "network",
     "network-devices",
+    "http-apis",
     "backup",
     "files",
     "credentials",
