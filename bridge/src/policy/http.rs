@@ -299,7 +299,64 @@ const NAT64: Ipv6Net = v6([0x64, 0xff9b], [0, 0], 96);
 
 #[cfg(test)]
 mod tests {
+    use steward_shared::action::{Action, Origin};
+    use steward_shared::proof::{Deviation, follows};
+    use steward_shared::template::{Authenticate, Manifest, Method};
+
+    use super::super::tests::{job, local};
     use super::*;
+
+    const SIGNED: &str = "template: sample\nexecutor: http\nauthenticate: basic\n\
+        inputs: { n: { type: integer, max: 9 } }\nsteps: [ { http: \"GET /a/{{ n }}\", status: [200] } ]\n\
+        timeout: 1m\nlimits: { output: 1MiB }\n";
+
+    #[test]
+    fn job_does_no_more_than_its_authors_have_signed() {
+        let manifest = Manifest::parse(SIGNED).unwrap();
+        let deviating = |deviate: fn(&mut Http)| {
+            let mut http = Http {
+                steps: manifest.steps.clone(),
+                values: [("n".to_owned(), Value::Integer(7))].into(),
+                origin: Origin {
+                    port: 443,
+                    tls: Tls::Verify,
+                    authorities: Vec::new(),
+                    host: None,
+                },
+                authenticate: Some(Authenticate::Basic),
+            };
+            deviate(&mut http);
+            let mut job = job(local(Vec::new()));
+            job.limits.output_bytes = 1 << 20;
+            job.action = Action::Http(http);
+            follows(&job, &manifest)
+        };
+        assert_eq!(deviating(|_| ()), Ok(()));
+        let differs = |what| Err(Deviation::Differs(what));
+        for deviation in [
+            deviating(|http| http.authenticate = Some(Authenticate::Bearer)),
+            deviating(|http| http.authenticate = None),
+        ] {
+            assert_eq!(deviation, differs("proof of the account"));
+        }
+        assert_eq!(deviating(|http| http.steps.clear()), differs("steps"));
+        let other = deviating(|http| {
+            if let StepKind::Http(request) = &mut http.steps[0].kind {
+                request.method = Method::Delete;
+            }
+        });
+        assert_eq!(other, differs("steps"));
+        let any = deviating(|http| {
+            if let StepKind::Http(request) = &mut http.steps[0].kind {
+                request.status.clear();
+            }
+        });
+        assert_eq!(any, differs("steps"));
+        let large = deviating(|http| {
+            http.values.insert("n".to_owned(), Value::Integer(10));
+        });
+        assert!(matches!(large, Err(Deviation::Value(_))), "{large:?}");
+    }
 
     #[test]
     fn rule_covers_a_path_or_what_is_below_it() {

@@ -724,8 +724,8 @@ retry_safe: true
             "line 1, column 11: \"T\" is not a name",
         ),
         (
-            "template: t\nexecutor: http\nsteps: [ { run: a } ]",
-            "\"http\" is not supported by this version",
+            "template: t\nexecutor: file\nsteps: [ { run: a } ]",
+            "\"file\" is not supported by this version",
         ),
         (
             "template: t\nexecutor: lokal\nsteps: [ { run: a } ]",

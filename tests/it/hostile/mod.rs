@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use steward_shared::template::{Document, Manifest, parse_documents};
 use steward_tests::{Api, Hub, Sshd, World, report};
 
+use crate::http::Httpd;
 use crate::ssh::{add, printed_whole};
 use ways::{TYPES, Way};
 
@@ -172,7 +173,7 @@ fn as_written_down(canary: &str) -> Result<()> {
 }
 
 /// 500 values in inputs of six types, as an argument here and over SSH to each of three shells, typed on a terminal,
-/// and as data of PowerShell: each arrives to the byte or is refused, and nothing in any of them is ever done. No
+/// as data of PowerShell, in JSON, and in paths and queries: each arrives to the byte or is refused, and nothing in any of them is ever done. No
 /// PowerShell is to be had here: what is checked of it is what a program of its name is given.
 #[tokio::test]
 async fn hostile_values() -> Result<()> {
@@ -189,8 +190,14 @@ async fn hostile_values() -> Result<()> {
         ensure!(real.trim_end().ends_with(shell), "{shell}: {real}");
         machines.push(machine);
     }
+    let server = Httpd::start(&world, None).await?;
+    hub.apply(&format!(
+        "target: server\nsite: dmz\naddress: 127.0.0.1\nhttp: {{ port: {}, tls: 'off' }}\n",
+        server.port
+    ))
+    .await?;
     let (all, api) = (Arc::new(values::all(&canary)?), hub.api()?);
-    let [one, two, three, four, five, six] = Way::ALL.map(|way| {
+    let [one, two, three, four, five, six, seven, eight] = Way::ALL.map(|way| {
         let (all, hub) = (&all, (&hub, &api));
         async move {
             let mut count = Count::default();
@@ -202,8 +209,9 @@ async fn hostile_values() -> Result<()> {
             Ok::<_, anyhow::Error>((way, count))
         }
     });
-    let (one, two, three, four, five, six) = tokio::try_join!(one, two, three, four, five, six)?;
-    for (way, Count { arrived, refused }) in [one, two, three, four, five, six] {
+    let (one, two, three, four, five, six, seven, eight) =
+        tokio::try_join!(one, two, three, four, five, six, seven, eight)?;
+    for (way, Count { arrived, refused }) in [one, two, three, four, five, six, seven, eight] {
         report(&format!("{way:?}: {arrived} arrived, {refused} refused"));
         ensure!(arrived + refused == TYPES.len() * values::COUNT, "{way:?}");
         ensure!(arrived > values::COUNT / 3, "{way:?}: {arrived}");

@@ -22,16 +22,22 @@ pub(super) enum Way {
     Terminal,
     /// As data of PowerShell.
     PowerShell,
+    /// In a list of JSON.
+    Json,
+    /// In a path and a query.
+    Url,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Local,
         Self::Ssh("dash"),
         Self::Ssh("bash"),
         Self::Ssh("busybox"),
         Self::Terminal,
         Self::PowerShell,
+        Self::Json,
+        Self::Url,
     ];
 
     pub(super) fn name(self, kind: &str) -> String {
@@ -40,6 +46,8 @@ impl Way {
             Self::Ssh(shell) => format!("{shell}-{kind}"),
             Self::Terminal => format!("terminal-{kind}"),
             Self::PowerShell => format!("powershell-{kind}"),
+            Self::Json => format!("json-{kind}"),
+            Self::Url => format!("url-{kind}"),
         }
     }
 
@@ -49,7 +57,8 @@ impl Way {
         // Who has text typed says what it may be: here it is anything.
         let bounds = match (self, kind) {
             (Self::Terminal, "text") => ", pattern: \".*\"",
-            (Self::Local | Self::PowerShell | Self::Ssh(_) | Self::Terminal, _) => "",
+            (Self::Terminal, _)
+            | (Self::Local | Self::PowerShell | Self::Ssh(_) | Self::Json | Self::Url, _) => "",
         };
         let inputs: String = (0..INPUTS)
             .map(|at| format!("  a{at}: {{ type: {kind}{bounds} }}\n"))
@@ -59,8 +68,10 @@ impl Way {
             Self::Ssh(shell) => ("ssh", Some(shell)),
             Self::Terminal => ("ssh", Some("bash")),
             Self::PowerShell => ("ssh", Some("dash")),
+            Self::Json | Self::Url => ("http", None),
         };
         let place = match machine {
+            None if executor == "http" => "targets: { names: [server] }\n".to_owned(),
             None => "targets: { site: dmz }\n".to_owned(),
             Some(one) => {
                 format!("targets: {{ names: [{one}] }}\nlogin: {{ credential: {one}-key }}\n")
@@ -96,6 +107,17 @@ impl Way {
                 writeln!(step, "      - {{ wait: \"{seen}\" }}").unwrap_or_default();
                 step
             }
+            Self::Json => {
+                let list: String = (0..INPUTS)
+                    .map(|at| format!("        - \"x{{{{ a{at} }}}}\"\n"))
+                    .collect();
+                format!("  - http: POST /list\n    json:\n{list}")
+            }
+            Self::Url => (0..INPUTS)
+                .map(|at| {
+                    format!("  - http: GET /url/{{{{ a{at} }}}}\n    query: {{ q: \"{{{{ a{at} }}}}\" }}\n")
+                })
+                .collect(),
             Self::PowerShell => {
                 let names: String = (0..INPUTS).map(|at| format!(" $inputs.a{at}")).collect();
                 format!("  - powershell: Write-Output{names}\n")
@@ -106,7 +128,14 @@ impl Way {
     /// The values that have arrived, in order.
     pub(super) fn arrived(self, printed: &str) -> Result<Vec<String>> {
         match self {
-            Self::Local | Self::Ssh(_) => Ok(printed.split('\0').map(str::to_owned).collect()),
+            Self::Local | Self::Ssh(_) | Self::Url => {
+                Ok(printed.split('\0').map(str::to_owned).collect())
+            }
+            // A letter before each: a number by itself would be one.
+            Self::Json => Ok(printed
+                .split('\0')
+                .map(|one| one.strip_prefix('x').unwrap_or(one).to_owned())
+                .collect()),
             Self::Terminal => typed(printed),
             Self::PowerShell => read(printed),
         }

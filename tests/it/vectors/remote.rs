@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use steward_shared::action::{
-    Action, Database, HostKeys, Jump, Server, Sql, Ssh, TargetRef, Telnet,
+    Action, Database, HostKeys, Http, Jump, Origin, Server, Sql, Ssh, TargetRef, Telnet,
 };
 use steward_shared::credential::{CredentialKind, JobSecret, Login};
 use steward_shared::frame::{AttemptKeys, ConnectionClosed, LeaseEnded, Permit, Released, SshKey};
@@ -12,8 +12,9 @@ use steward_shared::id::{LeaseId, TargetId};
 use steward_shared::job::{Digest, Job, JobFile};
 use steward_shared::seal::{SealTo, Sealed};
 use steward_shared::template::{
-    Act, ActKind, Alternative, Dialogue, Enter, Expected, Find, Input, InputKind, Pattern,
-    PatternError, Piece, Reading, Saved, Source, Step, StepKind, Tls, Value, Word,
+    Act, ActKind, Alternative, Authenticate, Body, Dialogue, Enter, Expected, Field, Find, Input,
+    InputKind, JsonPiece, Method, Pattern, PatternError, Piece, Reading, Request, Saved, Source,
+    Step, StepKind, Tls, Value, Word,
 };
 use steward_tests::rendered;
 
@@ -22,7 +23,7 @@ use super::content::{
 };
 
 /// Jobs on other machines: a name, what is told of it, the job.
-pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 4]> {
+pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 5]> {
     Ok([
         (
             "job-ssh",
@@ -43,6 +44,11 @@ pub(super) fn jobs_elsewhere() -> Result<[(&'static str, &'static str, Job); 4]>
             "job-telnet",
             "a dialogue over Telnet, which signs in by itself",
             telnet_job()?,
+        ),
+        (
+            "job-http",
+            "requests to a server of HTTP, with an account and a secret",
+            http_job()?,
         ),
     ])
 }
@@ -332,6 +338,78 @@ fn telnet_job() -> Result<Job> {
             }],
             values: values(),
             port: 23,
+        }),
+        ..plain_job()?
+    }))
+}
+
+/// Requests to a server of HTTP: each kind of body, and none.
+fn http_job() -> Result<Job> {
+    let word = |pieces: &[Piece]| Word {
+        pieces: pieces.to_vec(),
+    };
+    let (constant, name) = (
+        |value: &str| Piece::Text(text(value)),
+        |value: &str| Piece::Name(text(value)),
+    );
+    let field = |called: &str, pieces: &[Piece]| Field {
+        name: text(called),
+        value: word(pieces),
+    };
+    let step = |method, body, status| Step {
+        kind: StepKind::Http(Request {
+            method,
+            path: word(&[constant("/api/v1/zones/"), name("zone")]),
+            query: vec![field("dry", &[constant("false")])],
+            headers: vec![field("X-Api-Key", &[constant("k-"), name("token")])],
+            body,
+            status,
+        }),
+        when: None,
+        ok: vec![0],
+        timeout_ms: 5000,
+    };
+    let json = vec![
+        JsonPiece::Constant(text("{\"ttl\":")),
+        JsonPiece::Bare(text("ttl")),
+        JsonPiece::Constant(text(",\"name\":\"")),
+        JsonPiece::Inside(text("zone")),
+        JsonPiece::Constant(text("\"}")),
+    ];
+    let form = vec![field("name", &[name("zone")])];
+    Ok(rendered(Job {
+        login: Some(Login {
+            credential: CREDENTIAL,
+            name: text("robot"),
+            kind: CredentialKind::Token,
+            account: text("robot"),
+        }),
+        secrets: vec![JobSecret {
+            name: text("token"),
+            credential: CREDENTIAL,
+            of: text("dns-key"),
+            kind: CredentialKind::Token,
+            account: text("dns"),
+        }],
+        action: Action::Http(Http {
+            steps: vec![
+                step(Method::Post, Some(Body::Json(json)), vec![200, 201]),
+                step(Method::Put, Some(Body::Form(form)), Vec::new()),
+                step(
+                    Method::Patch,
+                    Some(Body::Text(word(&[name("zone")]))),
+                    Vec::new(),
+                ),
+                step(Method::Get, None, Vec::new()),
+            ],
+            values: values(),
+            origin: Origin {
+                port: 443,
+                tls: Tls::Verify,
+                authorities: vec![text("-----BEGIN CERTIFICATE-----\n")],
+                host: Some(text("dns.example.org")),
+            },
+            authenticate: Some(Authenticate::Bearer),
         }),
         ..plain_job()?
     }))

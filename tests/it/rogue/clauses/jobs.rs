@@ -10,7 +10,7 @@ use steward_shared::id::{CredentialId, TargetId};
 use steward_shared::job::Job;
 use steward_shared::template::{Dialogue, Enter, Piece, Step, StepKind, Tls, Word};
 
-fn step(kind: StepKind) -> Step {
+pub(super) fn step(kind: StepKind) -> Step {
     Step {
         kind,
         when: None,
@@ -19,7 +19,7 @@ fn step(kind: StepKind) -> Step {
     }
 }
 
-fn word(text: &str) -> Word {
+pub(super) fn word(text: &str) -> Word {
     Word {
         pieces: vec![Piece::Text(text.to_owned())],
     }
@@ -51,7 +51,7 @@ pub(super) fn local(job: &mut Job, steps: Vec<Step>, change: impl FnOnce(&mut Lo
     job.action = Action::Local(action);
 }
 
-fn login(kind: CredentialKind, account: &str) -> Login {
+pub(super) fn login(kind: CredentialKind, account: &str) -> Login {
     Login {
         credential: CredentialId::by_time(),
         name: "login".to_owned(),
@@ -134,7 +134,7 @@ fn jump(address: &str, kind: CredentialKind, account: &str) -> Jump {
     }
 }
 
-fn secret(job: &mut Job) {
+pub(super) fn secret(job: &mut Job) {
     job.secrets.push(JobSecret {
         name: "db".to_owned(),
         credential: CredentialId::by_time(),

@@ -1,5 +1,6 @@
 //! Every clause of a bridge's policy refuses jobs that the hub has signed, and names itself.
 
+mod http;
 mod jobs;
 
 use std::collections::BTreeSet;
@@ -12,14 +13,15 @@ use steward_shared::frame::{ReceiptEvent, ToBridge};
 use steward_shared::job::Job;
 use steward_tests::{Bridge, Hub, Wish, World, rendered, run_of};
 
-use self::jobs::{Change, JOBS, local, run, sql, ssh, telnet};
+use self::http::http;
+use self::jobs::{Change, local, run, sql, ssh, telnet};
 use super::hub::{Rogue, encoded};
 
 fn policy() -> Result<String> {
     let me = Account::current()?.name;
     Ok(format!(
         "version = 1
-executors = [\"local\", \"ssh\", \"sql\", \"telnet\"]
+executors = [\"local\", \"ssh\", \"sql\", \"telnet\", \"http\"]
 require = {{ tier = 0, approvals = 0 }}
 starts_per_minute = 600
 concurrent = 16
@@ -46,6 +48,12 @@ read_only = true
 [telnet]
 targets = [\"192.0.2.0/24:23\"]
 accounts = [\"app\"]
+[http]
+targets = [\"192.0.2.0/24:443\", \"*:8443\", \"127.0.0.8:8443\"]
+methods = [\"GET\", \"POST\"]
+paths = [\"/api/*\", \"/health\"]
+credentials = [\"password\"]
+accounts = [\"app\"]
 [templates]
 names = [\"rogue\"]
 ",
@@ -57,12 +65,12 @@ names = [\"rogue\"]
 const POLICIES: &[(&str, &str, &str)] = &[
     (
         "policy.executors",
-        "\"local\", \"ssh\", \"sql\", \"telnet\"",
+        "\"local\", \"ssh\", \"sql\", \"telnet\", \"http\"",
         "\"ssh\"",
     ),
     (
         "policy.executors",
-        "[\"local\", \"ssh\", \"sql\", \"telnet\"]",
+        "[\"local\", \"ssh\", \"sql\", \"telnet\", \"http\"]",
         "[]",
     ),
     (
@@ -96,6 +104,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("max_output = \"1MiB\"", "max_output = \"0B\""),
     ("\"ssh-key\"", "\"key\""),
     ("read_only = true", "read_only = true\nterminal = true"),
+    ("\"GET\", \"POST\"", "\"GET\", \"*\""),
+    ("/health", "health"),
+    ("/api/*", "/api/../*"),
     ("tier = 0", "tier = 1"),
     ("tier = 0", "tier = 2"),
     ("approvals = 0", "approvals = 1"),
@@ -117,7 +128,20 @@ const SENTENCES: &[&str] = &[
     "Databases let them in as app.",
     "They may not reach databases without TLS",
     "They may not change what is in databases.",
+    "Over HTTP they reach 192.0.2.0/24:443, *:8443, 127.0.0.8/32:8443.",
+    "There they ask with GET, POST.",
+    "There they ask for /api/*, /health.",
+    "Servers let them in with password.",
+    "Servers let them in as app.",
+    "Their requests may not be given secrets.",
+    "They may not reach servers without TLS",
+    "about themselves they reach 127.0.0.8/32:8443.",
 ];
+
+/// Every job that is kept out, whatever it is for.
+fn kept_out() -> impl Iterator<Item = &'static (&'static str, Change)> {
+    jobs::JOBS.iter().chain(http::JOBS)
+}
 
 fn look(job: &mut Job) {
     local(job, vec![run(&["uname"])], |_| ());
@@ -220,14 +244,16 @@ async fn explained(world: &World, hub: &Hub, bridge: &Bridge) -> Result<()> {
 }
 
 /// A policy without sections for other machines reaches none; the clauses that say so.
-async fn no_sections(rogue: &mut Rogue) -> Result<[String; 3]> {
+async fn no_sections(rogue: &mut Rogue) -> Result<[String; 4]> {
     let (ssh, _) = refused(rogue, |job| ssh(job, |_| ())).await?;
     ensure!(ssh == "policy.ssh", "{ssh}");
     let (sql, _) = refused(rogue, |job| sql(job, |_| ())).await?;
     ensure!(sql == "policy.sql", "{sql}");
     let (telnet, _) = refused(rogue, |job| telnet(job, |_| ())).await?;
     ensure!(telnet == "policy.telnet", "{telnet}");
-    Ok([ssh, sql, telnet])
+    let (http, _) = refused(rogue, |job| http(job, |_| ())).await?;
+    ensure!(http == "policy.http", "{http}");
+    Ok([ssh, sql, telnet, http])
 }
 
 /// Each clause keeps out what it is there for, under its own name, whatever the hub has signed; and what is no policy
@@ -247,7 +273,7 @@ async fn policy_clauses() -> Result<()> {
     let mut rogue = Rogue::new(&hub, &bridge).await?;
     runs(&mut rogue).await?;
     let mut clauses = BTreeSet::new();
-    for (number, (clause, change)) in JOBS.iter().enumerate() {
+    for (number, (clause, change)) in kept_out().enumerate() {
         let (refused, message) = refused(&mut rogue, *change)
             .await
             .with_context(|| format!("{number}: {clause}"))?;
@@ -295,11 +321,15 @@ async fn policy_clauses() -> Result<()> {
     runs(&mut rogue).await?;
     println!(
         "policy_clauses: {} jobs and {} policies, {} clauses: {clauses:?}",
-        JOBS.len(),
+        kept_out().count(),
         POLICIES.len() + BROKEN.len() + 4,
         clauses.len()
     );
-    ensure!(JOBS.len() + POLICIES.len() >= 40, "{}", JOBS.len());
+    ensure!(
+        jobs::JOBS.len() + POLICIES.len() >= 40,
+        "{}",
+        jobs::JOBS.len()
+    );
     world.passed().await
 }
 
@@ -307,13 +337,13 @@ async fn policy_clauses() -> Result<()> {
 #[test]
 fn jobs_of_the_table_name_clauses_of_the_document() -> Result<()> {
     let document = fs::read_to_string("../docs/policy.md")?;
-    for clause in JOBS
-        .iter()
+    for clause in kept_out()
         .map(|(clause, _)| clause)
         .chain(POLICIES.iter().map(|(clause, ..)| clause))
     {
         ensure!(
-            ["login", "target"].contains(clause) || document.contains(&format!("`{clause}`")),
+            ["login", "request", "target"].contains(clause)
+                || document.contains(&format!("`{clause}`")),
             "docs/policy.md does not have {clause}"
         );
     }
