@@ -35,7 +35,7 @@ const CASES: [(Way, &str, &str, &str); 10] = [
         "failed",
         "the server has not answered",
     ),
-    (Way::Body, "failed", "failed", "output"),
+    (Way::Body, "limit_exceeded", "limit_exceeded", "output"),
     (Way::Short, "failed", "failed", "cut off"),
     (Way::Chunks, "failed", "failed", "cut off"),
     (

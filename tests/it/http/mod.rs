@@ -159,10 +159,10 @@ async fn story_http() -> Result<()> {
     hub.apply(&target("127.0.0.1", server.port, &known)).await?;
     let api = hub.api()?;
     for (how, login) in [("basic", BASIC), ("bearer", BEARER)] {
-        let inputs = "inputs: { name: { type: text }, size: { type: integer }, on: { type: boolean, default: true } }\n";
+        let inputs = "inputs: { name: { type: text }, size: { type: integer }, hot: { type: boolean, default: true } }\n";
         let keys = format!("authenticate: {how}\n{inputs}");
         let steps = format!(
-            "  - http: PUT /{how}/items/{{{{ name }}}}\n    json: {{ size: \"{{{{ size }}}}\", on: \"{{{{ on }}}}\" }}\n    \
+            "  - http: PUT /{how}/items/{{{{ name }}}}\n    json: {{ size: \"{{{{ size }}}}\", hot: \"{{{{ hot }}}}\" }}\n    \
              status: [201]\n  - http: HEAD /{how}/items/{{{{ name }}}}\n  - http: GET /{how}/items/{{{{ name }}}}\n    \
              headers: {{ Accept: application/json }}\n"
         );
@@ -171,7 +171,7 @@ async fn story_http() -> Result<()> {
         let inputs = json!({ "name": "a b/ü", "size": 7 });
         let (stdout, stderr) = said(&api, &format!("make-{how}"), inputs).await?;
         ensure!(
-            stdout == "{\"saved\": true}{\"size\":7,\"on\":true}",
+            stdout == "{\"saved\": true}{\"size\":7,\"hot\":true}",
             "{stdout}"
         );
         ensure!(
@@ -200,7 +200,7 @@ async fn story_http() -> Result<()> {
     ensure!(requests.len() == 10, "{requests:?}");
     let first = &requests[0];
     ensure!(first["target"] == "/basic/items/a%20b%2F%C3%BC", "{first}");
-    ensure!(first["body"] == "{\"size\":7,\"on\":true}", "{first}");
+    ensure!(first["body"] == "{\"size\":7,\"hot\":true}", "{first}");
     let headers = first["headers"].as_object().context("no headers")?;
     let names: Vec<&str> = headers.keys().map(String::as_str).collect();
     let wanted = [
@@ -229,7 +229,7 @@ async fn story_http() -> Result<()> {
     for words in [
         "over HTTP, port",
         "PUT /basic/items/x",
-        "{\"size\":1,\"on\":true}",
+        "{\"size\":1,\"hot\":true}",
         "(basic)",
     ] {
         ensure!(dry.stdout.contains(words), "{words}: {}", dry.stdout);
@@ -299,11 +299,18 @@ async fn http_secrets_are_never_shown() -> Result<()> {
         ensure!(!shown.contains(secret), "{secret}: {shown}");
         ensure!(!logs.contains(secret), "{secret} is in a log");
     }
-    // A password that HTTP cannot carry is told before anything is sent.
-    hub.set_credential("app", "a\nb").await?;
-    let (job, _, _) = ended(&api, "shows", json!({})).await?;
+    // A token that HTTP cannot carry is told before anything is sent.
+    hub.set_credential("robot", "zwei Krähen").await?;
+    let keys = "authenticate: bearer\n";
+    hub.apply(&task("spaced", keys, "  - http: POST /\n", BEARER))
+        .await?;
+    let (job, _, _) = ended(&api, "spaced", json!({})).await?;
     ensure!(job["attempt"]["state"] == "not_started", "{job}");
-    ensure!(job.to_string().contains("control character"), "{job}");
+    ensure!(
+        job.to_string().contains("a character that none has"),
+        "{job}"
+    );
+    ensure!(!job.to_string().contains("Krähen"), "{job}");
     ensure!(server.requests()?.len() == 3, "something was sent");
     world.passed().await
 }

@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if headers.get("authorization") != wanted:
                 return self.answer(401, b'{"error": "who are you?"}')
             return self.item(parts[1:], body)
-        if self.command == "PATCH" and "zones" in parts:
+        if self.command == "DELETE" or (self.command == "PATCH" and "zones" in parts):
             return self.answer(204)
         if parts[-1] == "restart":
             return self.answer(204)
