@@ -86,6 +86,12 @@ pub const POWERSHELL_UNITS_MAX: usize = 2_200;
 /// Bytes of a template's YAML.
 pub const TEMPLATE_BYTES_MAX: usize = 128 * 1024;
 
+/// Documents of one file.
+pub const DOCUMENTS_MAX: usize = 256;
+
+/// Bytes of a file of several documents.
+pub const DOCUMENTS_BYTES_MAX: usize = 8 * TEMPLATE_BYTES_MAX;
+
 /// Characters of a name that people give.
 pub const NAME_CHARS_MAX: usize = 64;
 

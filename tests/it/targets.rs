@@ -126,3 +126,63 @@ fn overlap(jobs: &[Value]) -> Result<u64> {
     }
     Ok(most)
 }
+
+const SAVED: &str = "site: dmz\ntitle: The \"outer\" zone\n---\ntarget: nas-1\nsite: dmz\naddress: 10.20.0.11\n\
+    platform: linux\nlabels: { role: \"yes\", team: storage }\nssh:\n  port: 2222\n  reuse: 60s\n  sources: [10.0.0.0/8]\n\
+    telnet: { port: 2323 }\nsql: { port: 5433, database: shop, tls: 'off' }\nhttp: { port: 8443, tls: 'off', host: api.example.org }\n\
+    ---\ntarget: nas-2\nsite: dmz\naddress: '2001:db8::1'\n---\ntemplate: restart\nexecutor: local\n\
+    inputs: { service: { type: service } }\nsteps:\n  - run: systemctl restart -- {{ service }} # gently\n---\n\
+    task: restart\ntemplate: restart\nwith: { service: rsync }\ntargets: { labels: { team: storage } }\n\
+    rules: { reason: required, at_once: 2 }\n---\ntask: all\ntemplate: restart # the newest\ntargets: { names: [nas-1, nas-2] }\n\n\n";
+
+/// What a hub has is written as documents that change nothing where they come from, and make the same elsewhere; the
+/// tables are read again too.
+#[tokio::test]
+async fn what_a_hub_has_is_exported_and_applied_again() -> Result<()> {
+    let world = World::new()?;
+    let hub = world.hub().await?;
+    hub.apply(SAVED).await?;
+    let exported = hub.cli(&["export"]).await?.succeeded()?;
+    for says in ["# gently", "template: restart@1 # the newest\n"] {
+        ensure!(exported.stdout.contains(says), "{}", exported.stdout);
+    }
+    let file = world.at("everything.yaml");
+    std::fs::write(&file, &exported.stdout)?;
+    let again = hub
+        .cli(&["apply", "-f", &file, "--dry-run", "-o", "json"])
+        .await?;
+    let again: Value = serde_json::from_str(&again.succeeded()?.stdout)?;
+    let items = again["applied"].as_array().context("documents")?;
+    ensure!(items.len() == 6, "{again}");
+    ensure!(
+        items.iter().all(|one| one["change"] == "unchanged"),
+        "{again}"
+    );
+    hub.cli(&["apply", "-f", &file]).await?.succeeded()?;
+    let kept = hub.cli(&["export"]).await?.succeeded()?;
+    ensure!(kept.stdout == exported.stdout, "{}", kept.stdout);
+    let other = World::new()?;
+    let elsewhere = other.hub().await?;
+    elsewhere.apply(&exported.stdout).await?;
+    let copied = elsewhere.cli(&["export"]).await?.succeeded()?;
+    ensure!(copied.stdout == exported.stdout, "{}", copied.stdout);
+    for (kind, import) in [("targets", "targets"), ("tasks", "tasks")] {
+        let table = hub.cli(&["export", kind, "--csv"]).await?.succeeded()?;
+        let file = world.at("table.csv");
+        std::fs::write(&file, &table.stdout)?;
+        let read = hub.cli(&[import, "import", "--from", "csv", &file]).await?;
+        let read = read.succeeded()?;
+        elsewhere.apply(&read.stdout).await?;
+        let once_more = elsewhere
+            .cli(&["export", kind, "--csv"])
+            .await?
+            .succeeded()?;
+        ensure!(once_more.stdout == table.stdout, "{}", once_more.stdout);
+    }
+    hub.cli(&["export", "sites", "--csv"])
+        .await?
+        .exited(2)?
+        .says(&["a table is of targets, or of tasks"])?;
+    other.passed().await?;
+    world.passed().await
+}

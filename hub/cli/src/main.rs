@@ -10,6 +10,7 @@ mod dev;
 mod error;
 mod examples;
 mod exit;
+mod export;
 mod follow;
 mod import;
 mod output;

@@ -7,7 +7,8 @@ use steward_shared::credential::CredentialKind;
 use steward_shared::id::{ProjectId, SiteId, TargetId, TaskId};
 use steward_shared::job::Digest;
 use steward_shared::template::{
-    Document, Executor, Manifest, SiteDocument, TargetDocument, Task, parse_documents,
+    CredentialDocument, Document, Executor, Manifest, SiteDocument, TargetDocument, Task,
+    TemplateError, parse_documents,
 };
 use steward_shared::time::Timestamp;
 
@@ -131,12 +132,21 @@ pub(super) fn apply(
     let project = project(tx, &author.project)?;
     let applied = match document {
         Document::Credential { credential, source } => {
+            let source = kept(source, &*credential, CredentialDocument::parse);
+            // What was stored with the line above it says the same.
+            let before = tx.credential(&credential.name)?.map(|row| row.source);
+            let before = before.filter(|before| Document::bare(before) == source);
+            let source = before.unwrap_or(source);
             accounts::put(tx, vault, author, &project, &credential, &source)?
         }
         Document::Site(site) => put_site(tx, author, &project, &site)?,
         Document::Target(target) => put_target(tx, author, &project, *target)?,
-        Document::Task { task, source } => put_task(tx, author, project.id, &task, source)?,
+        Document::Task { task, source } => {
+            let source = kept(source, &*task, Task::parse);
+            put_task(tx, author, project.id, &task, source)?
+        }
         Document::Template { manifest, source } => {
+            let source = kept(source, &*manifest, Manifest::parse);
             let saving = Saving::default();
             templates::put(tx, author, project.id, &manifest, source, &saving)?.0
         }
@@ -155,6 +165,19 @@ pub(super) fn apply(
         tx.record(author.now, &event)?;
     }
     Ok(applied)
+}
+
+/// A document's text as it is stored: by itself, where that says the same.
+fn kept<T: PartialEq>(
+    source: String,
+    says: &T,
+    parse: fn(&str) -> Result<T, TemplateError>,
+) -> String {
+    let bare = Document::bare(&source);
+    match parse(&bare) {
+        Ok(read) if read == *says => bare,
+        Ok(_) | Err(_) => source,
+    }
 }
 
 /// The project of this name.
@@ -260,7 +283,7 @@ fn put_task(
     let before = tx.task(&task.name)?;
     let change = match &before {
         None => Applying::Created,
-        Some(before) if before.template == template.id && before.source == source => {
+        Some(before) if before.template == template.id && said(&before.source, task, &source) => {
             Applying::Unchanged
         }
         Some(_) => Applying::Updated,
@@ -283,6 +306,27 @@ fn put_task(
         name: task.name.clone(),
         change,
     })
+}
+
+/// Whether a task said this before, bound to the same version: blank lines after it are no part of it, and that its
+/// version is named now changes nothing.
+fn said(before: &str, task: &Task, source: &str) -> bool {
+    let bare = [before, source].map(Document::bare);
+    let [old, new] = bare.each_ref().map(|text| text.trim_end());
+    let Ok(mut was) = Task::parse(before) else {
+        return false;
+    };
+    let named = match (was.version, task.version) {
+        (None, Some(version)) => format!("{}@{version}", task.template),
+        (Some(_), _) | (None, None) => return old == new && was == *task,
+    };
+    was.version = task.version;
+    let is_pinned = |(at, _): (usize, &str)| {
+        let head = new.get(..at + task.template.len());
+        let tail = new.get(at + named.len()..);
+        head.and_then(|head| old.strip_prefix(head)) == tail
+    };
+    was == *task && new.match_indices(&named).any(is_pinned)
 }
 
 /// The credential that a task's runs use: one of its project, where its template needs one.

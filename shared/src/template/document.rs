@@ -12,7 +12,7 @@ use super::character::{is_hidden, shown};
 use super::manifest::Manifest;
 use super::name::suggestion;
 use super::task::{SiteDocument, TargetDocument, Task};
-use crate::limits::TEMPLATE_BYTES_MAX;
+use crate::limits::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, TEMPLATE_BYTES_MAX};
 
 /// One document of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,11 +44,29 @@ pub enum Document {
     },
 }
 
+impl Document {
+    /// A document's text by itself: without the line of `---` above it, and with the end of its last line.
+    pub fn bare(source: &str) -> String {
+        let line = source.split_inclusive('\n').next().unwrap_or_default();
+        let text = match line.strip_prefix("---") {
+            Some(rest) if rest.trim().is_empty() => source.strip_prefix(line),
+            // A comment on that line is the author's.
+            Some(rest) if rest.trim_start() != rest && rest.trim_start().starts_with('#') => {
+                source.strip_prefix("---").map(str::trim_start)
+            }
+            Some(_) | None => None,
+        };
+        let text = text.unwrap_or(source);
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        format!("{text}{end}")
+    }
+}
+
 /// Reads a file of one or more documents that are separated by lines of `---`.
 pub fn parse_documents(yaml: &str) -> Result<Vec<Document>, TemplateError> {
-    if yaml.len() > FILE_BYTES_MAX {
+    if yaml.len() > DOCUMENTS_BYTES_MAX {
         return Err(TemplateError::nowhere(format!(
-            "the file has over {FILE_BYTES_MAX} bytes"
+            "the file has over {DOCUMENTS_BYTES_MAX} bytes"
         )));
     }
     let parts = parts(yaml);
@@ -448,11 +466,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
 }
 
 const FIRST_KEYS: [&str; 5] = ["credential", "site", "target", "task", "template"];
-
-/// Bytes of a file of several documents.
-const FILE_BYTES_MAX: usize = 8 * TEMPLATE_BYTES_MAX;
-
-const DOCUMENTS_MAX: usize = 256;
 
 const EVENTS_MAX: usize = 20_000;
 

@@ -40,6 +40,23 @@ pub(crate) enum TargetOrigin {
     Csv,
 }
 
+/// Tasks from a list that is kept elsewhere.
+#[derive(Debug, Args)]
+pub(crate) struct TaskImport {
+    /// What kind of list it is
+    #[arg(long, value_enum)]
+    pub from: TaskOrigin,
+    /// The file, or - for standard input
+    pub file: PathBuf,
+}
+
+/// A kind of list of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TaskOrigin {
+    /// A table as `steward export tasks --csv` prints it: task, template, and perhaps others
+    Csv,
+}
+
 /// A product whose templates can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TemplateOrigin {

@@ -2,6 +2,7 @@
 
 mod approval;
 mod artifact;
+mod export;
 mod import;
 mod key;
 mod noun;
@@ -17,7 +18,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use approval::{ApprovalVerb, SignApproval};
 pub(crate) use artifact::ArtifactVerb;
-pub(crate) use import::{TargetImport, TargetOrigin, TemplateImport, TemplateOrigin};
+pub(crate) use export::{ExportArgs, ExportKind};
+pub(crate) use import::{
+    TargetImport, TargetOrigin, TaskImport, TaskOrigin, TemplateImport, TemplateOrigin,
+};
 pub(crate) use key::KeyVerb;
 pub(crate) use noun::{
     ApplyArgs, AttemptVerb, BridgeVerb, ContextVerb, CredentialVerb, DocumentFile, EventVerb,
@@ -142,6 +146,8 @@ pub(crate) enum Command {
     Projects(ProjectVerb),
     /// Create or update what a file of many documents says, all or none
     Apply(ApplyArgs),
+    /// Print what the hub has, as documents or as a table
+    Export(ExportArgs),
     /// Whether secrets can be used
     #[command(subcommand)]
     Vault(VaultVerb),

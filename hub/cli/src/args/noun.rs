@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::import::TargetImport;
+use super::import::{TargetImport, TaskImport};
 use super::run::FollowArgs;
 use super::secret::SecretArgs;
 use super::source::CredentialArgs;
@@ -209,6 +209,8 @@ pub(crate) enum TaskVerb {
         /// The task
         task: String,
     },
+    /// Make documents of tasks from a list that is kept elsewhere, without a hub
+    Import(TaskImport),
     /// All tasks
     List(ListArgs),
     /// One task

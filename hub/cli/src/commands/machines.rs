@@ -1,13 +1,15 @@
-//! `steward targets import`.
+//! `steward targets import` and `steward tasks import`.
+
+use std::path::Path;
 
 use serde_json::json;
 
 use super::document;
 use super::import::remarks;
-use crate::args::{TargetImport, TargetOrigin};
+use crate::args::{TargetImport, TargetOrigin, TaskImport, TaskOrigin};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::import::{ansible, csv};
+use crate::import::{Imported, ansible, csv};
 use crate::output::Screen;
 
 /// Makes documents of targets of a list that is kept elsewhere; fails where a part of it cannot be taken over.
@@ -22,9 +24,19 @@ pub(crate) fn import(screen: &Screen, args: &TargetImport) -> Result<Exit, Error
             return Err(Error::usage(why.to_owned()));
         }
     };
-    let file = args.file.display();
-    let imported = imported.map_err(|why| Error::usage(format!("{file}: {why}")))?;
-    let told = remarks(screen, &args.file, &imported);
+    told(screen, &args.file, imported)
+}
+
+/// Makes documents of tasks of a table; fails where a row of it cannot be taken over.
+pub(crate) fn tasks(screen: &Screen, args: &TaskImport) -> Result<Exit, Error> {
+    let TaskOrigin::Csv = args.from;
+    let text = document::read(&args.file)?;
+    told(screen, &args.file, crate::import::tasks(&text))
+}
+
+fn told(screen: &Screen, file: &Path, imported: Result<Imported, String>) -> Result<Exit, Error> {
+    let imported = imported.map_err(|why| Error::usage(format!("{}: {why}", file.display())))?;
+    let told = remarks(screen, file, &imported);
     if screen.format.for_programs() {
         screen.json(&json!({ "source": imported.yaml, "remarks": told }))?;
     } else {

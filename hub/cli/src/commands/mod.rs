@@ -8,6 +8,7 @@ mod bridges;
 mod context;
 mod credentials;
 mod document;
+mod export;
 mod help;
 mod import;
 mod judged;
@@ -68,10 +69,12 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
         Command::Templates(crate::args::TemplateVerb::Import(args)) => {
             return import::import(screen, &args);
         }
+        Command::Tasks(TaskVerb::Import(args)) => return machines::tasks(screen, &args),
         Command::Targets(crate::args::TargetVerb::Import(args)) => {
             return machines::import(screen, &args);
         }
         Command::Apply(_)
+        | Command::Export(_)
         | Command::Artifacts(_)
         | Command::Attempts(_)
         | Command::Bridges(_)
@@ -100,6 +103,7 @@ pub(crate) async fn execute(cli: Cli, screen: &Screen) -> Result<Exit, Error> {
 async fn ask(desk: &Desk<'_>, command: Command) -> Result<Exit, Error> {
     match command {
         Command::Apply(args) => document::apply(desk, &args).await,
+        Command::Export(args) => export::export(desk, &args).await,
         Command::Artifacts(verb) => artifacts::artifacts(desk, verb).await,
         Command::Attempts(verb) => attempts::attempts(desk, verb).await,
         Command::Bridges(verb) => bridges::bridges(desk, verb).await,
@@ -304,5 +308,6 @@ async fn tasks(desk: &Desk<'_>, verb: TaskVerb) -> Result<Exit, Error> {
             Ok(Exit::Done)
         }
         TaskVerb::Create(file) => document::create(desk, &noun::TASK, &file).await,
+        TaskVerb::Import(args) => machines::tasks(desk.screen, &args),
     }
 }

@@ -6,12 +6,14 @@
 mod machines;
 mod senhasegura;
 mod tags;
+mod tasks;
 mod telnet;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use machines::{ansible, csv};
 pub(crate) use senhasegura::senhasegura;
+pub(crate) use tasks::tasks;
 
 /// What was imported.
 #[derive(Debug)]
