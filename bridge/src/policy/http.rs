@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, de};
-use steward_shared::action::Http;
+use steward_shared::action::{Http, TargetRef};
 use steward_shared::frame::Refusal;
 use steward_shared::job::Job;
 use steward_shared::template::{HttpTarget, Request, StepKind, Tls, Value, Values, is_path, known};
@@ -245,14 +245,36 @@ pub(crate) fn with_target(job: &Job, values: &Values) -> Values {
 
 /// Whether an address means this machine, its link, many machines, or what tells machines of a cloud about themselves.
 fn is_special(address: IpAddr) -> bool {
-    let inner = match address {
-        IpAddr::V6(v6) if NAT64.contains(&v6) => {
-            let [.., a, b, c, d] = v6.octets();
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        }
-        IpAddr::V6(_) | IpAddr::V4(_) => address,
+    let inside = match address {
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(v6) => inside(v6),
     };
-    specials().any(|net| net.contains(&inner))
+    let mut meant = std::iter::once(address).chain(inside.into_iter().map(IpAddr::V4));
+    meant.any(|one| specials().any(|net| net.contains(&one)))
+}
+
+/// The IPv4 addresses to which an IPv6 address may be taken on its way.
+fn inside(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let octets = address.octets();
+    let at = |places: [usize; 4]| {
+        Ipv4Addr::from(places.map(|place| octets.get(place).copied().unwrap_or_default()))
+    };
+    let last = at([12, 13, 14, 15]);
+    if NAT64.contains(&address) || SIIT.contains(&address) {
+        return vec![last];
+    }
+    if SIX_TO_FOUR.contains(&address) {
+        return vec![at([2, 3, 4, 5])];
+    }
+    if LOCAL_NAT64.contains(&address) {
+        // How long the prefix is, only the network knows (RFC 6052, 2.2); where the address is not, there are zeros.
+        let places = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]];
+        let mut all: Vec<_> = places.into_iter().map(at).collect();
+        all.push(last);
+        all.retain(|one| one.octets().first() != Some(&0));
+        return if all.is_empty() { vec![last] } else { all };
+    }
+    Vec::new()
 }
 
 /// Whether all of a network is special.
@@ -274,32 +296,45 @@ const fn v6(begin: [u16; 2], end: [u16; 2], bits: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, c, d), bits)
 }
 
-/// This host, loopback, link-local with the clouds' own, Oracle's and Alibaba's own, multicast and broadcast.
-const SPECIAL_V4: [Ipv4Net; 7] = [
+/// This host, loopback, link-local with the clouds' own, Oracle's, Alibaba's and Azure's own, multicast and broadcast.
+const SPECIAL_V4: [Ipv4Net; 8] = [
     v4(0, 0, 0, 0, 8),
     v4(127, 0, 0, 0, 8),
     v4(169, 254, 0, 0, 16),
     v4(192, 0, 0, 0, 24),
     v4(100, 100, 100, 200, 32),
+    v4(168, 63, 129, 16, 32),
     v4(224, 0, 0, 0, 4),
     v4(255, 255, 255, 255, 32),
 ];
 
-/// Unspecified, loopback and IPv4 in disguise; link-local; multicast; what Amazon and Google have of their own.
-const SPECIAL_V6: [Ipv6Net; 5] = [
+/// Unspecified, loopback and IPv4 in disguise; link-local; multicast; what Amazon, Google and Oracle have of their own.
+const SPECIAL_V6: [Ipv6Net; 6] = [
     v6([0, 0], [0, 0], 96),
     v6([0xfe80, 0], [0, 0], 10),
     v6([0xff00, 0], [0, 0], 8),
     v6([0xfd00, 0x0ec2], [0, 0], 32),
     v6([0xfd20, 0x00ce], [0, 0], 32),
+    v6([0xfd00, 0x00c1], [0xa9fe, 0xa9fe], 128),
 ];
 
 /// IPv6 that a translator takes to IPv4 (RFC 6052).
 const NAT64: Ipv6Net = v6([0x64, 0xff9b], [0, 0], 96);
 
+/// As [`NAT64`], by prefixes of a network's own (RFC 8215).
+const LOCAL_NAT64: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48);
+
+/// IPv6 that a translator takes for IPv4 without a state (RFC 2765).
+const SIIT: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96);
+
+/// IPv6 through a tunnel over IPv4 (RFC 3056).
+const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0], [0, 0], 16);
+
 #[cfg(test)]
 mod tests {
     use steward_shared::action::{Action, Origin};
+    use steward_shared::credential::{CredentialKind, JobSecret};
+    use steward_shared::id::CredentialId;
     use steward_shared::proof::{Deviation, follows};
     use steward_shared::template::{Authenticate, Manifest, Method};
 
@@ -359,6 +394,40 @@ mod tests {
     }
 
     #[test]
+    fn header_that_signs_in_holds_a_secret_of_the_job() {
+        let section = "targets = [\"*:*\"]\nmethods = [\"GET\"]\npaths = [\"*\"]\n";
+        let section: HttpSection = toml::from_str(section).unwrap();
+        let step = "{ http: \"GET /\", headers: { Cookie: \"a={{ key }}\" } }";
+        let text = SIGNED
+            .replace("{ http: \"GET /a/{{ n }}\", status: [200] }", step)
+            .replace("authenticate: basic\n", "secrets: [key]\n");
+        let text = text.replace("inputs: { n: { type: integer, max: 9 } }\n", "");
+        let http = Http {
+            steps: Manifest::parse(&text).unwrap().steps,
+            values: Values::new(),
+            origin: Origin {
+                port: 443,
+                tls: Tls::Verify,
+                authorities: Vec::new(),
+                host: None,
+            },
+            authenticate: None,
+        };
+        let mut job = job(local(Vec::new()));
+        let refusal = requests(&section, &job, &http).unwrap_err();
+        assert_eq!(refusal.clause, "request");
+        assert!(refusal.message.contains("Cookie"), "{refusal:?}");
+        job.secrets.push(JobSecret {
+            name: "key".to_owned(),
+            credential: CredentialId::by_time(),
+            of: "robot".to_owned(),
+            kind: CredentialKind::Token,
+            account: "robot".to_owned(),
+        });
+        assert_eq!(requests(&section, &job, &http), Ok(()));
+    }
+
+    #[test]
     fn rule_covers_a_path_or_what_is_below_it() {
         let covers = |rule: &str, path: &str| rule.parse::<PathRule>().unwrap().covers(path);
         assert!(covers("*", "/x") && covers("/a/*", "/a/b/c") && covers("/a", "/a"));
@@ -386,25 +455,13 @@ mod tests {
                 .filter(is_within)
                 .collect(),
         };
-        let special = [
-            "127.0.0.1",
-            "127.9.9.9",
-            "::1",
-            "::",
-            "0.0.0.0",
-            "169.254.169.254",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "224.0.0.1",
-            "ff02::1",
-            "255.255.255.255",
-            "100.100.100.200",
-            "fd00:ec2::254",
-            "::127.0.0.1",
-            "192.0.0.192",
-        ];
-        for address in special {
+        let special = "127.0.0.1 127.9.9.9 ::1 :: 0.0.0.0 169.254.169.254 fe80::1 ::ffff:127.0.0.1 \
+                       64:ff9b::7f00:1 224.0.0.1 ff02::1 255.255.255.255 100.100.100.200 fd00:ec2::254 \
+                       ::127.0.0.1 192.0.0.192 168.63.129.16 ::ffff:168.63.129.16 fd00:c1::a9fe:a9fe \
+                       64:ff9b:1::127.0.0.1 64:ff9b:1::169.254.169.254 64:ff9b:1:: 64:ff9b:1:7f00:0:100:: \
+                       64:ff9b:1:a9fe:a9:fe00:: 64:ff9b:1:1a9:fe:a9fe:: 64:ff9b:1:0:a9:fea9:fe00:0 \
+                       2002:7f00:1::1 2002:a9fe:a9fe:: ::ffff:0:127.0.0.1 ::ffff:0:a9fe:a9fe";
+        for address in special.split(' ') {
             let ip: IpAddr = address.parse().unwrap();
             assert!(!reach(&[]).allows(ip), "{address}");
             assert!(
@@ -412,14 +469,10 @@ mod tests {
                 "{address}"
             );
         }
-        for address in [
-            "10.0.0.1",
-            "192.168.1.1",
-            "8.8.8.8",
-            "fd12::1",
-            "2001:db8::1",
-            "100.64.0.1",
-        ] {
+        let usual = "10.0.0.1 192.168.1.1 8.8.8.8 fd12::1 2001:db8::1 100.64.0.1 168.63.129.17 fd00:c1::1 \
+                       64:ff9b::10.0.0.1 64:ff9b:1::10.0.0.1 64:ff9b:1:a00:0:100:: 2002:808:808::1 \
+                       ::ffff:0:10.0.0.1";
+        for address in usual.split(' ') {
             assert!(reach(&[]).allows(address.parse().unwrap()), "{address}");
         }
         let loopback = reach(&["127.0.0.0/8"]);

@@ -286,7 +286,9 @@ fn body(
             Ok(Some(Body::Text(word)))
         }
         (json, form, text) => {
-            let second = (json.as_ref().and(form.as_ref().map(|form| form.referenced)))
+            let form = form.map(|form| form.referenced);
+            let second = form
+                .filter(|_| json.is_some())
                 .or_else(|| text.map(|text| text.referenced))
                 .unwrap_or(Location::UNKNOWN);
             let message = "a request has one of json, form and body";
@@ -332,10 +334,10 @@ mod tests {
         status: [200, 201]\n    timeout: 10s\n";
 
     fn request(manifest: &Manifest) -> &Request {
-        match &manifest.steps[0].kind {
-            StepKind::Http(request) => request,
-            other => panic!("{other:?}"),
-        }
+        let StepKind::Http(request) = &manifest.steps[0].kind else {
+            panic!("{manifest:?}");
+        };
+        request
     }
 
     fn values(manifest: &Manifest) -> crate::template::Values {
@@ -452,6 +454,10 @@ mod tests {
             assert!(error.contains(says), "{step}: {error}");
             assert!(error.starts_with("line "), "{step}: {error}");
         }
+    }
+
+    #[test]
+    fn key_that_is_for_another_executor_is_refused() {
         for (yaml, says) in [
             (
                 "template: t\nexecutor: ssh\nsteps: [ { http: GET / } ]\n",

@@ -51,13 +51,13 @@ pub(super) fn rendered(
     for piece in pieces {
         parts.push(match piece {
             JsonPiece::Constant(text) => Secret::new(text.as_bytes().to_vec()),
-            JsonPiece::Bare(name) => bare(name, values).map_err(|why| Fault::named(name, why))?,
+            JsonPiece::Bare(name) => bare(name, values).map_err(|why| Fault::named(name, &why))?,
             JsonPiece::Inside(name) => {
                 let word = Word {
                     pieces: vec![Piece::Name(name.clone())],
                 };
                 let value = word.render_input(values, secrets);
-                let value = value.map_err(|why| Fault::named(name, why))?;
+                let value = value.map_err(|why| Fault::named(name, &why))?;
                 let text = std::str::from_utf8(value.expose())
                     .map_err(|_| Fault::named(name, "the value is not UTF-8, and JSON is"))?;
                 Secret::from(inside(text))

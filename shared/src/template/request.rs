@@ -153,14 +153,14 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn of(word: &Word, why: impl ToString) -> Self {
+    pub(super) fn of(word: &Word, why: &(impl ToString + ?Sized)) -> Self {
         Self {
             name: word.names().next().map(str::to_owned),
             message: why.to_string(),
         }
     }
 
-    pub(super) fn named(name: &str, why: impl ToString) -> Self {
+    pub(super) fn named(name: &str, why: &(impl ToString + ?Sized)) -> Self {
         Self {
             name: Some(name.to_owned()),
             message: why.to_string(),
@@ -198,6 +198,7 @@ impl Request {
                 return Err("Content-Type is for json and body: a form has its own".to_owned());
             }
         }
+        self.signs_in_by(secrets)?;
         match &self.body {
             Some(_) if self.method.is_safe() => {
                 return Err(format!("{} has no body", self.method));
@@ -225,12 +226,12 @@ impl Request {
         let mut joint = '?';
         for field in &self.query {
             let value = field.value.render_text(values);
-            let value = value.map_err(|why| Fault::of(&field.value, why))?;
+            let value = value.map_err(|why| Fault::of(&field.value, &why))?;
             let (name, value) = (encoded(field.name.as_bytes()), encoded(value.as_bytes()));
             target.push_str(&format!("{joint}{name}={value}"));
             joint = '&';
         }
-        url::short(&target).map_err(|why| Fault::of(&self.path, why))?;
+        url::short(&target).map_err(|why| Fault::of(&self.path, &why))?;
         let mut headers = Vec::new();
         for field in &self.headers {
             let value = header::value(&field.value, values, secrets)?;
@@ -328,12 +329,12 @@ impl Body {
             Self::Json(pieces) => json::rendered(pieces, values, secrets),
             Self::Text(word) => word
                 .render_input(values, secrets)
-                .map_err(|why| Fault::of(word, why)),
+                .map_err(|why| Fault::of(word, &why)),
             Self::Form(form) => {
                 let mut parts: Vec<Secret> = Vec::new();
                 for (at, field) in form.iter().enumerate() {
                     let value = field.value.render_input(values, secrets);
-                    let value = value.map_err(|why| Fault::of(&field.value, why))?;
+                    let value = value.map_err(|why| Fault::of(&field.value, &why))?;
                     let joint = if at == 0 { "" } else { "&" };
                     let name = encoded(field.name.as_bytes());
                     parts.push(Secret::from(format!("{joint}{name}=")));

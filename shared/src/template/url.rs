@@ -51,7 +51,7 @@ pub(super) fn rendered(word: &Word, values: &Values) -> Result<String, Fault> {
                 };
                 let value = one
                     .render_text(values)
-                    .map_err(|why| Fault::of(word, why))?;
+                    .map_err(|why| Fault::of(word, &why))?;
                 whole.push_str(&encoded(value.as_bytes()));
             }
         }
@@ -59,7 +59,7 @@ pub(super) fn rendered(word: &Word, values: &Values) -> Result<String, Fault> {
     let ends_open = matches!(word.pieces.last(), Some(Piece::Text(text)) if text.ends_with('/'));
     segments(&whole, ends_open)
         .and_then(|()| short(&whole))
-        .map_err(|why| Fault::of(word, why))?;
+        .map_err(|why| Fault::of(word, &why))?;
     Ok(whole)
 }
 
@@ -99,12 +99,9 @@ fn segments(path: &str, ends_open: bool) -> Result<(), String> {
     }
     let mut bytes = path.as_bytes().to_vec();
     for _ in 0..=DECODINGS {
-        // Servers take a backslash for a slash, and what follows a semicolon for no part of the name.
-        let climbs = bytes.split(|byte| matches!(byte, b'/' | b'\\')).any(|one| {
-            let name = one.split(|byte| *byte == b';').next().unwrap_or_default();
-            matches!(name, b"." | b"..")
-        });
-        if climbs {
+        // Servers take a backslash for a slash.
+        let mut all = bytes.split(|byte| matches!(byte, b'/' | b'\\'));
+        if all.any(climbs) {
             return Err("a segment of the path is \".\" or \"..\", or is read as one".to_owned());
         }
         let next = decoded(&bytes);
@@ -114,6 +111,22 @@ fn segments(path: &str, ends_open: bool) -> Result<(), String> {
         bytes = next;
     }
     Err("the path is encoded too often".to_owned())
+}
+
+/// Whether a segment is read as `.` or `..` by servers for which its name ends before a semicolon, a query, a fragment,
+/// a control character or blanks, or that leave control characters out.
+fn climbs(segment: &[u8]) -> bool {
+    let mut names = segment.split(|byte| matches!(byte, b';' | b'?' | b'#'));
+    let name = names.next().unwrap_or_default();
+    let cut = name.split(u8::is_ascii_control).next().unwrap_or_default();
+    let bare: Vec<u8> = name
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_control())
+        .collect();
+    [cut, bare.as_slice()]
+        .into_iter()
+        .any(|name| matches!(name.trim_ascii(), b"." | b".."))
 }
 
 fn constant(text: &str) -> Result<(), String> {
@@ -200,6 +213,8 @@ mod tests {
             ("/{{ x }}.json", "ü ?#%&", "/%C3%BC%20%3F%23%25%26.json"),
             ("/a/v{{ x }}/", "1.2", "/a/v1.2/"),
             ("/a;b=1/%2F/{{ x }}", "-._~", "/a;b=1/%2F/-._~"),
+            ("/a/{{ x }}", "a ..?b", "/a/a%20..%3Fb"),
+            ("/a/{{ x }}", "... ", "/a/...%20"),
             ("/", "", "/"),
         ] {
             assert_eq!(
@@ -219,6 +234,16 @@ mod tests {
             "..;a",
             "%252e",
             "a/%2e%2e%2fb",
+            "..?a",
+            "..#",
+            ".. ",
+            ".\t",
+            "..\r\nx",
+            ".\n.",
+            "..%3Fa",
+            "..%2500",
+            "a/..%23/b",
+            "..%20;a",
         ] {
             assert!(with("/a/{{ x }}", value).is_err(), "{value}");
         }
@@ -244,6 +269,10 @@ mod tests {
             "/a b",
             "/ü",
             "/..;x/a",
+            "/..%3Fx/a",
+            "/..%23",
+            "/.%20/a",
+            "/..%0A/a",
             "/%00",
             "http://a/b",
         ] {

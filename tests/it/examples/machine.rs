@@ -104,6 +104,9 @@ impl Machine {
                 Executor::Ssh => documents += "login: { credential: root-key }\n",
                 Executor::Sql => documents += "login: { credential: kim-database }\n",
                 Executor::Telnet => documents += "login: { credential: kim-telnet }\n",
+                Executor::Http if manifest.authenticate.is_some() => {
+                    documents += "login: { credential: kim-database }\n";
+                }
                 Executor::Http => {}
             }
             if !manifest.secrets.is_empty() {

@@ -144,6 +144,33 @@ const BASIC: &str = "login: { credential: app }\n";
 
 const BEARER: &str = "login: { credential: robot }\n";
 
+/// What the server was sent is what the templates say, and nothing else.
+fn sent(server: &Httpd) -> Result<()> {
+    let requests = server.requests()?;
+    ensure!(requests.len() == 10, "{requests:?}");
+    let first = &requests[0];
+    ensure!(first["target"] == "/basic/items/a%20b%2F%C3%BC", "{first}");
+    ensure!(first["body"] == "{\"size\":7,\"hot\":true}", "{first}");
+    let headers = first["headers"].as_object().context("no headers")?;
+    let names: Vec<&str> = headers.keys().map(String::as_str).collect();
+    let wanted = [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    ];
+    ensure!(names == wanted, "{names:?}");
+    ensure!(
+        headers["host"] == format!("api.example.org:{}", server.port),
+        "{first}"
+    );
+    ensure!(headers["accept-encoding"] == "identity", "{first}");
+    Ok(())
+}
+
 /// Something is made, read and deleted over TLS, once with a password and once with a token; what is not there any more
 /// is a failure that says what the server answered. What is sent is what the template says, and nothing else.
 #[tokio::test]
@@ -196,28 +223,7 @@ async fn story_http() -> Result<()> {
         );
         ensure!(stdout.contains("no such item"), "{stdout}");
     }
-    let requests = server.requests()?;
-    ensure!(requests.len() == 10, "{requests:?}");
-    let first = &requests[0];
-    ensure!(first["target"] == "/basic/items/a%20b%2F%C3%BC", "{first}");
-    ensure!(first["body"] == "{\"size\":7,\"hot\":true}", "{first}");
-    let headers = first["headers"].as_object().context("no headers")?;
-    let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-    let wanted = [
-        "accept",
-        "accept-encoding",
-        "authorization",
-        "content-length",
-        "content-type",
-        "host",
-        "user-agent",
-    ];
-    ensure!(names == wanted, "{names:?}");
-    ensure!(
-        headers["host"] == format!("api.example.org:{}", server.port),
-        "{first}"
-    );
-    ensure!(headers["accept-encoding"] == "identity", "{first}");
+    sent(&server)?;
     let counted = leases(&api).await?;
     ensure!(
         counted.get("lease.opened") == counted.get("lease.ended"),
@@ -312,5 +318,38 @@ async fn http_secrets_are_never_shown() -> Result<()> {
     );
     ensure!(!job.to_string().contains("Krähen"), "{job}");
     ensure!(server.requests()?.len() == 3, "something was sent");
+    world.passed().await
+}
+
+/// A secret in a header of an answer is masked as it came: also where it has what is escaped, and where only its begin is
+/// shown.
+#[tokio::test]
+async fn http_secrets_are_masked_before_a_header_is_cut() -> Result<()> {
+    let world = World::new()?;
+    let Place {
+        hub,
+        bridge: _bridge,
+        api,
+        server: _server,
+    } = place(&world).await?;
+    hub.set_credential("robot", "Sperber's-Nest'7").await?;
+    for (name, before) in [("short", "k:"), ("long", &"x".repeat(1016))] {
+        let step = format!(
+            "  - http: POST /points\n    headers: {{ X-Api-Key: \"{before}{{{{ key }}}}\" }}\n"
+        );
+        let secret = "secrets: { key: robot }\n";
+        hub.apply(&task(name, "secrets: [key]\n", &step, secret))
+            .await?;
+        let (job, stdout, stderr) = ended(&api, name, json!({})).await?;
+        ensure!(job["attempt"]["exit"]["code"] == 22, "{job}");
+        let message = job["attempt"]["exit"]["message"].to_string();
+        ensure!(stderr.contains(&format!("{before}[masked]")), "{stderr}");
+        // A sentence for people is cut before that.
+        let told = name != "short" || message.contains("k:[masked]");
+        ensure!(told, "{message}");
+        for shown in [&job.to_string(), &stdout, &stderr] {
+            ensure!(!shown.contains("Sperber"), "{shown}");
+        }
+    }
     world.passed().await
 }

@@ -32,6 +32,12 @@ pub(super) enum Way {
     Chunks,
     /// It points elsewhere.
     Moved,
+    /// A body begins, and does not go on.
+    Begun,
+    /// What stands before the server has lost it.
+    Gateway,
+    /// A body ends with its connection.
+    Ends,
 }
 
 pub(super) struct Peer {
@@ -131,6 +137,12 @@ fn answer(
         Way::Moved => stream.write_all(
             b"HTTP/1.1 307 Temporary\x20Redirect\r\nLocation: http://169.254.169.254/\xffx\r\nContent-Length: 0\r\n\r\n",
         )?,
+        Way::Begun => {
+            stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nbegun")?;
+            over.recv().ok();
+        }
+        Way::Gateway => stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")?,
+        Way::Ends => stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun")?,
     }
     Ok(())
 }

@@ -53,6 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(302, Location="http://127.0.0.1:1/other?\x9b31mred")
         if parts[0] == "shows":
             return self.answer(200, json.dumps(headers).encode(), Location=headers.get("authorization", "none"))
+        if parts[0] == "points":
+            return self.answer(302, Location=headers.get("x-api-key", "none"))
         if parts[0] == "closes":
             self.close_connection = True
             return self.answer(200, b"{}", Connection="close")

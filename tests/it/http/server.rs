@@ -58,6 +58,28 @@ async fn http_server_proves_who_it_is() -> Result<()> {
     world.passed().await
 }
 
+/// Steps that are no requests, and what is said of them.
+const NO_REQUESTS: [(&str, &str); 6] = [
+    ("  - http: GET /{{ key }}\n", "stands in the path"),
+    (
+        "  - http: GET /\n    query: { q: \"{{ key }}\" }\n",
+        "or the query",
+    ),
+    ("  - http: GET /a?b={{ key }}\n", "query:"),
+    (
+        "  - http: GET /\n    headers: { Host: \"{{ key }}\" }\n",
+        "the bridge alone",
+    ),
+    (
+        "  - http: GET /\n    headers: { X_HTTP_METHOD_OVERRIDE: \"{{ key }}\" }\n",
+        "is not the name of a header",
+    ),
+    (
+        "  - http: GET /\n    headers: { X-Forwarded-Host: \"{{ key }}\" }\n",
+        "another host",
+    ),
+];
+
 /// A request that is none is refused when its template is saved, a login that does not fit with its task, a target
 /// without a server when a run is made, and what a bridge's policy does not have when it gets the job.
 #[tokio::test]
@@ -69,18 +91,7 @@ async fn http_is_refused_before_it_is_asked() -> Result<()> {
         api,
         server,
     } = place(&world).await?;
-    for (step, why) in [
-        ("  - http: GET /{{ key }}\n", "stands in the path"),
-        (
-            "  - http: GET /\n    query: { q: \"{{ key }}\" }\n",
-            "or the query",
-        ),
-        ("  - http: GET /a?b={{ key }}\n", "query:"),
-        (
-            "  - http: GET /\n    headers: { Host: \"{{ key }}\" }\n",
-            "the bridge alone",
-        ),
-    ] {
+    for (step, why) in NO_REQUESTS {
         let text = task("bad", "secrets: [key]\n", step, "secrets: { key: robot }\n");
         hub.apply_any(&text)
             .await?

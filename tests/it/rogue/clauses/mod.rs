@@ -256,6 +256,22 @@ async fn no_sections(rogue: &mut Rogue) -> Result<[String; 4]> {
     Ok([ssh, sql, telnet, http])
 }
 
+/// Offers each job that is kept out; the clauses that have done so.
+async fn keeps_out(rogue: &mut Rogue) -> Result<BTreeSet<String>> {
+    let mut clauses = BTreeSet::new();
+    for (number, (clause, change)) in kept_out().enumerate() {
+        let (refused, message) = refused(rogue, *change)
+            .await
+            .with_context(|| format!("{number}: {clause}"))?;
+        ensure!(
+            refused == *clause,
+            "{number}: {refused} and not {clause}: {message}"
+        );
+        clauses.insert(refused);
+    }
+    Ok(clauses)
+}
+
 /// Each clause keeps out what it is there for, under its own name, whatever the hub has signed; and what is no policy
 /// keeps out everything.
 #[tokio::test(flavor = "multi_thread")]
@@ -272,17 +288,7 @@ async fn policy_clauses() -> Result<()> {
     explained(&world, &hub, &bridge).await?;
     let mut rogue = Rogue::new(&hub, &bridge).await?;
     runs(&mut rogue).await?;
-    let mut clauses = BTreeSet::new();
-    for (number, (clause, change)) in kept_out().enumerate() {
-        let (refused, message) = refused(&mut rogue, *change)
-            .await
-            .with_context(|| format!("{number}: {clause}"))?;
-        ensure!(
-            refused == *clause,
-            "{number}: {refused} and not {clause}: {message}"
-        );
-        clauses.insert(refused);
-    }
+    let mut clauses = keeps_out(&mut rogue).await?;
     for (clause, from, to) in POLICIES {
         ensure!(good.contains(from), "{from}");
         let mut text = good.replacen(from, to, 1);

@@ -20,6 +20,7 @@ use steward_shared::id::AttemptId;
 use steward_shared::job::{Job, Outcome};
 use steward_shared::seal::OpeningKey;
 use steward_shared::secret::Secret;
+use tokio_util::task::TaskTracker;
 
 use super::{
     BoxFuture, End, ExecuteError, Executor, Halt, Halted, Output, OutputError, Unprepared, Work,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::policy::Place;
 use crate::runner::spool::SpoolError;
-use exchange::{Course, Exchange, Failed};
+use exchange::{Course, Exchange, Failed, Standing};
 use plan::{Planned, Proof};
 use reach::{Line, Way};
 
@@ -40,8 +41,10 @@ use reach::{Line, Way};
 pub struct HttpExecutor {
     /// Attempts whose requests have begun.
     begun: Marks,
-    /// Those among them of which a request may have been sent whose answer is not there.
+    /// Those among them with a request that does more than ask: what was answered to it is known to this process alone.
     doubts: Marks,
+    /// What carries connections; each ends with its attempt.
+    carriers: TaskTracker,
     ready: Mutex<BTreeMap<AttemptId, Ready>>,
 }
 
@@ -67,6 +70,7 @@ impl HttpExecutor {
         Ok(Self {
             begun: Marks::open(&folder.join("requests"))?,
             doubts: Marks::open(&folder.join("unanswered"))?,
+            carriers: TaskTracker::new(),
             ready: Mutex::default(),
         })
     }
@@ -100,7 +104,7 @@ impl HttpExecutor {
         let opening = OpeningKey::generate()
             .map_err(|_| Unprepared::NotStarted("no key for the credential".to_owned()))?;
         let seal_to = opening.public();
-        let way = Way::of(job, &action.origin, reach)?;
+        let way = Way::of(job, &action.origin, reach, &self.carriers)?;
         let line = way.first().await?;
         let ready = Ready { way, line, opening };
         self.ready().insert(job.attempt, ready);
@@ -145,8 +149,14 @@ impl HttpExecutor {
             .map_err(|error| not_started(&format!("the bridge cannot write it down: {error}")))?;
         let attempt = work.job.attempt;
         let reader = Reader::new(&work.job.readings, &action.values, &work.job.target);
-        self.ask((attempt, proof), (&way, line), (&planned, reader), output, halt)
-            .await
+        self.ask(
+            (attempt, proof),
+            (&way, line),
+            (&planned, reader),
+            output,
+            halt,
+        )
+        .await
     }
 
     async fn ask(
@@ -175,11 +185,8 @@ impl HttpExecutor {
         };
         // What is not written now is not written any more.
         line.end().await;
-        let in_doubt = course.acting.filter(|_| line.gauge.is_open());
-        let (outcome, message) = verdict(done, in_doubt)?;
-        if in_doubt.is_none() {
-            self.doubts.take(attempt);
-        }
+        let standing = course.standing(line.gauge.is_open());
+        let (outcome, message) = verdict(done, &standing)?;
         let mut end = end((outcome, output.redacted(message)), course.step);
         end.found = found(Vec::new(), reader.results());
         Ok(end)
@@ -218,30 +225,57 @@ fn proven(
     Ok(Some(header))
 }
 
-/// What has become of the requests; `in_doubt` is the method of one that was begun and has no answer.
+/// What has become of the requests.
 ///
 /// # Errors
 /// [`ExecuteError::Spool`] when the disk has failed.
 fn verdict(
     done: Result<Result<(), Failed>, Halted>,
-    in_doubt: Option<&str>,
+    standing: &Standing,
 ) -> Result<(Outcome, String), ExecuteError> {
-    if let (Some(method), Err(_) | Ok(Err(_))) = (in_doubt, &done) {
-        let why = match &done {
-            Ok(Err(Failed::Lost(why) | Failed::Cut(why) | Failed::NotAsked(why))) => why.as_str(),
-            Ok(Err(Failed::TimedOut)) => "the step took too long",
-            Ok(Err(Failed::Answer(_) | Failed::Output(_) | Failed::Read(_)) | Ok(())) | Err(_) => {
-                "it could not be waited for"
-            }
-        };
-        let message = format!(
-            "{method} was sent, and its answer is not there: nobody here knows whether the server has done it: {why}"
-        );
-        return Ok((Outcome::Unknown, message));
-    }
     let failed = match done {
         Ok(Ok(())) => return Ok((Outcome::Succeeded(0), String::new())),
-        Ok(Err(failed)) => failed,
+        Ok(Err(failed)) => Ok(failed),
+        Err(why) => Err(why),
+    };
+    match standing {
+        Standing::Answered(told) => {
+            let is_told = matches!(failed, Ok(Failed::Answer(_) | Failed::Read(_)));
+            let (outcome, why) = failure(failed)?;
+            let message = match why.as_str() {
+                why if is_told => why.to_owned(),
+                "" => format!("{told}, but its answer was not taken to its end"),
+                why => format!("{told}, but {why}"),
+            };
+            Ok((outcome, message))
+        }
+        Standing::Clear => failure(failed),
+        Standing::Unsure(told) => {
+            let message = format!("{told}: {UNKNOWN}, for such an answer does not say it");
+            Ok((Outcome::Unknown, message))
+        }
+        Standing::Waiting(method) => {
+            let why = match &failed {
+                Ok(Failed::Lost(why) | Failed::Cut(why) | Failed::NotAsked(why)) => why.as_str(),
+                Ok(Failed::TimedOut) => "the step took too long",
+                Ok(Failed::Answer(_) | Failed::Output(_) | Failed::Read(_)) | Err(_) => {
+                    "it could not be waited for"
+                }
+            };
+            let message =
+                format!("{method} was sent, and its answer is not there: {UNKNOWN}: {why}");
+            Ok((Outcome::Unknown, message))
+        }
+    }
+}
+
+/// What is said where only the server could tell.
+const UNKNOWN: &str = "nobody here knows whether the server has done it";
+
+/// What a failure is by itself.
+fn failure(failed: Result<Failed, Halted>) -> Result<(Outcome, String), ExecuteError> {
+    let failed = match failed {
+        Ok(failed) => failed,
         Err(why) => return Ok(halted(why)),
     };
     Ok(match failed {
@@ -340,7 +374,7 @@ impl Executor for HttpExecutor {
         self.begun.has(attempt)
     }
 
-    /// What was answered was answered, and what was not begun is not there; in between nobody knows.
+    /// Whether a request that does more than ask was done, and what was answered, is not on disk before the end is.
     fn recover(&self, attempt: AttemptId, _rebooted: bool) -> BoxFuture<'_, bool> {
         self.end(attempt);
         Box::pin(std::future::ready(!self.doubts.has(attempt)))
@@ -354,24 +388,77 @@ mod tests {
     /// Only the server's own word counts once a request is on its way.
     #[test]
     fn request_without_an_answer_is_unknown_whatever_else_went_wrong() {
-        let outcome = |failed, in_doubt| verdict(Ok(Err(failed)), in_doubt).unwrap().0;
+        let outcome = |failed, standing| verdict(Ok(Err(failed)), &standing).unwrap().0;
         for failed in [
             Failed::Lost("reset".to_owned()),
             Failed::TimedOut,
             Failed::NotAsked(String::new()),
             Failed::Output(OutputError::Limit),
         ] {
-            assert_eq!(outcome(failed, Some("POST")), Outcome::Unknown);
+            assert_eq!(outcome(failed, Standing::Waiting("POST")), Outcome::Unknown);
         }
-        let halted = verdict(Err(Halted::Deadline), Some("DELETE")).unwrap();
+        let halted = verdict(Err(Halted::Deadline), &Standing::Waiting("DELETE")).unwrap();
         assert_eq!(halted.0, Outcome::Unknown);
         assert!(halted.1.starts_with("DELETE was sent"));
         assert_eq!(
-            outcome(Failed::Lost(String::new()), None),
+            outcome(Failed::Lost(String::new()), Standing::Clear),
             Outcome::Exited(LOST)
         );
-        assert_eq!(outcome(Failed::TimedOut, None), Outcome::TimedOut);
+        assert_eq!(
+            outcome(Failed::TimedOut, Standing::Clear),
+            Outcome::TimedOut
+        );
         let answer = Failed::Answer("the server answered 404 Not Found".to_owned());
-        assert_eq!(outcome(answer, None), Outcome::Exited(ANSWERED));
+        assert_eq!(outcome(answer, Standing::Clear), Outcome::Exited(ANSWERED));
+    }
+
+    /// What is said of an answer that fails later says that the server has answered.
+    #[test]
+    fn answer_is_told_though_its_end_is_not_there() {
+        let told = "the server answered 201 Created to POST";
+        let standing = Standing::Answered(told.to_owned());
+        for (done, outcome) in [
+            (Ok(Err(Failed::Cut("eof".to_owned()))), Outcome::Exited(CUT)),
+            (Ok(Err(Failed::TimedOut)), Outcome::TimedOut),
+            (
+                Ok(Err(Failed::Output(OutputError::Limit))),
+                Outcome::LimitExceeded("output".to_owned()),
+            ),
+            (Err(Halted::Deadline), Outcome::TimedOut),
+        ] {
+            let (ended, message) = verdict(done, &standing).unwrap();
+            assert_eq!(ended, outcome);
+            assert!(message.starts_with(&format!("{told}, but ")), "{message}");
+        }
+        let read = verdict(Ok(Err(Failed::Read("other".to_owned()))), &standing).unwrap();
+        assert_eq!(read, (Outcome::Exited(UNEXPECTED), "other".to_owned()));
+        let all = verdict(Ok(Ok(())), &standing).unwrap();
+        assert_eq!(all, (Outcome::Succeeded(0), String::new()));
+        let unsure = Standing::Unsure("the server answered 502 Bad Gateway to POST".to_owned());
+        let answer = Failed::Answer("the server answered 502 Bad Gateway".to_owned());
+        for failed in [answer, Failed::Cut(String::new()), Failed::TimedOut] {
+            let (outcome, message) = verdict(Ok(Err(failed)), &unsure).unwrap();
+            assert_eq!(outcome, Outcome::Unknown);
+            assert!(message.contains(UNKNOWN), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn doubt_outlives_the_answer_and_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = HttpExecutor::open(folder.path()).unwrap();
+        let (acts, asks) = (
+            AttemptId::from_bytes([1; 16]),
+            AttemptId::from_bytes([2; 16]),
+        );
+        for attempt in [acts, asks] {
+            executor.begun.set(attempt).await.unwrap();
+        }
+        executor.doubts.set(acts).await.unwrap();
+        executor.end(acts);
+        executor.tidy();
+        let next = HttpExecutor::open(folder.path()).unwrap();
+        assert!(next.has_run(acts) && next.has_run(asks));
+        assert!(!next.recover(acts, true).await && next.recover(asks, true).await);
     }
 }

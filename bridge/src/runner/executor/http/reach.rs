@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_util::task::TaskTracker;
 
 use super::super::Unprepared;
 use super::wire::{Bytes, Gauge, Measured};
@@ -30,6 +31,8 @@ pub(super) struct Way {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     reach: Reach,
+    /// What carries its connections.
+    carriers: TaskTracker,
     /// What requests call it.
     pub(super) host: String,
 }
@@ -59,7 +62,12 @@ impl Way {
     ///
     /// # Errors
     /// [`Unprepared::Refused`] with the clause `certificate` when nothing could make it known.
-    pub(super) fn of(job: &Job, origin: &Origin, reach: &Reach) -> Result<Self, Unprepared> {
+    pub(super) fn of(
+        job: &Job,
+        origin: &Origin,
+        reach: &Reach,
+        carriers: &TaskTracker,
+    ) -> Result<Self, Unprepared> {
         let address = &job.target.address;
         let name = origin.host.as_ref().unwrap_or(address);
         let usual = match origin.tls {
@@ -81,8 +89,14 @@ impl Way {
             port: origin.port,
             tls: tls(name, origin)?,
             reach: reach.clone(),
+            carriers: carriers.clone(),
             host,
         })
+    }
+
+    /// Whether nobody in between can end what the server says.
+    pub(super) const fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Reaches the server before anything else is done.
@@ -116,7 +130,7 @@ impl Way {
                 .await
                 .map_err(io::Error::other)?;
             // What becomes of it is told to who waits for an answer.
-            let driver = tokio::spawn(async move { drop(connection.await) });
+            let driver = self.carriers.spawn(async move { drop(connection.await) });
             Ok(Line {
                 sender,
                 gauge,
