@@ -285,6 +285,7 @@ async fn telnet_hostile_servers() -> Result<()> {
     let api = hub.api()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     hub.apply(&target(listener.local_addr()?.port())).await?;
+    let (typed, named) = std::sync::mpsc::channel();
     let heard = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
         let (mut stream, _) = listener.accept()?;
         for option in 0..=254 {
@@ -292,18 +293,19 @@ async fn telnet_hostile_servers() -> Result<()> {
             stream.write_all(&[255, 250, option, 1, 255, 240])?;
         }
         stream.write_all(b"login: ")?;
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard)?;
+        let (mut heard, mut byte) = (Vec::new(), [0]);
         // It says no end until it has to.
+        while stream.read(&mut byte)? > 0 {
+            heard.extend_from_slice(&byte);
+            if heard.ends_with(b"kim\r") {
+                typed.send(()).ok();
+            }
+        }
         Ok(heard)
     });
     hub.apply(&dialogue("look", "", SIGN_IN)).await?;
     let run = api.run("look").await?;
-    until("its prompt is shown", async || {
-        let text = printed(&api, &run, "stdout").await.unwrap_or_default();
-        Ok(text.contains("login: ").then_some(()))
-    })
-    .await?;
+    until("the account is typed", async || Ok(named.try_recv().ok())).await?;
     hub.cli(&["runs", "cancel", &run, "--yes"])
         .await?
         .succeeded()?;
