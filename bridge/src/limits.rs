@@ -47,6 +47,12 @@ pub const READ_BYTES: usize = 64 * 1024;
 /// Size of a command's pipes, where the kernel allows it.
 pub const PIPE_BYTES: i32 = 1024 * 1024;
 
+/// How long it may take to look at the files of a sandbox.
+pub const SANDBOX_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sandboxes that are made at one time; what is on a file server may never answer.
+pub const SANDBOXES_MADE_MAX: usize = 64;
+
 /// Files that a process of an attempt may have open.
 pub const OPEN_FILES_MAX: u64 = 4096;
 

@@ -217,6 +217,18 @@ pub struct Origin {
 }
 
 impl Action {
+    /// What it does, in order; a look at host keys has no steps.
+    pub fn steps(&self) -> &[Step] {
+        match self {
+            Self::Local(action) => &action.steps,
+            Self::Ssh(action) => &action.steps,
+            Self::HostKeys(_) => &[],
+            Self::Sql(action) => &action.steps,
+            Self::Telnet(action) => &action.steps,
+            Self::Http(action) => &action.steps,
+        }
+    }
+
     /// The target in between, where there is one.
     pub fn jump(&self) -> Option<&Jump> {
         match self {

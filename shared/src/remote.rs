@@ -67,6 +67,13 @@ pub enum Turn {
     Open(usize),
 }
 
+impl Turn {
+    /// Whether it is rendered only once others have been read.
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+}
+
 /// Renders the steps whose conditions hold, as far as that is known before any has run. The lines are the same without
 /// the secrets, which only the bridge has.
 ///

@@ -162,7 +162,8 @@ fn filled(
             (numbers, Action::Telnet(telnet))
         }
         Action::Http(http) => {
-            let (numbers, steps) = running(&http.steps, &http.values, (target, secrets));
+            let (numbers, steps) =
+                running((&http.steps, readings), &http.values, (target, secrets));
             let http = Http {
                 steps,
                 ..http.clone()

@@ -13,8 +13,8 @@ use super::account::Account;
 use super::approvals::ApprovedJob;
 use super::environment::Variables;
 use super::file::LocalSection;
-use super::sandbox::Sandbox;
 use super::http::Reach;
+use super::sandbox::Sandbox;
 use super::{named, program, quoted, refused};
 
 /// What the runner is doing already.

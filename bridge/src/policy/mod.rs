@@ -30,6 +30,7 @@ use steward_shared::action::Action;
 use steward_shared::frame::Refusal;
 use steward_shared::job::{Digest, Job};
 use steward_shared::proof::Proof;
+use steward_shared::template::check_readings;
 use steward_shared::time::Timestamp;
 
 pub use account::{Account, AccountError};
@@ -39,7 +40,7 @@ pub(crate) use approvals::used;
 pub use http::Reach;
 pub(crate) use http::{SPECIAL, with_target};
 pub use program::SEARCH_PATH;
-pub use sandbox::{LANDLOCK_MIN, Sandbox, unsupported};
+pub use sandbox::{LANDLOCK_MIN, NESTED, Sandbox, Sockets, is_nested, unsupported};
 
 use file::File;
 
@@ -177,6 +178,10 @@ impl Policy {
                 "is not the name and address of a target",
             ));
         }
+        check_readings(&job.readings, job.action.steps().len()).map_err(|message| Refusal {
+            clause: "readings".to_owned(),
+            message,
+        })?;
         let kind = job.action.kind();
         if !file.executors.contains(&kind) {
             return Err(refused(

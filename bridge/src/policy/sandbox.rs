@@ -15,9 +15,22 @@ pub struct Sandbox {
     pub read: Vec<PathBuf>,
     /// What may be read and written, and not executed; an attempt's own directory is always among it.
     pub write: Vec<PathBuf>,
-    /// Whether sockets may be opened other than those of this machine's own files.
+    /// Which sockets may be opened.
     #[serde(default)]
-    pub network: bool,
+    pub sockets: Sockets,
+}
+
+/// Sockets that commands may open; pairs of them are always theirs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sockets {
+    /// Every kind.
+    All,
+    /// Those of files on this machine: a service behind one does what it does outside of every sandbox.
+    Local,
+    /// None.
+    #[default]
+    None,
 }
 
 impl Sandbox {
@@ -29,6 +42,9 @@ impl Sandbox {
         let mut paths = self.read.iter().chain(&self.write);
         if paths.any(|path| !path.is_absolute()) {
             return Err("the paths of a sandbox are absolute");
+        }
+        if is_nested(&self.read, &self.write) {
+            return Err(NESTED);
         }
         Ok(())
     }
@@ -48,6 +64,16 @@ impl Sandbox {
     }
 }
 
+/// Why a sandbox is none.
+pub const NESTED: &str =
+    "a path of the sandbox is below one that may be written: a command could lead it elsewhere";
+
+/// Whether one of these paths is below one that may be written.
+pub fn is_nested(read: &[PathBuf], write: &[PathBuf]) -> bool {
+    let below = |path: &PathBuf| write.iter().any(|top| path != top && path.starts_with(top));
+    read.iter().chain(write).any(below)
+}
+
 /// What the kernel must be able to hold commands to; Linux 5.19 is the first that can. From 6.2 on it also keeps them
 /// from emptying files that they may not write, and from 6.12 on from signals to processes that are not theirs.
 pub const LANDLOCK_MIN: ABI = ABI::V2;
@@ -62,4 +88,30 @@ pub fn unsupported() -> Option<String> {
     Some(format!(
         "the kernel of this machine cannot keep commands in a sandbox (Landlock, Linux 5.19): {why}"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_below_one_that_may_be_written_is_no_path_of_a_sandbox() {
+        let check = |read: &[&str], write: &[&str]| {
+            let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
+            let sandbox = Sandbox {
+                read: paths(read),
+                write: paths(write),
+                sockets: Sockets::default(),
+            };
+            sandbox.check()
+        };
+        assert_eq!(
+            check(&["/usr", "/usr/bin", "/srv"], &["/srv/a", "/srv/ab"]),
+            Ok(())
+        );
+        assert_eq!(check(&["/srv/a/tools"], &["/srv/a"]), Err(NESTED));
+        assert_eq!(check(&[], &["/srv/a", "/srv/a/b"]), Err(NESTED));
+        assert!(check(&["usr"], &[]).is_err());
+        assert!(check(&[], &["../srv"]).is_err());
+    }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use steward_certs::signature::Signer;
 
 use super::Policy;
-use super::sandbox::{Sandbox, unsupported};
 use super::file::{
     File, FileWay, HttpSection, LocalSection, SqlSection, SshSection, TelnetSection,
 };
 use super::http::special;
+use super::sandbox::{Sandbox, Sockets, unsupported};
 
 impl Policy {
     /// What it allows and what it forbids, a sentence each.
@@ -173,7 +173,14 @@ fn kept(sandbox: &Sandbox, all: &mut Vec<String>) {
         "other paths",
         "and in a directory of their own",
     ));
-    all.push(may("They may reach the network", sandbox.network));
+    all.push(
+        match sandbox.sockets {
+            Sockets::All => "They may reach the network.",
+            Sockets::Local => "They may reach services of this machine, and no network.",
+            Sockets::None => "They may not reach the network, nor services of this machine.",
+        }
+        .to_owned(),
+    );
     if let Some(why) = unsupported() {
         all.push(format!("Every one of them is refused: {why}."));
     }

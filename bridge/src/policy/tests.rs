@@ -103,7 +103,7 @@ fn saved_value_is_no_way_around_the_list_of_variables() {
     for name in ["BASH_ENV", "LD_PRELOAD", "STEWARD_RUN", "A=B"] {
         job.readings[0].save[0].value.name = name.to_owned();
         let refusal = policy.admit(&job, None, &IDLE, NOON).unwrap_err();
-        assert_eq!(refusal.clause, "policy.local.environment", "{name}");
+        assert_eq!(refusal.clause, "readings", "{name}");
     }
 }
 

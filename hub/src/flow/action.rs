@@ -77,7 +77,7 @@ pub(super) fn action(
             port: tx.target_telnet(target)?.port,
         }),
         Executor::Http => Action::Http(Http {
-            steps: manifest.steps.clone(),
+            steps,
             values: values.clone(),
             origin: origin(tx.target_http(target)?),
             authenticate: manifest.authenticate,

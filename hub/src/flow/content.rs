@@ -43,8 +43,10 @@ impl Content {
     /// The steps of the template, or of its dry run, and what is read from what they print.
     pub(super) fn does(&self) -> (&[Step], &[Reading]) {
         match &self.manifest.dry_run {
-            Some(probe) if self.probes => (&probe.steps, &probe.readings),
-            Some(_) | None => (&self.manifest.steps, &self.manifest.readings),
+            _ if !self.probes => (&self.manifest.steps, &self.manifest.readings),
+            Some(probe) => (&probe.steps, &probe.readings),
+            // No run is made of it; if one were, it would do nothing.
+            None => (&[], &[]),
         }
     }
 

@@ -1900,7 +1900,7 @@ impl Bench {
     }
 
     /// Has the attempt run.
-    async fn start(&self, job: &Job) {
+    pub(super) async fn start(&self, job: &Job) {
         self.becomes(job, ReceiptEvent::Accepted, AttemptState::Accepted)
             .await;
         self.becomes(job, request(1), AttemptState::Starting).await;
@@ -1932,7 +1932,7 @@ impl Bench {
         }
     }
 
-    async fn lose(&self, job: &Job) {
+    pub(super) async fn lose(&self, job: &Job) {
         let (id, now) = (job.attempt, self.clock.now());
         let lost = self.flow.store.write(move |tx| {
             let row = tx.attempt(id)?.expect("it was offered");
@@ -1941,7 +1941,7 @@ impl Bench {
         assert_eq!(lost.await.unwrap().unwrap().state, AttemptState::Unknown);
     }
 
-    async fn resolve(&self, job: &Job, succeeded: bool) -> Result<(), FlowError> {
+    pub(super) async fn resolve(&self, job: &Job, succeeded: bool) -> Result<(), FlowError> {
         let (id, now) = (job.attempt, self.clock.now());
         let resolved = self.flow.store.write(move |tx| {
             let row = tx.attempt(id)?.expect("it was offered");
@@ -2007,12 +2007,12 @@ impl Bench {
             .expect("it was offered")
     }
 
-    async fn job(&self, job: &Job) -> JobRow {
+    pub(super) async fn job(&self, job: &Job) -> JobRow {
         let id = job.job;
         self.read(move |tx| tx.job(id)).await.expect("it was made")
     }
 
-    async fn find(&self, run: &RunRow) -> RunRow {
+    pub(super) async fn find(&self, run: &RunRow) -> RunRow {
         let code = run.code.clone();
         self.read(move |tx| tx.run(&code))
             .await

@@ -41,11 +41,18 @@ fn told(event: &ReceiptEvent) -> Option<&Found> {
     }
 }
 
+/// Whether a template could have saved this: what it says is text, and nothing that hides in it.
+fn is_plain(name: &str, value: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    name.len() <= NAME_CHARS_MAX && name.bytes().all(is_name) && value.chars().all(is_text)
+}
+
 fn results(results: &Values) -> Values {
     let mut left = RESULTS_BYTES_MAX;
     let fits = |(name, value): &(&String, &Value)| {
         let bytes = name.len() + value.to_string().len();
-        let fits = name.len() <= NAME_CHARS_MAX && bytes <= left;
+        let fits = is_plain(name, &value.to_string()) && bytes <= left;
         left -= if fits { bytes } else { 0 };
         fits
     };
@@ -69,6 +76,8 @@ mod tests {
             ("b".to_owned(), text(RESULTS_BYTES_MAX - 1)),
             ("c".to_owned(), text(0)),
             ("n".repeat(NAME_CHARS_MAX + 1), text(0)),
+            ("A\nb".to_owned(), text(0)),
+            ("d".to_owned(), Value::Text("\u{1b}[2J".to_owned())),
         ]
         .into();
         let kept: Vec<_> = results(&large).into_keys().collect();

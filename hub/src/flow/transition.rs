@@ -183,12 +183,14 @@ fn end_attempt(
         Again::Unsaid if !tried => row.number,
         Again::Unsaid | Again::No => ATTEMPTS_MAX,
         Again::At(at) => {
-            tx.job_waits(job.id, at)?;
+            let before = job.before.max(JobState::made(state));
+            tx.job_waits(job.id, at, before)?;
             return change_job(tx, &job, JobState::Queued, &note.why, now);
         }
     };
     let to = JobState::after(state, number, run.cancel_requested);
-    change_job(tx, &job, to, &note.why, now)
+    let (to, why) = retries::told(&job, state, to, &note.why);
+    change_job(tx, &job, to, &why, now)
 }
 
 /// Moves a job, counts it in its run, and ends the run when it was the last.
@@ -244,6 +246,8 @@ pub fn end_queued(
             return Ok(());
         }
         for job in &queued {
+            // What has run is not told as if it never had.
+            let to = job.before.unwrap_or(to);
             tx.change_job(job.id, JobState::Queued, to, why, job.attempts)?;
             counts.shift(JobState::Queued, to);
             record_job(tx, job, to, why, now)?;
@@ -365,7 +369,12 @@ fn resolve(
         table: "attempts",
         column: "job",
     })?;
-    if job.state == JobState::Unknown && job.attempts == row.number {
+    let is_newest = job.attempts == row.number;
+    if job.state == JobState::Queued && is_newest && outcome == AttemptState::Succeeded {
+        // It waits to be tried once more, and need not be.
+        change_job(tx, &job, JobState::Succeeded, &note.why, now)?;
+    }
+    if job.state == JobState::Unknown && is_newest {
         // What is proven late is a verdict, never a reason to run it again.
         let verdict = match JobState::after(outcome, u32::MAX, false) {
             JobState::Queued | JobState::Active => JobState::Unknown,

@@ -67,6 +67,28 @@ impl JobState {
         }
     }
 
+    /// What an attempt makes of its job by itself, where it ran, or may have.
+    pub const fn made(state: AttemptState) -> Option<Self> {
+        match state {
+            AttemptState::Failed | AttemptState::LimitExceeded | AttemptState::Interrupted => {
+                Some(Self::Failed)
+            }
+            AttemptState::TimedOut => Some(Self::TimedOut),
+            AttemptState::Unknown => Some(Self::Unknown),
+            AttemptState::Succeeded => Some(Self::Succeeded),
+            AttemptState::Cancelled => Some(Self::Cancelled),
+            AttemptState::Offered
+            | AttemptState::Accepted
+            | AttemptState::Starting
+            | AttemptState::Running
+            | AttemptState::Cancelling
+            | AttemptState::Refused
+            | AttemptState::Withdrawn
+            | AttemptState::Expired
+            | AttemptState::NotStarted => None,
+        }
+    }
+
     /// Whether it has its verdict.
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Active)

@@ -30,6 +30,8 @@ pub struct JobRow {
     pub why: String,
     /// While it is queued, it is not offered before this; absent where it may be at once.
     pub ready_at: Option<Timestamp>,
+    /// What an attempt before has made of it, where it is tried once more after one that ran, or may have.
+    pub before: Option<JobState>,
     /// How many attempts it has had.
     pub attempts: u32,
     /// SHA-256 of what it was shown to be, hex; absent where nobody has looked.
@@ -64,6 +66,7 @@ fn job(r: &Row<'_>) -> Result<JobRow, StoreError> {
         state: row::parsed(r, T, "state")?,
         why: row::get(r, T, "why")?,
         ready_at: row::instant_maybe(r, T, "ready_at")?,
+        before: row::parsed_maybe(r, T, "before")?,
         attempts: row::count(r, T, "attempts")?,
         rendered: row::get(r, T, "rendered")?,
     })
@@ -166,12 +169,21 @@ impl Tx<'_> {
         )
     }
 
-    /// A job is not offered before this.
-    pub fn job_waits(&mut self, id: JobId, until: Timestamp) -> Result<(), StoreError> {
+    /// A job is not offered before this; what it is where no later attempt runs.
+    pub fn job_waits(
+        &mut self,
+        id: JobId,
+        until: Timestamp,
+        before: Option<JobState>,
+    ) -> Result<(), StoreError> {
         self.execute_one(
             "have a job wait",
-            "UPDATE jobs SET ready_at = ?2 WHERE id = ?1",
-            &[&id.to_string(), &row::kept(until)],
+            "UPDATE jobs SET ready_at = ?2, before = ?3 WHERE id = ?1",
+            &[
+                &id.to_string(),
+                &row::kept(until),
+                &before.map(JobState::as_str),
+            ],
         )
     }
 

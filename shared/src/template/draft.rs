@@ -194,6 +194,8 @@ impl Draft {
         let names = inputs.iter().map(|input| &input.name).zip(places);
         all_used("input", names, &used)?;
         all_used("secret", secrets.iter().zip(secret_places), &used)?;
+        let retry = self.retry.map(|it| it.retry(self.retry_safe));
+        let retry = retry.transpose()?;
         let default_ms = u64::try_from(RUNTIME_DEFAULT.as_millis()).unwrap_or(u64::MAX);
         Ok(Manifest {
             name,
@@ -215,10 +217,7 @@ impl Draft {
                 .transpose()?,
             terminal,
             retry_safe: self.retry_safe,
-            retry: self
-                .retry
-                .map(|retry| retry.retry(self.retry_safe))
-                .transpose()?,
+            retry,
             readings,
             dry_run,
             read_only: self.read_only.is_some_and(|given| given.value),

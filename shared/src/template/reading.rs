@@ -2,18 +2,22 @@
 //!
 //! Only names, exit codes and patterns in linear time; nothing of it is ever evaluated.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::character::shown;
 use super::dialogue::Expected;
 use super::expected::{Matcher, compiled};
 use super::input::Input;
 use super::kind::InputKind;
+use super::name::is_input;
 use super::step::{Step, StepKind};
 use super::value::{Value, Values};
 use super::word::Word;
-use crate::limits::{EXPECTED_BYTES_MAX, STEP_READ_BYTES_MAX};
+use crate::limits::{EXPECTED_BYTES_MAX, SAVED_MAX, STEP_READ_BYTES_MAX, STEP_TEXTS_MAX};
 
 /// What is read from what one step has printed, once it has ended with a code that is success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +122,43 @@ pub fn is_open(step: &Step, saved: &[&str]) -> bool {
         // All of a job's statements and requests are made ready together, and name nothing that is saved.
         StepKind::Sql { .. } | StepKind::Http(_) => false,
     }
+}
+
+/// Whether these are readings that a template with so many steps can have: hub and bridge ask alike.
+///
+/// # Errors
+/// What is wrong with them, for people.
+pub fn check_readings(readings: &[Reading], steps: usize) -> Result<(), String> {
+    let (mut read, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for reading in readings {
+        if usize::from(reading.step) >= steps || !read.insert(reading.step) {
+            return Err("each reading is of one step of the job, and of another one".to_owned());
+        }
+        if reading.expect.len() + reading.refuse.len() > STEP_TEXTS_MAX {
+            return Err(format!(
+                "a step expects and refuses at most {STEP_TEXTS_MAX} texts"
+            ));
+        }
+        for Saved { value, find, .. } in &reading.save {
+            if !is_input(&value.name) || !names.insert(&value.name) || names.len() > SAVED_MAX {
+                return Err(format!(
+                    "saved values have at most {SAVED_MAX} names, each of small letters, digits and \"_\", and each once"
+                ));
+            }
+            find.check()?;
+            if let Some(default) = &value.default {
+                let text = serde_json::Value::String(default.to_string());
+                let parsed = value.parse(&text).map_err(|error| error.message)?;
+                if parsed != *default {
+                    return Err(format!(
+                        "the default of \"{}\" is not of its type",
+                        value.name
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Reading {
@@ -226,18 +267,19 @@ impl Find {
             }
             Self::ExitCode => Ok(Some(code.to_string())),
             Self::Json(pointer) => {
-                let json: serde_json::Value = serde_json::from_slice(&printed.stdout)
+                let text = utf8(&printed.stdout)?;
+                let whole: &RawValue = serde_json::from_str(text)
                     .map_err(|_| "standard output is no JSON".to_owned())?;
-                json.pointer(pointer).map_or(Ok(None), scalar)
+                pointed(whole, pointer).map_or(Ok(None), scalar)
             }
             Self::Column(name) => {
                 let first = printed.stdout.split(|byte| *byte == b'\n').next();
                 let Some(row) = first.filter(|row| !row.is_empty()) else {
                     return Ok(None);
                 };
-                let row: serde_json::Value = serde_json::from_slice(row)
+                let row: BTreeMap<String, &RawValue> = serde_json::from_slice(row)
                     .map_err(|_| "the first row cannot be read".to_owned())?;
-                row.get(name).map_or(Ok(None), scalar)
+                row.get(name).map_or(Ok(None), |value| scalar(value))
             }
             Self::Regex { from, pattern } => {
                 let regex = regex(pattern)?;
@@ -274,14 +316,35 @@ fn utf8(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-fn scalar(value: &serde_json::Value) -> Result<Option<String>, String> {
-    match value {
-        serde_json::Value::Null => Ok(None),
-        serde_json::Value::Bool(value) => Ok(Some(value.to_string())),
-        serde_json::Value::Number(number) => Ok(Some(number.to_string())),
-        serde_json::Value::String(text) => Ok(Some(text.clone())),
-        serde_json::Value::Array(_) => Err("a list is there".to_owned()),
-        serde_json::Value::Object(_) => Err("an object is there".to_owned()),
+/// What a pointer leads to (RFC 6901), each value as it is written: no number becomes another one.
+fn pointed<'a>(whole: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+    let mut at = whole;
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        let text = at.get();
+        at = if text.starts_with('{') {
+            let map: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+            map.get(&token).copied()?
+        } else {
+            let list: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            let plain = token == "0" || !token.starts_with(['0', '+']);
+            list.get(token.parse::<usize>().ok().filter(|_| plain)?)
+                .copied()?
+        };
+    }
+    Some(at)
+}
+
+fn scalar(value: &RawValue) -> Result<Option<String>, String> {
+    let text = value.get();
+    match text.bytes().next() {
+        Some(b'"') => serde_json::from_str(text)
+            .map(Some)
+            .map_err(|_| "it is no text".to_owned()),
+        Some(b'n') | None => Ok(None),
+        Some(b'[') => Err("a list is there".to_owned()),
+        Some(b'{') => Err("an object is there".to_owned()),
+        Some(_) => Ok(Some(text.to_owned())),
     }
 }
 
@@ -350,6 +413,13 @@ mod tests {
             one("type: boolean, json: /a/b~1c/2", json),
             Ok(Some(Value::Boolean(true)))
         );
+        let large = br#" {"n": 123456789012345678901, "v": 1.10, "t": "\u00fc"} "#;
+        assert_eq!(
+            one("type: text, json: /n", large),
+            Ok(text("123456789012345678901"))
+        );
+        assert_eq!(one("type: text, json: /v", large), Ok(text("1.10")));
+        assert_eq!(one("type: text, json: /t", large), Ok(text("ü")));
         assert_eq!(
             one("type: number, json: /a/b~1c/4/n", json),
             Ok(text("1.5"))
@@ -435,6 +505,29 @@ mod tests {
         }
         let code = reading("save: { name: v, type: integer, exit_code: true }");
         assert_eq!(code.read(&cut, 4, &none).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn readings_that_no_template_can_have_are_refused() {
+        let good = reading("save: { name: v, type: integer, default: 3 }");
+        assert_eq!(check_readings(std::slice::from_ref(&good), 1), Ok(()));
+        let changed = |change: fn(&mut Reading)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            check_readings(&[bad], 1)
+        };
+        for wrong in [
+            changed(|bad| bad.step = 1),
+            changed(|bad| bad.save[0].value.name = "LD_PRELOAD".to_owned()),
+            changed(|bad| bad.save[0].value.default = Some(Value::Text("a".to_owned()))),
+            changed(|bad| bad.save[0].value.max = Some("2".to_owned())),
+            changed(|bad| bad.save.push(bad.save[0].clone())),
+            changed(|bad| bad.save[0].find = Find::Json("a".to_owned())),
+            changed(|bad| bad.refuse = vec![Expected::Regex("a".to_owned()); STEP_TEXTS_MAX + 1]),
+            check_readings(&[good.clone(), good.clone()], 1),
+        ] {
+            assert!(wrong.is_err());
+        }
     }
 
     proptest! {

@@ -155,10 +155,6 @@ impl StepDraft {
             let message = "the executor sql has steps of sql only";
             return Err(TemplateError::at(place, message));
         }
-        if scope.executor == Executor::Http && self.http.is_none() {
-            let message = "the executor http has steps of http only";
-            return Err(TemplateError::at(place, message));
-        }
         let given = |key: &Option<Spanned<String>>| key.as_ref().map(|given| given.referenced);
         let ok = self.ok.as_ref().map(|given| given.referenced);
         if let (true, Some(place)) = (is_judged, given(&self.stdin).or(ok)) {
@@ -166,6 +162,10 @@ impl StepDraft {
             return Err(TemplateError::at(place, message));
         }
         self.check_http()?;
+        if scope.executor == Executor::Http && self.http.is_none() {
+            let message = "the executor http has steps of http only";
+            return Err(TemplateError::at(place, message));
+        }
         if let (Some(rows), None) = (&self.rows, &self.sql) {
             let message = "rows is for sql";
             return Err(TemplateError::at(rows.referenced, message));

@@ -101,6 +101,16 @@ impl LocalExecutor {
             secrets: &secrets,
         };
         let turns = plan(given).map_err(not_started)?;
+        let is_open = |turn: &Turn| matches!(turn, Turn::Open(_));
+        let kept = Some(secrets).filter(|_| turns.iter().any(is_open));
+        let kept = kept.unwrap_or_default();
+        let given = Given {
+            job: work.job,
+            action,
+            account,
+            programs,
+            secrets: &kept,
+        };
         let limits = &work.job.limits;
         let limits = TreeLimits {
             memory_bytes: Some(limits.memory_bytes).filter(|bytes| *bytes > 0),
@@ -182,8 +192,10 @@ impl LocalExecutor {
                     };
                     let end = running.finish(output, halt).await;
                     let end = let_go(step, end, output).await;
-                    let verdict = judge(&planned, end, &tree)?;
-                    reader.judged((step, Shown::Streams), verdict, output)
+                    let is_whole = matches!(end, StepEnd::Exited(_, true));
+                    let verdict = (judge(&planned, end, &tree)?, is_whole);
+                    let read = (step, Shown::Streams);
+                    reader.judged(read, verdict, output, halt).await
                 }
                 Err((_, message)) if is_first => {
                     tree.kill(KILL_WITHIN).await;
@@ -305,10 +317,14 @@ impl Executor for LocalExecutor {
 /// Adds what was held back because it could have become a secret, where the streams were not read to their end.
 async fn let_go(step: u16, end: StepEnd, output: &mut Output) -> StepEnd {
     match timeout(KILL_WITHIN, output.release(step)).await {
-        Ok(Err(error)) if error.is_fatal() || matches!(end, StepEnd::Exited(_)) => {
+        Ok(Err(error)) if error.is_fatal() || matches!(end, StepEnd::Exited(..)) => {
             StepEnd::Output(error)
         }
-        Ok(_) | Err(_) => end,
+        Ok(_) => end,
+        Err(_) => match end {
+            StepEnd::Exited(status, _) => StepEnd::Exited(status, false),
+            StepEnd::Halted(_) | StepEnd::Lost(_) | StepEnd::Output(_) | StepEnd::TimedOut => end,
+        },
     }
 }
 
@@ -316,7 +332,7 @@ async fn let_go(step: u16, end: StepEnd, output: &mut Output) -> StepEnd {
 fn judge(step: &Planned, end: StepEnd, tree: &Tree) -> Result<(Outcome, String), SpoolError> {
     let plain = |outcome| Ok((outcome, String::new()));
     match end {
-        StepEnd::Exited(status) => match (status.code(), status.signal()) {
+        StepEnd::Exited(status, _) => match (status.code(), status.signal()) {
             (Some(code), _) if step.ok.contains(&code) => plain(Outcome::Succeeded(code)),
             (code, signal) => match (tree.exceeded(), code, signal) {
                 (Some(limit), _, _) => plain(Outcome::LimitExceeded(limit.to_owned())),

@@ -18,8 +18,8 @@ use crate::runner::spawn::{Pipes, Process, Tree};
 /// How a step ended.
 #[derive(Debug)]
 pub(super) enum StepEnd {
-    /// By itself.
-    Exited(ExitStatus),
+    /// By itself; whether all that it has printed was read.
+    Exited(ExitStatus, bool),
     /// Because the attempt had to.
     Halted(Halted),
     /// By the kernel not telling how.
@@ -55,7 +55,7 @@ impl Running<'_> {
         let end = loop {
             tokio::select! {
                 biased;
-                status = process.wait() => break status.map_or_else(StepEnd::Lost, StepEnd::Exited),
+                status = process.wait() => break by_itself(status),
                 why = halt.reached() => break StepEnd::Halted(why),
                 () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
                     break StepEnd::TimedOut;
@@ -71,7 +71,7 @@ impl Running<'_> {
         };
         let mut lost = None;
         match &end {
-            StepEnd::Exited(_) => {
+            StepEnd::Exited(..) => {
                 if closed.is_none()
                     && let Ok(ended) = timeout(DRAIN_GRACE, &mut traffic).await
                 {
@@ -92,23 +92,30 @@ impl Running<'_> {
             }
             StepEnd::Lost(_) | StepEnd::Output(_) => (),
         }
-        if closed.is_none() || lost.is_some() || !matches!(end, StepEnd::Exited(_)) {
+        if closed.is_none() || lost.is_some() || !matches!(end, StepEnd::Exited(..)) {
             tree.kill(KILL_WITHIN).await;
             draining.cancel();
             drop(timeout(KILL_WITHIN, process.wait()).await);
         }
         if closed.is_none()
-            && let Ok(Err(error)) = timeout(KILL_WITHIN, &mut traffic).await
+            && let Ok(ended) = timeout(KILL_WITHIN, &mut traffic).await
         {
-            lost = Some(error);
+            closed = Some(());
+            lost = ended.err();
         }
         match (end, lost) {
-            (StepEnd::Exited(_) | StepEnd::Lost(_), Some(error)) => StepEnd::Output(error),
+            (StepEnd::Exited(..) | StepEnd::Lost(_), Some(error)) => StepEnd::Output(error),
+            (StepEnd::Exited(status, _), None) => StepEnd::Exited(status, closed.is_some()),
             // A disk that failed is told whatever else happened.
             (_, Some(error)) if error.is_fatal() => StepEnd::Output(error),
             (end, _) => end,
         }
     }
+}
+
+/// A step whose command has ended; whether all of its output was read is found out afterwards.
+fn by_itself(status: io::Result<ExitStatus>) -> StepEnd {
+    status.map_or_else(StepEnd::Lost, |status| StepEnd::Exited(status, true))
 }
 
 /// Feeds the command and takes its output, until both its streams are closed.

@@ -22,9 +22,10 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::SigSet;
 use steward_shared::id::AttemptId;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
-use crate::limits::PIPE_BYTES;
+use crate::limits::{PIPE_BYTES, SANDBOX_WITHIN, SANDBOXES_MADE_MAX};
 use crate::policy::{Account, Sandbox};
 
 use cgroup::Groups;
@@ -151,6 +152,9 @@ impl Spawner {
     }
 }
 
+/// Sandboxes that are made at one time.
+static JAILS: Semaphore = Semaphore::const_new(SANDBOXES_MADE_MAX);
+
 /// What the child is put into. Its files may be on a server that does not answer.
 async fn jail(order: &Order<'_>) -> io::Result<Option<Jail>> {
     let Some(sandbox) = order.sandbox.cloned() else {
@@ -160,8 +164,16 @@ async fn jail(order: &Order<'_>) -> io::Result<Option<Jail>> {
         Directory::Own(path) => Some(path.to_owned()),
         Directory::Given(_) => None,
     };
-    let making = tokio::task::spawn_blocking(move || Jail::of(&sandbox, own.as_deref()));
-    making.await.map_err(io::Error::other)?.map(Some)
+    let late = || io::Error::other("the files of the sandbox cannot be looked at in time");
+    // One that hangs keeps its permit, so that those that hang are no more than these.
+    let permit = JAILS.try_acquire().map_err(|_| late())?;
+    let making = tokio::task::spawn_blocking(move || {
+        let jail = Jail::of(&sandbox, own.as_deref());
+        drop(permit);
+        jail
+    });
+    let made = timeout(SANDBOX_WITHIN, making).await.map_err(|_| late())?;
+    made.map_err(io::Error::other)?.map(Some)
 }
 
 impl Fork {

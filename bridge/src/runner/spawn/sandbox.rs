@@ -15,7 +15,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use crate::policy::{LANDLOCK_MIN, Sandbox};
+use crate::policy::{LANDLOCK_MIN, NESTED, Sandbox, Sockets, is_nested};
 
 /// The newest of Landlock's rules that are asked for; those that a kernel does not know are left out.
 const LANDLOCK_MAX: ABI = ABI::V6;
@@ -39,7 +39,10 @@ impl Jail {
     /// The jail of commands with this sandbox, of which `own` is the directory of the attempt.
     pub(super) fn of(sandbox: &Sandbox, own: Option<&Path>) -> io::Result<Self> {
         let read = AccessFs::from_read(LANDLOCK_MAX);
-        let write = AccessFs::from_all(LANDLOCK_MAX) & !AccessFs::Execute;
+        // A device that a command makes would be a way to the machine's own.
+        let never = AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar;
+        let write = AccessFs::from_all(LANDLOCK_MAX) & !never;
+        unnested(sandbox)?;
         let mut rules = ruleset().map_err(io::Error::other)?;
         for (paths, access) in [(&sandbox.read, read), (&sandbox.write, write)] {
             for path in paths {
@@ -56,9 +59,25 @@ impl Jail {
         let unsupported = || io::Error::other("the kernel has no Landlock");
         Ok(Self {
             rules: rules.ok_or_else(unsupported)?,
-            filters: filters(sandbox.network).map_err(io::Error::other)?,
+            filters: filters(sandbox.sockets).map_err(io::Error::other)?,
         })
     }
+}
+
+/// Whether no path leads below one that may be written, wherever links on the way point to.
+fn unnested(sandbox: &Sandbox) -> io::Result<()> {
+    let real = |paths: &[PathBuf]| {
+        let each = paths.iter().map(|path| {
+            let shown = path.display();
+            let failed = |error| io::Error::other(format!("{shown} of the sandbox: {error}"));
+            std::fs::canonicalize(path).map_err(failed)
+        });
+        each.collect::<io::Result<Vec<_>>>()
+    };
+    if is_nested(&real(&sandbox.read)?, &real(&sandbox.write)?) {
+        return Err(io::Error::other(NESTED));
+    }
+    Ok(())
 }
 
 fn ruleset() -> Result<RulesetCreated, landlock::RulesetError> {
@@ -96,7 +115,7 @@ fn allow(
 
 /// System calls by which a machine is administered, other processes are looked into, or the rules of the sandbox are
 /// gone around.
-const DENIED: [libc::c_long; 47] = [
+const DENIED: [libc::c_long; 57] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -120,30 +139,57 @@ const DENIED: [libc::c_long; 47] = [
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_mount,
+    libc::SYS_migrate_pages,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_move_pages,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
     libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_reboot,
     libc::SYS_request_key,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
     libc::SYS_setdomainname,
     libc::SYS_sethostname,
     libc::SYS_setns,
     libc::SYS_settimeofday,
+    libc::SYS_shmat,
     libc::SYS_swapoff,
     libc::SYS_swapon,
+    libc::SYS_syslog,
     libc::SYS_umount2,
     libc::SYS_unshare,
     libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+/// Those that only some processors have.
+#[cfg(target_arch = "x86_64")]
+const DENIED_HERE: [libc::c_long; 2] = [libc::SYS_ioperm, libc::SYS_iopl];
+
+/// Those that only some processors have.
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_HERE: [libc::c_long; 0] = [];
+
+/// Calls about a process, and which of their arguments names it: 0 is the caller itself, and others are not theirs.
+const OF_ITSELF: [(libc::c_long, u8); 5] = [
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
 ];
 
 /// The flags of `clone` that make namespaces.
@@ -161,8 +207,13 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// One filter that refuses, and one that says that a call is not known: `clone3` has its flags in memory, which no
 /// filter sees, and whoever calls it knows the older way too.
-fn filters(network: bool) -> Result<[BpfProgram; 2], seccompiler::Error> {
-    let mut refused: Rules = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+fn filters(sockets: Sockets) -> Result<[BpfProgram; 2], seccompiler::Error> {
+    let denied = DENIED.iter().chain(&DENIED_HERE);
+    let mut refused: Rules = denied.map(|call| (*call, Vec::new())).collect();
+    for (call, argument) in OF_ITSELF {
+        let other = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+        refused.insert(call, vec![SeccompRule::new(vec![other])?]);
+    }
     let flag = |flag: libc::c_int| {
         let flag = u64::from(flag.unsigned_abs());
         let is_set = SeccompCmpOp::MaskedEq(flag);
@@ -171,11 +222,16 @@ fn filters(network: bool) -> Result<[BpfProgram; 2], seccompiler::Error> {
     };
     let namespaces = NAMESPACES.into_iter().map(flag);
     refused.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
-    if !network {
-        let unix = u64::from(libc::AF_UNIX.unsigned_abs());
-        let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, unix)?;
-        refused.insert(libc::SYS_socket, vec![SeccompRule::new(vec![other])?]);
-    }
+    let socket = match sockets {
+        Sockets::All => None,
+        Sockets::Local => {
+            let unix = u64::from(libc::AF_UNIX.unsigned_abs());
+            let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, unix)?;
+            Some(vec![SeccompRule::new(vec![other])?])
+        }
+        Sockets::None => Some(Vec::new()),
+    };
+    refused.extend(socket.map(|rules| (libc::SYS_socket, rules)));
     let unknown: Rules = [(libc::SYS_clone3, Vec::new())].into();
     Ok([
         program(refused, libc::EPERM)?,

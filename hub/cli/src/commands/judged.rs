@@ -1,11 +1,16 @@
 //! What is read from what a step prints, as people see it before the run.
 
-use steward_shared::template::{Expected, Find, Reading, Saved, Source, Step};
+use steward_shared::template::{Expected, Find, Piece, Reading, Saved, Source, Step, Values, Word};
 
 use super::preview::{argument_text, glob, joined, line, one_line};
 
 /// What a step waits to be saved before it, what it must print, and what is saved of that.
-pub(super) fn judged(out: &mut String, (number, step): (u16, &Step), readings: &[Reading]) {
+pub(super) fn judged(
+    out: &mut String,
+    (number, step): (u16, &Step),
+    (readings, values): (&[Reading], &Values),
+) {
+    let text = |expected| text(expected, values);
     if let Some(when) = &step.when {
         let is = when.is.as_ref();
         let is = is.map(|value| format!(" as {}", argument_text(&value.to_string())));
@@ -35,10 +40,27 @@ pub(super) fn judged(out: &mut String, (number, step): (u16, &Step), readings: &
     }
 }
 
-fn text(expected: &Expected) -> String {
+fn text(expected: &Expected, values: &Values) -> String {
     match expected {
-        Expected::Glob(parts) => format!("\"{}\"", glob(parts)),
+        Expected::Glob(parts) => {
+            let parts: Vec<Word> = parts.iter().map(|part| filled(part, values)).collect();
+            format!("\"{}\"", glob(&parts))
+        }
         Expected::Regex(regex) => format!("the pattern {}", argument_text(regex)),
+    }
+}
+
+/// A word with the values that are known; what is not is a blank.
+fn filled(word: &Word, values: &Values) -> Word {
+    let each = word.pieces.iter().map(|piece| match piece {
+        Piece::Name(name) => match values.get(name) {
+            Some(value) => Piece::Text(value.to_string()),
+            None => piece.clone(),
+        },
+        Piece::Text(_) => piece.clone(),
+    });
+    Word {
+        pieces: each.collect(),
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) fn told(rendered: &Rendered, hash: Digest) -> String {
         let begin = format!("{:>3}  ", number + 1);
         out += &begin;
         one(&mut out, step, values);
-        judged(&mut out, (*number, step), &rendered.readings);
+        judged(&mut out, (*number, step), (&rendered.readings, values));
     }
     line(&mut out, &format!("sha256 {hash}"));
     out + "\n"

@@ -194,7 +194,7 @@ impl Transaction<'_, '_> {
                 Some(_) | None => {
                     let step = (planned.number, Shown::Streams);
                     let read = self.reader.end(step, (0, true), self.output);
-                    read.map_err(Failed::Said)
+                    read.await.map_err(Failed::Said)
                 }
             },
         }

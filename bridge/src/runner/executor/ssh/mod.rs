@@ -33,7 +33,7 @@ use steward_shared::frame::{AttemptKeys, SshKey};
 use steward_shared::id::{AttemptId, LeaseId};
 use steward_shared::job::{Digest, Job, Outcome};
 use steward_shared::limits::TEXT_CHARS_MAX;
-use steward_shared::remote;
+use steward_shared::remote::{self, Turn};
 use steward_shared::seal::OpeningKey;
 use steward_shared::secret::Secret;
 use tokio::sync::mpsc;
@@ -263,10 +263,11 @@ impl SshExecutor {
                 }
             }
         };
+        let secrets = Some(secrets).filter(|_| turns.iter().any(Turn::is_open));
         let given = Given {
             job: work.job,
             action,
-            secrets: &secrets,
+            secrets: secrets.as_ref(),
         };
         let carrier = Carrier::of(&self.files, work.job);
         let line = (&place.line, place.channel);

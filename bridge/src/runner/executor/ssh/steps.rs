@@ -51,7 +51,8 @@ impl Line {
 pub(super) struct Given<'a> {
     pub(super) job: &'a Job,
     pub(super) action: &'a Ssh,
-    pub(super) secrets: &'a Secrets,
+    /// None where no step needs them any more.
+    pub(super) secrets: Option<&'a Secrets>,
 }
 
 /// Runs the steps in order, until one is no success.
@@ -70,8 +71,7 @@ pub(super) async fn steps(
     for turn in turns {
         let planned = match turn {
             Turn::Known(planned) => planned,
-            Turn::Open(at) => match step_at(job, action, at, (reader.found(), Some(given.secrets)))
-            {
+            Turn::Open(at) => match step_at(job, action, at, (reader.found(), given.secrets)) {
                 Ok(Some(planned)) => Box::new(planned),
                 Ok(None) => continue,
                 Err(why) if is_first => return Err(not_started(output.redacted(why))),
@@ -108,7 +108,10 @@ pub(super) async fn steps(
             }
             session::Ended::Stopped(why) => halted(why),
             session::Ended::With(outcome, why) => {
-                reader.judged((step, shown), (outcome, why), output)
+                // A success that needs words is one whose output may not all be there; a dialogue is over when it is.
+                let is_whole = why.is_empty() || shown == Shown::Terminal;
+                let verdict = ((outcome, why), is_whole);
+                reader.judged((step, shown), verdict, output, halt).await
             }
         };
         is_first = false;

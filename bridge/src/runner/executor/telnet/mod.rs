@@ -148,7 +148,8 @@ impl TelnetExecutor {
         let mut reader = Reader::new(&work.job.readings, &action.values, &work.job.target);
         reader.begin(0, output);
         let verdict = session::hold(stream, &planned, output, halt).await?;
-        let (outcome, message) = reader.judged((0, Shown::Terminal), verdict, output);
+        let read = (0, Shown::Terminal);
+        let (outcome, message) = reader.judged(read, (verdict, true), output, halt).await;
         Ok(End {
             outcome,
             step: 0,
