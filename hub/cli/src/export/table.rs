@@ -7,6 +7,7 @@ use steward_shared::template::{Task, TaskTargets};
 
 use super::task::bound;
 use super::{Told, at, has};
+use crate::import::TASK_COLUMNS;
 
 /// Targets: what they are reached by over SSH. What else a target has, is in its document only, and told.
 ///
@@ -72,21 +73,7 @@ pub(crate) fn tasks_table(tasks: &[Value]) -> Result<Told<String>, String> {
         values.extend(task.with.keys());
         secrets.extend(task.secrets.keys());
     }
-    let fixed = [
-        "task",
-        "template",
-        "title",
-        "help",
-        "targets",
-        "site",
-        "login",
-        "lock",
-        "reason",
-        "ticket",
-        "at_once",
-        "stop_after",
-    ];
-    let mut head: Vec<String> = fixed.map(str::to_owned).into();
+    let mut head: Vec<String> = TASK_COLUMNS.map(str::to_owned).into();
     head.extend(labels.iter().map(|name| format!("label:{name}")));
     head.extend(values.iter().map(|name| format!("with:{name}")));
     head.extend(secrets.iter().map(|name| format!("secret:{name}")));

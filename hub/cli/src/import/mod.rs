@@ -13,7 +13,7 @@ mod tests;
 
 pub(crate) use machines::{ansible, csv};
 pub(crate) use senhasegura::senhasegura;
-pub(crate) use tasks::tasks;
+pub(crate) use tasks::{TASK_COLUMNS, tasks};
 
 /// What was imported.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use steward_shared::template::Task;
 
 use super::{Imported, Remark, RemarkKind};
 
-/// The columns that are known, besides `label:NAME`, `with:NAME` and `secret:NAME`.
-const PLAIN: [&str; 12] = [
+/// The columns of a table of tasks, in the order in which they are written, besides `label:NAME`, `with:NAME` and
+/// `secret:NAME`.
+pub(crate) const TASK_COLUMNS: [&str; 12] = [
     "task",
     "template",
     "title",
@@ -104,10 +105,10 @@ fn check(head: &::csv::StringRecord) -> Result<(), String> {
             let name = column.strip_prefix(begin);
             name.is_some_and(|name| !name.is_empty())
         });
-        if !named && !PLAIN.contains(&column) {
+        if !named && !TASK_COLUMNS.contains(&column) {
             return Err(format!(
                 "line 1: the column {column:?} is not known: the columns are {}, label:NAME, with:NAME and secret:NAME",
-                PLAIN.join(", ")
+                TASK_COLUMNS.join(", ")
             ));
         }
         if !seen.insert(column) {
