@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use steward_tests::{Api, Bridge, Hub, Program, World};
 
+use super::sql::{begin, ended, said};
 use super::ssh::{add, leases, printed_whole};
 
 const PASSWORD: &str = "Zeisig \"8\"/Specht";
@@ -108,36 +109,6 @@ fn task(name: &str, keys: &str, steps: &str, more: &str) -> String {
         "template: {name}\nexecutor: http\n{keys}steps:\n{steps}---\ntask: {name}\ntemplate: {name}\n\
          targets: {{ names: [machine] }}\n{more}"
     )
-}
-
-async fn begin(api: &Api, task: &str, inputs: Value) -> Result<String> {
-    let run = api
-        .make("runs", &json!({ "task": task, "inputs": inputs }))
-        .await?;
-    Ok(run["code"].as_str().context("no code")?.to_owned())
-}
-
-/// Runs a task to its end; the job, and what it has printed on both streams.
-async fn ended(api: &Api, task: &str, inputs: Value) -> Result<(Value, String, String)> {
-    let run = begin(api, task, inputs).await?;
-    api.end(&run).await?;
-    let job = api.job(&run).await?;
-    if job["attempt"]["exit"].is_null() {
-        return Ok((job, String::new(), String::new()));
-    }
-    let stdout = printed_whole(api, &run, "stdout").await?;
-    let stderr = printed_whole(api, &run, "stderr").await?;
-    Ok((job, stdout, stderr))
-}
-
-/// Runs a task that must succeed; what it has printed.
-async fn said(api: &Api, task: &str, inputs: Value) -> Result<(String, String)> {
-    let (job, stdout, stderr) = ended(api, task, inputs).await?;
-    ensure!(
-        job["state"] == "succeeded",
-        "{task}: {job} {stdout} {stderr}"
-    );
-    Ok((stdout, stderr))
 }
 
 const BASIC: &str = "login: { credential: app }\n";

@@ -46,15 +46,16 @@ fn task(name: &str, keys: &str, steps: &str) -> String {
     )
 }
 
-async fn begin(api: &Api, task: &str, inputs: Value) -> Result<String> {
+/// Starts a task with these inputs; its run.
+pub(crate) async fn begin(api: &Api, task: &str, inputs: Value) -> Result<String> {
     let run = api
         .make("runs", &json!({ "task": task, "inputs": inputs }))
         .await?;
     Ok(run["code"].as_str().context("no code")?.to_owned())
 }
 
-/// Runs a task to its end; the end's state, its attempt, and what it has printed on both streams.
-async fn ended(api: &Api, task: &str, inputs: Value) -> Result<(Value, String, String)> {
+/// Runs a task to its end; the job, and what it has printed on both streams.
+pub(crate) async fn ended(api: &Api, task: &str, inputs: Value) -> Result<(Value, String, String)> {
     let run = begin(api, task, inputs).await?;
     api.end(&run).await?;
     let job = api.job(&run).await?;
@@ -67,9 +68,12 @@ async fn ended(api: &Api, task: &str, inputs: Value) -> Result<(Value, String, S
 }
 
 /// Runs a task that must succeed; what it has printed.
-async fn said(api: &Api, task: &str, inputs: Value) -> Result<(String, String)> {
+pub(crate) async fn said(api: &Api, task: &str, inputs: Value) -> Result<(String, String)> {
     let (job, stdout, stderr) = ended(api, task, inputs).await?;
-    ensure!(job["state"] == "succeeded", "{task}: {job} {stderr}");
+    ensure!(
+        job["state"] == "succeeded",
+        "{task}: {job} {stdout} {stderr}"
+    );
     Ok((stdout, stderr))
 }
 
